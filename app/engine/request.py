@@ -1,0 +1,107 @@
+"""What is asked of the engine and what it answers: frozen, comparable, free of HTTP and torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from model.protocol import SEEDS, Operation, Picture, RowRequest, Solver
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRequest:
+    """``n`` pictures from one prompt; picture ``k`` has seed ``seed + k``. Defaults filled in."""
+
+    model: str  # the id of a loaded model
+    prompt: str
+    seed: int
+    n: int
+    steps: int
+    guidance: float
+    solver: Solver = "euler"
+    operation: Operation = "generate"
+
+    def rows(self) -> tuple[RowRequest, ...]:
+        """The pictures one by one; each is what its seed gives alone."""
+        return tuple(
+            RowRequest(
+                prompt=self.prompt,
+                seed=(self.seed + k) % SEEDS,
+                steps=self.steps,
+                guidance=self.guidance,
+                solver=self.solver,
+                operation=self.operation,
+            )
+            for k in range(self.n)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Where one picture's time went, in seconds."""
+
+    queue: float  # from acceptance to its row's start
+    compute: float  # from its row's start to its last step, steps of other rows included
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Picture ``index`` of the request has done ``step`` of ``steps``."""
+
+    index: int
+    step: int
+    steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """Picture ``index`` as it stands after ``step`` of ``steps``."""
+
+    index: int
+    step: int
+    steps: int
+    picture: Picture
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Picture ``index``, final."""
+
+    index: int
+    picture: Picture
+    timings: Timings
+    cached: bool = False  # answered from memory, no model ran
+
+
+Event = Progress | Preview | Done
+
+
+class EngineError(Exception):
+    """Why the engine did not make a picture. ``str()`` is a sentence for the client."""
+
+
+class UnknownModel(EngineError):
+    """No model of that id is loaded."""
+
+
+class NotReady(EngineError):
+    """The models are still loading."""
+
+
+class Draining(EngineError):
+    """The service is shutting down and takes no new work."""
+
+
+class QueueFull(EngineError):
+    """As many rows wait as the service accepts; ``retry_after`` is in seconds."""
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class DeadlineExceeded(EngineError):
+    """The request was not finished by its deadline."""
+
+
+class WorkerCrashed(EngineError):
+    """The worker died on this picture again and again, while it ran alone."""

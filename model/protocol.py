@@ -1,0 +1,130 @@
+"""What the engine asks of a model, and nothing more: the seam between ``app.engine`` and ``model``.
+
+An image model can start a row, advance many rows by one step in passes of one fixed shape, and
+show a row's picture at any time. The engine never learns which family it steps. This module
+imports no torch, so that a process without torch can speak of models and requests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeVar
+
+Operation = Literal["generate"]
+Solver = Literal["euler", "heun"]
+
+R = TypeVar("R", bound="Row")
+
+SEEDS = 2**53
+"""Seeds are integers from 0 up to this, exclusive: the integers that JavaScript holds exactly."""
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """What a number may be, both ends included, and what it is when it is not given."""
+
+    low: float
+    high: float
+    default: float
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """What can be known of a checkpoint without running it."""
+
+    id: str  # the checkpoint folder's name, e.g. "emoji-flow"
+    family: str  # "flow", "gpt", "gan"
+    size: int  # pixels along each side of its pictures
+    channels: int  # 3 RGB, 4 RGBA
+    steps: Range
+    guidance: Range
+    solver: Solver
+    operations: tuple[Operation, ...]
+    max_prompt_tokens: int
+    digest: str  # hex SHA-256 over the checkpoint's files
+    licence: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class RowRequest:
+    """One picture to make, with every default filled in. Equal requests make equal pictures."""
+
+    prompt: str  # "" is unconditional
+    seed: int  # 0 … SEEDS − 1
+    steps: int
+    guidance: float
+    solver: Solver = "euler"
+    operation: Operation = "generate"
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """uint8 [height, width, channels], row by row from the top. RGBA is not premultiplied."""
+
+    width: int
+    height: int
+    channels: int
+    pixels: bytes
+
+
+class Row(Protocol):
+    """One picture in the making. Plain data to the engine; tensors stay the model's own."""
+
+    @property
+    def kind(self) -> str:
+        """The kind of its next pass; only rows of one kind share a pass."""
+
+    @property
+    def evaluations(self) -> int:
+        """Places that its next step takes in the tile (with guidance, two)."""
+
+    @property
+    def step(self) -> int:
+        """Steps done, of the ``steps`` that were asked for."""
+
+    @property
+    def steps(self) -> int:
+        """Steps in all."""
+
+    @property
+    def done(self) -> bool:
+        """Whether `ImageModel.result` is final."""
+
+
+class ImageModel(Protocol[R]):
+    """A model on its device, with everything that its fixed shapes need already allocated."""
+
+    spec: ModelSpec
+    tile: int  # evaluations in every pass, full or not
+
+    def start(self, request: RowRequest) -> R:
+        """Allocates a row and draws its noise from its own seed; runs no network.
+
+        Raises ``PromptTooLong`` (of `model.tokenizer`).
+        """
+
+    def step(self, rows: Sequence[R]) -> None:
+        """Advances each row by one step, with one pass of ``tile`` evaluations for each kind.
+
+        Raises ``ValueError`` if the rows of one kind need more than ``tile`` evaluations.
+        """
+
+    def result(self, row: R) -> Picture:
+        """The picture so far: final when ``row.done``, a preview before. Changes no row."""
+
+    def release(self, row: R) -> None:
+        """Frees what the row holds. Called once or more for every row, however it ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """What a worker reports of a model once it can run."""
+
+    spec: ModelSpec
+    numerics: str  # short hash of all that may change bits, see `model.numerics`
+    seed_exact: bool  # what the self-test found
+    tile: int
+    device: str  # e.g. "cpu (AMD EPYC, 2 threads)" or "cuda:0 (NVIDIA H200)"
+    dtype: str  # "fp32", "bf16"
