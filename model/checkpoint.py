@@ -1,0 +1,208 @@
+"""A folder becomes a model: ``config.json``, ``model.safetensors``, ``tokenizer.json``.
+
+`Checkpoint.open` imports no torch and finds all that can be wrong without building the network;
+`load_model` builds it. Both say which file is at fault and why. Only safetensors are read: a
+pickle can run code when it is opened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError, safe_open
+
+from model.config import FlowConfig
+from model.protocol import ImageModel, ModelSpec, Range, Solver
+from model.tokenizer import PromptTokenizer
+
+if TYPE_CHECKING:
+    import torch
+
+SHIPPED = Path(__file__).parent / "checkpoints"
+"""Where the trained models that ship lie, one folder each."""
+
+FILES = ("config.json", "model.safetensors", "tokenizer.json")
+PICKLES = ("*.pt", "*.pth", "*.bin", "*.ckpt", "*.pkl")
+
+Dtype = Literal["auto", "fp32", "bf16"]
+
+
+class CheckpointError(Exception):
+    """A checkpoint cannot be used. ``str()`` names the file and says why."""
+
+
+class SamplingConfig(BaseModel):
+    """How pictures are drawn when a request does not say."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    steps: Annotated[int, Field(ge=1)] = 20
+    max_steps: Annotated[int, Field(ge=1)] = 100
+    guidance: Annotated[float, Field(ge=0)] = 2.0
+    max_guidance: Annotated[float, Field(ge=0)] = 10.0
+    solver: Solver = "euler"
+
+
+class CheckpointConfig(BaseModel):
+    """``config.json``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal[1] = 1
+    family: Literal["flow"]
+    description: str
+    licence: str
+    network: FlowConfig
+    sampling: SamplingConfig = SamplingConfig()
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint folder that has been looked at, not loaded."""
+
+    folder: Path
+    config: CheckpointConfig
+    spec: ModelSpec
+    tokenizer: PromptTokenizer
+
+    @classmethod
+    def open(cls, folder: Path) -> Checkpoint:
+        """Reads a folder. Raises `CheckpointError`."""
+        folder = folder.resolve()
+        _check_files(folder)
+        config = _read_config(folder / "config.json")
+        try:
+            tokenizer = PromptTokenizer.load(folder / "tokenizer.json")
+        except Exception as error:  # tokenizers raises nothing narrower
+            raise CheckpointError(f"{folder / 'tokenizer.json'}: no tokenizer: {error}") from error
+        if tokenizer.vocabulary > config.network.text.vocabulary:
+            raise CheckpointError(
+                f"{folder / 'tokenizer.json'}: has {tokenizer.vocabulary} tokens, "
+                f"config.json has room for {config.network.text.vocabulary}"
+            )
+        sampling = config.sampling
+        spec = ModelSpec(
+            id=folder.name,
+            family=config.family,
+            size=config.network.image_size,
+            channels=config.network.channels,
+            steps=Range(1, sampling.max_steps, sampling.steps),
+            guidance=Range(0, sampling.max_guidance, sampling.guidance),
+            solver=sampling.solver,
+            operations=("generate",),
+            max_prompt_tokens=config.network.text.max_tokens,
+            digest=_digest(folder),
+            licence=config.licence,
+            description=config.description,
+        )
+        return cls(folder, config, spec, tokenizer)
+
+
+def shipped() -> list[Path]:
+    """The checkpoint folders in the tree, flow first: the first one is the default model."""
+    folders = [path.parent for path in SHIPPED.glob("*/config.json")]
+    return sorted(folders, key=lambda folder: (not folder.name.endswith("-flow"), folder.name))
+
+
+def resolve_dtype(dtype: Dtype, device: str) -> Literal["fp32", "bf16"]:
+    """``auto`` is bf16 where the device multiplies it natively, else fp32. Imports torch."""
+    import torch
+
+    if dtype != "auto":
+        return dtype
+    if device.startswith("cuda"):
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    return "bf16" if torch.cpu._is_avx512_bf16_supported() else "fp32"
+
+
+def load_model(checkpoint: Checkpoint, *, device: str, dtype: Dtype, tile: int) -> ImageModel[Any]:
+    """The checkpoint on a device ("cpu", "cuda:0"). Imports torch. Raises `CheckpointError`."""
+    import torch
+
+    from model.flow.network import FlowTransformer
+    from model.flow.sampler import FlowSampler
+
+    with torch.device("meta"):
+        network = FlowTransformer(checkpoint.config.network)
+    weights = _read_weights(checkpoint.folder / "model.safetensors", network.state_dict())
+    network = FlowTransformer(checkpoint.config.network)  # computes the tables, which do not ship
+    network.load_state_dict(weights)
+    precision = torch.bfloat16 if resolve_dtype(dtype, device) == "bf16" else torch.float32
+    network.to(device=device, dtype=precision)
+    return FlowSampler(checkpoint.spec, network, checkpoint.tokenizer, tile)
+
+
+def save_weights(path: Path, state: dict[str, torch.Tensor]) -> None:
+    """Writes fp16 safetensors. Raises ``ValueError`` for a value that fp16 cannot hold."""
+    import torch
+    from safetensors.torch import save_file
+
+    for name, tensor in state.items():
+        if not torch.isfinite(tensor.half()).all():
+            raise ValueError(f"{name} has values beyond fp16")
+    save_file({name: tensor.half().contiguous() for name, tensor in state.items()}, path)
+
+
+def _check_files(folder: Path) -> None:
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder}: no such folder")
+    missing = [name for name in FILES if not (folder / name).is_file()]
+    pickles = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
+    if "model.safetensors" in missing and pickles:
+        raise CheckpointError(
+            f"{folder / pickles[0]}: pickled weights are never opened, as they can run code; "
+            "save them as model.safetensors"
+        )
+    if missing:
+        raise CheckpointError(
+            f"{folder / missing[0]}: missing; a checkpoint has {', '.join(FILES)}"
+        )
+    try:
+        with safe_open(folder / "model.safetensors", framework="numpy"):
+            pass
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"{folder / 'model.safetensors'}: not in safetensors format: {error}"
+        ) from error
+
+
+def _read_config(path: Path) -> CheckpointConfig:
+    try:
+        return CheckpointConfig.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"])) or "the file"
+        raise CheckpointError(f"{path}: {place}: {first['msg']}") from error
+
+
+def _read_weights(path: Path, expected: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Loads to fp32 and compares names and shapes with what the network has."""
+    from safetensors.torch import load_file
+
+    weights = load_file(path)
+    problems = [
+        *(f"{name} is missing" for name in expected if name not in weights),
+        *(f"{name} is not part of this network" for name in weights if name not in expected),
+        *(
+            f"{name} is {list(weights[name].shape)}, config.json makes it {list(tensor.shape)}"
+            for name, tensor in expected.items()
+            if name in weights and weights[name].shape != tensor.shape
+        ),
+    ]
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise CheckpointError(f"{path}: {problems[0]}{more}")
+    return {name: tensor.float() for name, tensor in weights.items()}
+
+
+def _digest(folder: Path) -> str:
+    """SHA-256 over names and contents of the three files."""
+    total = hashlib.sha256()
+    for name in FILES:
+        content = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        total.update(f"{name} {content}\n".encode())
+    return total.hexdigest()

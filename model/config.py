@@ -1,0 +1,49 @@
+"""The shapes of networks, as ``config.json`` holds them. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class TextConfig:
+    """The shape of a prompt encoder."""
+
+    vocabulary: int = 2048
+    width: int = 256
+    depth: int = 2
+    heads: int = 4
+    summary: int = 4  # tokens that carry the prompt into the image model
+    max_tokens: int = 64
+
+
+@dataclass(frozen=True, slots=True)
+class FlowConfig:
+    """The shape of a flow transformer. Pictures are [channels, image_size, image_size]."""
+
+    image_size: int = 64
+    patch_size: int = 8
+    channels: int = 4
+    width: int = 256
+    depth: int = 8
+    heads: int = 4
+    layout_width: int = 512  # hidden width of the network that lays a prompt out
+    layout_size: int = 8  # the layout is [layout_channels, layout_size, layout_size]
+    layout_channels: int = 48
+    text: TextConfig = field(default_factory=TextConfig)
+
+    def __post_init__(self) -> None:
+        if self.image_size % self.patch_size:
+            raise ValueError(
+                f"image_size {self.image_size} must be a multiple of patch_size {self.patch_size}"
+            )
+        if self.layout_size % self.grid:
+            raise ValueError(
+                f"layout_size {self.layout_size} must be a multiple of image_size / patch_size "
+                f"= {self.grid}"
+            )
+
+    @property
+    def grid(self) -> int:
+        """Patches along one side."""
+        return self.image_size // self.patch_size

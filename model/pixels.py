@@ -1,0 +1,23 @@
+"""Model values to pixels: −1…1 with premultiplied colours in, uint8 with straight alpha out."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from model.protocol import Picture
+
+
+def to_picture(values: Tensor) -> Picture:
+    """[C, H, W] in −1…1 (clamped), C = 3 or 4 (premultiplied RGBA) → a picture.
+
+    Computed in fp32 on the CPU, one picture at a time, so that it never depends on companions.
+    """
+    unit = (values.detach().float().cpu() + 1).mul_(0.5).clamp_(0, 1)
+    if unit.shape[0] == 4:
+        alpha = unit[3:]
+        colour = torch.where(alpha > 1 / 255, unit[:3] / alpha.clamp(min=1 / 255), 0.0)
+        unit = torch.cat((colour.clamp_(max=1), torch.where(alpha > 1 / 255, alpha, 0.0)))
+    pixels = unit.mul(255).round_().to(torch.uint8).permute(1, 2, 0).contiguous()
+    height, width, channels = pixels.shape
+    return Picture(width=width, height=height, channels=channels, pixels=pixels.numpy().tobytes())

@@ -1,0 +1,71 @@
+"""Prompts to tokens: byte-level BPE. Imports no torch, so that prompts can be refused early.
+
+Promises that any string has tokens (bytes are never unknown), and that a prompt which is too long
+is refused with the count rather than cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+PADDING = 0
+_PADDING_TEXT = "<|pad|>"
+
+
+class PromptTooLong(ValueError):
+    """A prompt has more tokens than the model was built for."""
+
+    def __init__(self, tokens: int, limit: int) -> None:
+        super().__init__(f"the prompt has {tokens} tokens, at most {limit} are accepted")
+        self.tokens = tokens
+        self.limit = limit
+
+
+class PromptTokenizer:
+    """Byte-level BPE (Sennrich et al. 2016 on bytes, as in GPT-2), case folded, NFKC."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+
+    @classmethod
+    def train(cls, prompts: Iterable[str], vocabulary: int) -> PromptTokenizer:
+        """Learns merges from prompts; the vocabulary includes the 256 bytes and the padding."""
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+        tokenizer.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocabulary,
+            special_tokens=[_PADDING_TEXT],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+        tokenizer.train_from_iterator(prompts, trainer)
+        return cls(tokenizer)
+
+    @classmethod
+    def load(cls, path: Path) -> PromptTokenizer:
+        return cls(Tokenizer.from_file(str(path)))
+
+    def save(self, path: Path) -> None:
+        self._tokenizer.save(str(path), pretty=False)
+
+    @property
+    def vocabulary(self) -> int:
+        """The number of distinct tokens."""
+        return int(self._tokenizer.get_vocab_size())
+
+    def tokens(self, prompt: str) -> list[int]:
+        """The prompt's tokens, without padding; none for an empty or blank prompt."""
+        prompt = prompt.strip()
+        return list(self._tokenizer.encode(prompt).ids) if prompt else []
+
+    def padded(self, prompt: str, length: int) -> list[int]:
+        """The prompt's tokens, filled up to ``length``. Raises `PromptTooLong`."""
+        tokens = self.tokens(prompt)
+        if len(tokens) > length:
+            raise PromptTooLong(len(tokens), length)
+        return tokens + [PADDING] * (length - len(tokens))

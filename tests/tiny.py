@@ -1,0 +1,50 @@
+"""A flow checkpoint small enough to run anywhere in milliseconds; its pictures are noise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from model.checkpoint import CheckpointConfig, SamplingConfig, save_weights
+from model.config import FlowConfig, TextConfig
+from model.flow.network import FlowTransformer
+from model.tokenizer import PromptTokenizer
+
+PROMPTS = ["red apple, noto style", "blue square", "绿色圆形", "a grinning face with big eyes"]
+
+
+def tiny_flow(folder: Path, seed: int = 0) -> Path:
+    """Writes a random 16 px RGBA checkpoint into ``folder`` (made if missing) and returns it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer = PromptTokenizer.train(PROMPTS, 300)
+    text = TextConfig(
+        vocabulary=tokenizer.vocabulary, width=32, depth=1, heads=2, summary=2, max_tokens=48
+    )
+    network = FlowConfig(
+        image_size=16,
+        patch_size=4,
+        width=32,
+        depth=2,
+        heads=2,
+        layout_width=32,
+        layout_size=4,
+        layout_channels=4,
+        text=text,
+    )
+    config = CheckpointConfig(
+        family="flow",
+        description="random weights for tests",
+        licence="Apache-2.0",
+        network=network,
+        sampling=SamplingConfig(steps=4),
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = FlowTransformer(network)
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, std=0.2)
+    (folder / "config.json").write_text(config.model_dump_json(indent=2), encoding="utf-8")
+    save_weights(folder / "model.safetensors", model.state_dict())
+    tokenizer.save(folder / "tokenizer.json")
+    return folder
