@@ -1,0 +1,71 @@
+"""What every test may ask for: a program from Debian, the training data, the full counts.
+
+A missing program is a skip with its reason; under TESSERA_TEST_REQUIRE=1 (CI) it is a failure, so
+that nothing is left out unseen. The training data is not part of the product and may always be
+absent.
+"""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def on(variable: str) -> bool:
+    return os.environ.get(variable, "") not in ("", "0")
+
+
+@pytest.fixture(scope="session")
+def program() -> Callable[[str], str]:
+    """`program("nginx")` is the program's path; without it the test skips, or fails in CI."""
+
+    def find(name: str) -> str:
+        # Debian keeps servers in sbin, which is not on every user's PATH.
+        path = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin:/usr/local/sbin")
+        if path is not None:
+            return path
+        reason = f"the program {name!r} is not installed (.ci/run installs it)"
+        if on("TESSERA_TEST_REQUIRE"):
+            pytest.fail(f"{reason}, and TESSERA_TEST_REQUIRE is set")
+        pytest.skip(reason)
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder with the emoji sets and CIFAR-10; the test skips where it is absent."""
+    folder = Path(os.environ.get("TESSERA_TEST_DATA", ROOT.parent / "shared" / "data"))
+    if not (folder / "emoji_noto" / "captions.jsonl").is_file():
+        pytest.skip(f"no training data in {folder} (TESSERA_TEST_DATA names another folder)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def full() -> bool:
+    """Whether to use the stated counts (`make check-full`) rather than the reduced ones."""
+    return on("TESSERA_TEST_FULL")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # A developer's settings must not change what the tests and the servers they start see.
+    for name in list(os.environ):
+        if name.startswith("TESSERA_") and not name.startswith("TESSERA_TEST_"):
+            del os.environ[name]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    gpu = [item for item in items if item.get_closest_marker("gpu")]
+    if gpu and not has_cuda():
+        for item in gpu:
+            item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+def has_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
