@@ -58,6 +58,11 @@ class RowRequest:
     solver: Solver = "euler"
     operation: Operation = "generate"
 
+    @property
+    def places(self) -> int:
+        """The most places that a step of this row may take in a tile: two with guidance."""
+        return 2 if self.guidance != 1 and self.prompt.strip() else 1
+
 
 @dataclass(frozen=True, slots=True)
 class Picture:
@@ -78,7 +83,7 @@ class Row(Protocol):
 
     @property
     def evaluations(self) -> int:
-        """Places that its next step takes in the tile (with guidance, two)."""
+        """Places that its next step takes in the tile: at most its request's ``places``."""
 
     @property
     def step(self) -> int:

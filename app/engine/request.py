@@ -83,8 +83,12 @@ class UnknownModel(EngineError):
     """No model of that id is loaded."""
 
 
+class RequestRefused(EngineError):
+    """The model does not take this request, e.g. its prompt is too long."""
+
+
 class NotReady(EngineError):
-    """The models are still loading."""
+    """The models are still loading, or could not be loaded."""
 
 
 class Draining(EngineError):
