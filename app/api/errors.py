@@ -1,0 +1,186 @@
+"""The one shape of every error, ``{"error": {message, type, param, code}}``, and what becomes one.
+
+Messages say what was given and what would be accepted; ``param`` names the field. The shape and
+the types are those of the OpenAI API, so that its clients raise their own exceptions.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from math import ceil
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from app.engine.request import (
+    DeadlineExceeded,
+    Draining,
+    EngineError,
+    NotReady,
+    QueueFull,
+    UnknownModel,
+    WorkerCrashed,
+)
+
+GIVEN_LIMIT = 80  # characters of what was given that are repeated in a message
+
+logger = logging.getLogger(__name__)
+
+
+class ErrorBody(BaseModel):
+    """What went wrong."""
+
+    message: str = Field(examples=["steps: 0 was given, at least 1 is accepted"])
+    type: str = Field(examples=["invalid_request_error"])
+    param: str | None = Field(description="The field at fault, if one is.", examples=["steps"])
+    code: str = Field(description="For programs.", examples=["invalid_value"])
+
+
+class ErrorAnswer(BaseModel):
+    """Every answer that is not 2xx or 3xx."""
+
+    error: ErrorBody
+
+
+class ApiError(HTTPException):
+    """An answer other than what was asked for. ``str()`` is its message."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        code: str,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(status, message, dict(headers or {}))
+        self.code = code
+        self.param = param
+
+    def __str__(self) -> str:
+        return str(self.detail)
+
+    @property
+    def body(self) -> ErrorAnswer:
+        kind = _TYPES.get(
+            self.status_code,
+            "server_error" if self.status_code >= 500 else "invalid_request_error",
+        )
+        return ErrorAnswer(
+            error=ErrorBody(message=str(self), type=kind, param=self.param, code=self.code)
+        )
+
+    def response(self) -> JSONResponse:
+        headers = {"Cache-Control": "no-store", **(self.headers or {})}
+        return JSONResponse(self.body.model_dump(), self.status_code, headers)
+
+
+_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+}
+
+
+def invalid(param: str, message: str, *, code: str = "invalid_value") -> ApiError:
+    """A 400 for one field; the message begins with its name."""
+    return ApiError(400, f"{param}: {message}", code=code, param=param)
+
+
+def quoted(given: object) -> str:
+    """What was given, short enough to repeat."""
+    text = repr(given)
+    return text if len(text) <= GIVEN_LIMIT else f"{text[:GIVEN_LIMIT]}…"
+
+
+def of_engine(error: EngineError) -> ApiError:
+    """What the client is told of a picture that the engine did not make."""
+    message = str(error)
+    match error:
+        case QueueFull():
+            wait = str(max(1, ceil(error.retry_after)))
+            return ApiError(503, message, code="queue_full", headers={"Retry-After": wait})
+        case NotReady():
+            return ApiError(503, message, code="not_ready", headers={"Retry-After": "2"})
+        case Draining():
+            return ApiError(503, message, code="draining", headers={"Retry-After": "1"})
+        case DeadlineExceeded():
+            return ApiError(504, message, code="deadline_exceeded", headers=_NO_RETRY)
+        case WorkerCrashed():
+            return ApiError(500, message, code="worker_crashed", headers=_NO_RETRY)
+        case UnknownModel():
+            return ApiError(404, message, code="model_not_found", param="model")
+        case _:
+            logger.error("the engine failed", exc_info=error)
+            return ApiError(500, message, code="engine_error")
+
+
+# The OpenAI clients repeat every 5xx, which would only fail, or be too late, again.
+_NO_RETRY = {"x-should-retry": "false"}
+
+
+def of_validation(errors: Sequence[Mapping[str, Any]]) -> ApiError:
+    """The first thing that pydantic found wrong, as a sentence."""
+    error = errors[0]
+    kind: str = error["type"]
+    place = [str(part) for part in error["loc"][1:]]
+    if kind == "json_invalid":
+        reason = error["ctx"]["error"]
+        return ApiError(400, f"the body is not JSON: {reason}", code="invalid_json")
+    if kind == "unknown_field":
+        return ApiError(400, error["msg"], code=kind, param=error["ctx"]["param"])
+    if not place:
+        message = "a JSON object is needed, with the header Content-Type: application/json"
+        return ApiError(400, message, code="invalid_body")
+    param = ".".join(place)
+    if kind == "missing":
+        return invalid(param, "is required", code="missing_field")
+    reason = error["msg"].removeprefix("Input ").removeprefix("Value error, ")
+    return invalid(param, f"{reason}; {quoted(error['input'])} was given")
+
+
+def of_http(error: HTTPException) -> ApiError:
+    """Starlette's own errors: no such route, no such method, an unreadable body."""
+    if isinstance(error, ApiError):
+        return error
+    phrase = HTTPStatus(error.status_code).phrase
+    message = str(error.detail)
+    if error.status_code == 405 and error.headers:
+        message = f"this address accepts {error.headers.get('Allow', 'other methods')} only"
+    elif error.status_code == 404:
+        message = "there is nothing at this address; /docs lists what there is"
+    code = phrase.lower().replace(" ", "_")
+    return ApiError(error.status_code, message, code=code, headers=error.headers)
+
+
+def install(app: FastAPI) -> None:
+    """Makes every error of the application one of the shape above."""
+
+    async def engine(_: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, EngineError)
+        return of_engine(error).response()
+
+    async def validation(_: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        return of_validation(error.errors()).response()
+
+    async def http(_: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        return of_http(error).response()
+
+    async def unexpected(_: Request, __: Exception) -> JSONResponse:
+        message = "the service failed in a way it does not know; the log has the request id"
+        return ApiError(500, message, code="internal_error").response()
+
+    app.add_exception_handler(EngineError, engine)
+    app.add_exception_handler(RequestValidationError, validation)
+    app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(Exception, unexpected)
