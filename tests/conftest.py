@@ -14,6 +14,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
+# Here and in the servers that tests start: threads that wait for work must not spin on the cores
+# that another process of the same test needs. Read when torch is loaded, so set before.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 
 def on(variable: str) -> bool:
     return os.environ.get(variable, "") not in ("", "0")

@@ -1,0 +1,63 @@
+# Two commands: `make serve` and `make test`. Both make .venv first where it is missing or old.
+
+VENV   := .venv
+BIN    := $(VENV)/bin
+SOURCE := app model tests
+PIP    := $(BIN)/python -m pip install --disable-pip-version-check --no-input -c constraints.txt
+
+# The first Python of these that is new enough, and can make environments; `make PYTHON=…` decides.
+ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; do \
+            $$p -c '$(ENOUGH)' 2>/dev/null && { echo $$p; exit; }; done; echo python3)
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help serve test check check-full check-format lint types format clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# HOST and PORT only where they are given: the defaults, 127.0.0.1:8000, are app/settings.py's.
+serve: $(VENV)/.serve ## Serve the models of model/checkpoints on HOST:PORT (127.0.0.1:8000)
+	@exec env $(if $(HOST),TESSERA_HOST='$(HOST)') $(if $(PORT),TESSERA_PORT='$(PORT)') $(BIN)/tessera serve
+
+test: $(VENV)/.dev ## Run the tests; ARGS='-k seed' goes to pytest
+	$(BIN)/python -m pytest $(ARGS)
+
+check: check-format lint types test ## Format, lint, types, tests
+
+check-full: ## The same with the full counts of every test
+	TESSERA_TEST_FULL=1 PYTEST_TIMEOUT=3600 $(MAKE) check
+
+check-format: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+format: $(VENV)/.dev ## Format the code and repair what the linter can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## Remove builds and caches (not .venv)
+	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .schemathesis
+	find $(SOURCE) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# One stamp for what serving needs, one for what the tests need besides; the second holds the first.
+$(VENV)/.serve: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) -e .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) -e '.[dev]'
+	@touch $@ $(VENV)/.serve
+
+$(BIN)/python:
+	$(if $(shell $(PYTHON) -c '$(ENOUGH)' 2>/dev/null && echo yes),,\
+	  $(error Tessera needs Python 3.11 or newer; $(PYTHON) is $(or $(shell $(PYTHON) -V 2>&1),missing). Name one: make PYTHON=/path/to/python3))
+	$(if $(shell $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null && echo yes),,\
+	  $(error $(PYTHON) has no venv; on Debian and Ubuntu: apt install python3-venv))
+	$(PYTHON) -m venv $(VENV)
