@@ -25,7 +25,7 @@ import emoji as unicode_emoji
 import numpy as np
 from PIL import Image
 
-from model.data.pictures import PictureSet, premultiplied
+from model.data.pictures import DataError, PictureFormat, PictureSet
 
 Split = Literal["train", "held-out style", "held-out tone"]
 CHINESE_STYLE = {"noto": "noto 风格", "fluent 3d": "fluent 3d 风格"}
@@ -94,7 +94,12 @@ def _chinese_names() -> dict[str, str]:
 
 
 def read_records(folders: Iterable[Path]) -> list[Emoji]:
-    """The records of all style folders. Raises ``FileNotFoundError`` naming a missing file."""
+    """The records of all style folders. Raises `DataError` naming what is missing."""
+    folders = list(folders)
+    for folder in folders:
+        for name in ("captions.jsonl", "images.zip"):
+            if not (folder / name).is_file():
+                raise DataError(f"{folder / name}: missing; an emoji set has both")
     chinese = _chinese_names()
     return [
         Emoji(
@@ -121,17 +126,17 @@ def select(records: Iterable[Emoji], split: Split) -> list[Emoji]:
     return [r for r in records if own[r.style, r.duplicate_of or r.file] == split]
 
 
-def load(folders: Iterable[Path], size: int, split: Split = "train") -> PictureSet:
-    """One side of the hold-out as pictures of [4, size, size]."""
+def load(folders: Iterable[Path], form: PictureFormat, split: Split = "train") -> PictureSet:
+    """One side of the hold-out. Raises `DataError`."""
     records = select(read_records(folders), split)
     archives = {
         folder: zipfile.ZipFile(folder / "images.zip") for folder in {r.folder for r in records}
     }
     groups: dict[tuple[str, str], list[int]] = defaultdict(list)
-    pictures = np.empty((len(records), 4, size, size), dtype=np.uint8)
+    pictures = np.empty((len(records), form.channels, form.size, form.size), dtype=np.uint8)
     for index, record in enumerate(records):
         data = archives[record.folder].read(record.file)
-        pictures[index] = premultiplied(Image.open(io.BytesIO(data)), size)
+        pictures[index] = form.pixels(Image.open(io.BytesIO(data)))
         groups[record.style, record.base].append(index)
     return PictureSet(
         name="emoji",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -21,18 +22,40 @@ Prompter = Callable[[random.Random], str]
 """Draws one of the prompts that describe a picture."""
 
 
-def premultiplied(picture: Image.Image, size: int) -> NDArray[np.uint8]:
-    """A picture as premultiplied RGBA [4, size, size]; padded to a square, resized by Lanczos."""
-    rgba = picture.convert("RGBA").convert("RGBa")
-    side = max(rgba.size)
-    if rgba.size != (side, side):
-        square = Image.new("RGBa", (side, side))
-        square.paste(rgba, ((side - rgba.width) // 2, (side - rgba.height) // 2))
-        rgba = square
-    if side != size:
-        rgba = rgba.resize((size, size), Image.Resampling.LANCZOS)
-    pixels = np.asarray(rgba).transpose(2, 0, 1)
-    return np.minimum(pixels, pixels[3:])  # Lanczos may overshoot alpha
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """The prompter of a picture with one caption."""
+
+    text: str
+
+    def __call__(self, draw: random.Random) -> str:
+        return self.text
+
+
+class DataError(Exception):
+    """A data set cannot be used. ``str()`` names the path and says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class PictureFormat:
+    """What every picture is turned into."""
+
+    size: int
+    channels: Literal[3, 4] = 4  # 3: RGB on white; 4: premultiplied RGBA
+
+    def pixels(self, picture: Image.Image) -> NDArray[np.uint8]:
+        """[channels, size, size]: padded to a square, resized by Lanczos."""
+        rgba = picture.convert("RGBA").convert("RGBa")
+        side = max(rgba.size)
+        if rgba.size != (side, side):
+            square = Image.new("RGBa", (side, side))
+            square.paste(rgba, ((side - rgba.width) // 2, (side - rgba.height) // 2))
+            rgba = square
+        if side != self.size:
+            rgba = rgba.resize((self.size, self.size), Image.Resampling.LANCZOS)
+        values = np.asarray(rgba).transpose(2, 0, 1)
+        values = np.minimum(values, values[3:])  # Lanczos may overshoot alpha
+        return values if self.channels == 4 else values[:3] + (255 - values[3:])
 
 
 @dataclass(frozen=True, slots=True)
