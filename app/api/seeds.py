@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import unicodedata
+from contextlib import suppress
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, WithJsonSchema
@@ -39,18 +40,14 @@ def _parse(value: object) -> int:
             pass
         case int() if 0 <= value < SEEDS:
             return value
-        case str() if 1 <= len(value) <= LONGEST and _encodable(value):
-            return seed_of(value)
+        case str() if 1 <= len(value) <= LONGEST:
+            with suppress(UnicodeEncodeError):  # a lone surrogate
+                return seed_of(value)
     raise PydanticCustomError(
         "seed",
         "should be an integer from 0 to {last} or a string of 1 to {longest} characters",
         {"last": SEEDS - 1, "longest": LONGEST},
     )
-
-
-def _encodable(text: str) -> bool:
-    """Whether it has no lone surrogate, which no UTF-8 can carry."""
-    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 _SCHEMA: dict[str, Any] = {

@@ -1,0 +1,96 @@
+"""Files become answers: headers, events. Shared by every surface that sends pictures."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import AsyncIterator, Sequence
+
+from fastapi import Response
+from fastapi.responses import StreamingResponse
+from fastapi.sse import format_sse_event
+from pydantic import BaseModel
+from starlette.types import Receive, Scope, Send
+
+from app.api.errors import of_engine
+from app.api.links import LONGEST_HEADER, path_of
+from app.api.negotiation import EVENTS
+from app.api.orders import Order
+from app.api.studio import File
+from app.engine import EngineError, Job
+from app.pictures import MEDIA_TYPES
+
+
+def picture_response(order: Order, file: File, headers: dict[str, str]) -> Response:
+    """The picture itself. ``headers`` say how long it may be kept."""
+    return Response(
+        file.body,
+        media_type=MEDIA_TYPES[order.encoding.format],
+        headers={**order_headers(order), **timing_header([file]), **headers},
+    )
+
+
+def order_headers(order: Order) -> dict[str, str]:
+    """What an answer says of its order, whatever its kind."""
+    headers = {
+        "X-Tessera-Seed": str(order.request.seed),
+        "X-Tessera-Model": f"{order.spec.id}@{order.spec.digest[:12]}",
+        "X-Tessera-Numerics": order.numerics,
+    }
+    if order.encoding.size != order.spec.size:
+        headers["X-Tessera-Resampled-From"] = str(order.spec.size)
+    if order.request.n == 1:
+        path = path_of(order)
+        if len(path) <= LONGEST_HEADER:
+            headers["Content-Location"] = path
+    return headers
+
+
+def timing_header(files: Sequence[File]) -> dict[str, str]:
+    """``Server-Timing``, in milliseconds.
+
+    Pictures of one answer wait and are computed side by side, but are encoded in turn.
+    """
+    seconds = {
+        "queue": max(file.timings.queue for file in files),
+        "compute": max(file.timings.compute for file in files),
+        "encode": sum(file.encode for file in files),
+    }
+    value = ", ".join(f"{name};dur={value * 1000:.1f}" for name, value in seconds.items())
+    return {"Server-Timing": value}
+
+
+def base64_of(body: bytes) -> str:
+    return base64.b64encode(body).decode("ascii")
+
+
+def event(name: str, data: BaseModel) -> bytes:
+    """One server-sent event."""
+    return format_sse_event(event=name, data_str=data.model_dump_json())
+
+
+class EventStream(StreamingResponse):
+    """Sends a job's events, and leaves the job when they end or the client has gone.
+
+    A failure after the headers were sent becomes an event named ``error`` with the usual shape.
+    """
+
+    media_type = EVENTS
+
+    def __init__(self, job: Job, events: AsyncIterator[bytes], headers: dict[str, str]) -> None:
+        super().__init__(
+            _ending_in_words(events),
+            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no", **headers},
+        )
+        self._job = job
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self._job:
+            await super().__call__(scope, receive, send)
+
+
+async def _ending_in_words(events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    try:
+        async for each in events:
+            yield each
+    except EngineError as error:
+        yield event("error", of_engine(error).body)

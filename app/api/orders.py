@@ -1,0 +1,148 @@
+"""An order: what a client asked for with every default filled in and every limit checked."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass
+
+from app.api.errors import ApiError, invalid, quoted
+from app.api.fields import Drawing
+from app.api.seeds import random_seed
+from app.engine import Engine, ImageRequest, NotReady
+from app.pictures import ENCODER, TRANSPARENT, Caption, Encoding, Format
+from app.settings import Settings
+from model.checkpoint import Checkpoint
+from model.protocol import SEEDS, ModelSpec, Range
+
+SHORTEST_DIGEST = 8
+"""Characters of a digest that pin a model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Nothing is left to decide. Equal orders of one service are answered with equal bytes."""
+
+    request: ImageRequest
+    encoding: Encoding
+    spec: ModelSpec
+    numerics: str
+    seeded: bool  # whether the client chose the seed, so that it can ask for this again
+    pinned: bool  # whether the client named the model's digest, or the numerics
+
+    def seed(self, index: int) -> int:
+        return (self.request.seed + index) % SEEDS
+
+    def caption(self, index: int) -> Caption:
+        """What the file of picture ``index`` says of itself."""
+        request = self.request
+        return Caption(request.prompt, self.seed(index), request.model, self.numerics)
+
+    @property
+    def etag(self) -> str:
+        """Names the bytes of its (single) file, quoted as in the header."""
+        parts = (*astuple(self.request), *astuple(self.encoding), self.numerics, ENCODER)
+        return f'"{hashlib.sha256(repr(parts).encode()).hexdigest()[:32]}"'
+
+
+def take_order(
+    drawing: Drawing,
+    *,
+    engine: Engine,
+    settings: Settings,
+    seed: int | None,
+    n: int = 1,
+    format: Format,  # noqa: A002 - the field's name
+    numerics: str | None = None,
+) -> Order:
+    """Fills in and checks what depends on the model or on a setting.
+
+    Raises:
+        ApiError: a field cannot be served; names it and says what is accepted.
+        NotReady: the models are still loading.
+    """
+    checkpoint, pinned = find_model(drawing.model, engine.checkpoints, settings.model_aliases)
+    spec = checkpoint.spec
+    steps = spec.steps.default if drawing.steps is None else drawing.steps
+    if not spec.steps.low <= steps <= spec.steps.high:
+        raise invalid("steps", f"{steps} was given, {spec.id} takes {_bounds(spec.steps)}")
+    guidance = spec.guidance.default if drawing.guidance is None else drawing.guidance
+    if not spec.guidance.low <= guidance <= spec.guidance.high:
+        raise invalid(
+            "guidance", f"{guidance:g} was given, {spec.id} takes {_bounds(spec.guidance)}"
+        )
+    if n > settings.max_n:
+        raise invalid("n", f"{n} was given, at most {settings.max_n} are accepted")
+    size = drawing.size or spec.size
+    if size > settings.max_size:
+        raise invalid("size", f"{size} was given, at most {settings.max_size} is accepted")
+    _check_background(drawing.background, format, spec)
+    _check_prompt(drawing.prompt, checkpoint, settings)
+
+    loaded = engine.models.get(spec.id)
+    if loaded is None:
+        raise NotReady("the models are still loading; /readyz tells when they are")
+    if numerics not in (None, loaded.numerics):
+        message = f"numerics: {quoted(numerics)} was asked for, this service has {loaded.numerics}"
+        raise ApiError(404, message, code="not_loaded", param="numerics")
+    return Order(
+        request=ImageRequest(
+            model=spec.id,
+            prompt=drawing.prompt,
+            seed=random_seed() if seed is None else seed,
+            n=n,
+            steps=int(steps),
+            guidance=float(guidance),
+            solver=spec.solver,
+        ),
+        encoding=Encoding(format, size, drawing.background, drawing.quality),
+        spec=spec,
+        numerics=loaded.numerics,
+        seeded=seed is not None,
+        pinned=pinned or numerics is not None,
+    )
+
+
+def find_model(
+    name: str | None, checkpoints: Mapping[str, Checkpoint], aliases: Mapping[str, str]
+) -> tuple[Checkpoint, bool]:
+    """The checkpoint that a client means, and whether it pinned the digest. Raises `ApiError`."""
+    if name is None:
+        return next(iter(checkpoints.values())), False
+    model, at, digest = name.partition("@")
+    checkpoint = checkpoints.get(aliases.get(model, model))
+    if checkpoint is None:
+        known = ", ".join(checkpoints)
+        message = f"model: there is no {quoted(model)}; there are {known}"
+        raise ApiError(404, message, code="model_not_found", param="model")
+    if at and len(digest) < SHORTEST_DIGEST:
+        raise invalid("model", f"a digest has at least {SHORTEST_DIGEST} characters")
+    if at and not checkpoint.spec.digest.startswith(digest):
+        loaded = checkpoint.spec.digest[:12]
+        message = f"model: {quoted(name)} was asked for, {checkpoint.spec.id}@{loaded} is loaded"
+        raise ApiError(404, message, code="not_loaded", param="model")
+    return checkpoint, bool(at)
+
+
+def _bounds(numbers: Range) -> str:
+    return f"{numbers.low:g} to {numbers.high:g}"
+
+
+def _check_background(background: str, format_: Format, spec: ModelSpec) -> None:
+    if background != TRANSPARENT:
+        return
+    if format_ == "jpeg":
+        raise invalid("background", "a jpeg cannot be transparent; png and webp can")
+    if spec.channels != 4:
+        raise invalid("background", f"{spec.id} draws opaque pictures only")
+
+
+def _check_prompt(prompt: str, checkpoint: Checkpoint, settings: Settings) -> None:
+    longest = settings.max_prompt_characters
+    if len(prompt) > longest:
+        raise invalid("prompt", f"has {len(prompt)} characters, at most {longest} are accepted")
+    tokens = len(checkpoint.tokenizer.tokens(prompt))
+    most = checkpoint.spec.max_prompt_tokens
+    if tokens > most:
+        message = f"has {tokens} tokens, {checkpoint.spec.id} takes at most {most}"
+        raise invalid("prompt", message, code="prompt_too_long")

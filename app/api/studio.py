@@ -1,0 +1,122 @@
+"""Where orders become files: the engine draws, threads encode, files are kept for a while.
+
+Knows nothing of routes or formats of answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from app.api.orders import Order
+from app.engine import Done, Engine, Job, Preview, Progress, Timings
+from app.metrics import Metrics
+from app.pictures import encode
+from app.settings import Settings
+from model.protocol import Picture
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """Picture ``index`` of an order, encoded."""
+
+    index: int
+    body: bytes
+    timings: Timings
+    encode: float  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """Picture ``index`` as it stood after ``step`` of ``steps``, encoded."""
+
+    index: int
+    step: int
+    steps: int
+    body: bytes
+
+
+class FileCache:
+    """The most recently used files, bounded in bytes."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._files: OrderedDict[str, File] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, key: str) -> File | None:
+        file = self._files.get(key)
+        if file is not None:
+            self._files.move_to_end(key)
+        return file
+
+    def put(self, key: str, file: File) -> None:
+        if key in self._files or len(file.body) > self._capacity:
+            return
+        self._files[key] = file
+        self._bytes += len(file.body)
+        while self._bytes > self._capacity:
+            self._bytes -= len(self._files.popitem(last=False)[1].body)
+
+
+class Studio:
+    """Draws and encodes. Belongs to one event loop, as the engine does."""
+
+    def __init__(self, engine: Engine, metrics: Metrics, settings: Settings) -> None:
+        self._engine = engine
+        self._metrics = metrics
+        self._timeout = settings.request_timeout
+        self._threads = ThreadPoolExecutor(settings.encode_threads, "encode")
+        self._files = FileCache(settings.file_cache_bytes)
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def submit(self, order: Order, *, previews: bool = False) -> Job:
+        """Hands the order to the engine. Leave the job whatever happens. Raises `EngineError`."""
+        return self._engine.submit(
+            order.request, timeout=self._timeout, previews=previews, cacheable=order.seeded
+        )
+
+    async def events(self, order: Order, job: Job) -> AsyncIterator[Progress | Draft | File]:
+        """What happens to the order, pictures encoded. Raises `EngineError`."""
+        async for event in job:
+            match event:
+                case Progress():
+                    yield event
+                case Preview(index=index, step=step, steps=steps, picture=picture):
+                    yield Draft(index, step, steps, await self._encode(order, index, picture))
+                case Done(index=index, picture=picture, timings=timings):
+                    start = time.perf_counter()
+                    body = await self._encode(order, index, picture)
+                    yield File(index, body, timings, time.perf_counter() - start)
+
+    async def files(self, order: Order) -> list[File]:
+        """All pictures of the order, in the order of their index. Raises `EngineError`."""
+        async with self.submit(order) as job:
+            files = [event async for event in self.events(order, job) if isinstance(event, File)]
+        return sorted(files, key=lambda file: file.index)
+
+    async def file(self, order: Order) -> File:
+        """The one picture of an order for one. Raises `EngineError`."""
+        key = order.etag
+        kept = self._files.get(key)
+        if kept is not None:
+            self._metrics.file_cache_hit(order.request.model)
+            return File(0, kept.body, Timings(0.0, 0.0), 0.0)
+        (file,) = await self.files(order)
+        if order.seeded:
+            self._files.put(key, file)
+        return file
+
+    async def _encode(self, order: Order, index: int, picture: Picture) -> bytes:
+        start = time.perf_counter()
+        loop = asyncio.get_running_loop()
+        caption = order.caption(index)
+        body = await loop.run_in_executor(self._threads, encode, picture, order.encoding, caption)
+        self._metrics.encoded(order.encoding.format, time.perf_counter() - start)
+        return body

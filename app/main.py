@@ -1,0 +1,60 @@
+"""The application: settings, engine and routes wired together. Importing this reads nothing."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from app.api import errors, images, models, probes
+from app.api.errors import ErrorAnswer
+from app.api.services import Services
+from app.api.studio import Studio
+from app.api.telemetry import Telemetry
+from app.engine import Engine
+from app.metrics import Metrics, installed_version
+from app.settings import Settings
+
+DESCRIPTION = """
+Image transformers over HTTP: a prompt or a seed in, a picture out.
+
+The same checkpoint, numerics and request give the same bytes, and every picture has an address.
+"""
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The whole service. Raises `CheckpointError` for a model folder that cannot be used."""
+    metrics = Metrics()
+    return assemble(settings, Engine(settings.engine, metrics), metrics)
+
+
+def assemble(settings: Settings, engine: Engine, metrics: Metrics) -> FastAPI:
+    """The routes around an engine. ``app.state.services`` holds the parts."""
+    services = Services(settings, engine, metrics, Studio(engine, metrics, settings))
+    metrics.watch_ready(lambda: services.ready)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        # Returns at once, so that /livez answers while the models load.
+        await engine.start()
+        try:
+            yield
+        finally:
+            await engine.stop()
+            services.studio.close()
+
+    app = FastAPI(
+        title="Tessera",
+        version=installed_version(),
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        redoc_url=None,
+        responses={"4XX": {"model": ErrorAnswer}, "5XX": {"model": ErrorAnswer}},
+    )
+    app.state.services = services
+    errors.install(app)
+    app.add_middleware(Telemetry, metrics=metrics)
+    for router in (images.router, models.router, probes.router):
+        app.include_router(router)
+    return app

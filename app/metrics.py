@@ -1,0 +1,163 @@
+"""Every metric of the service, in one place.
+
+Base units; labels only from small closed sets, never a prompt, a seed or a request id. Each
+`Metrics` has its own registry, so that several services can live in one process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+from app.engine.observer import Rejection, Restart
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120)
+EVALUATIONS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+def installed_version() -> str:
+    """The version of the distribution; "unknown" where it runs without being installed."""
+    try:
+        return version("tessera-serve")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+class Metrics:
+    """Implements `app.engine.observer.EngineMetrics`, and has what the HTTP side counts."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=self._registry)
+        histogram, counter, gauge = self._histogram, self._counter, self._gauge
+
+        self._request = histogram("request_seconds", "Request to last byte", "route", "outcome")
+        self._requests = counter("requests", "Requests answered", "outcome")
+        self._encode = histogram("encode_seconds", "One picture to a file", "format")
+        self._file_hits = counter("file_cache_hits", "Encoded pictures from memory", "model")
+        self._unlimited = counter("rate_limits_unchecked", "Let through: limit store is down")
+
+        self._queue = histogram("queue_seconds", "A row's wait for a worker", "model")
+        self._compute = histogram("compute_seconds", "A row's start to its last step", "model")
+        self._step = histogram("step_seconds", "One step of a worker", "model")
+        self._preview = histogram("first_preview_seconds", "Until the first preview", "model")
+        self._evaluations = Histogram(
+            "tessera_pass_evaluations",
+            "Evaluations in a pass, without padding",
+            ["model"],
+            buckets=EVALUATIONS,
+            registry=self._registry,
+        )
+        self._padding = counter("padding_evaluations", "Places of passes left empty", "model")
+        self._joined = counter("rows_joined", "Rows that joined a running batch", "model")
+        self._waiting = gauge("rows_waiting", "Rows that wait for a worker", "model")
+        self._running = gauge("rows_running", "Rows with a worker", "model")
+        self._images = counter("images", "Pictures computed", "model")
+        self._pixels = counter("pixels", "Pixels computed", "model")
+        self._cache_hits = counter("cache_hits", "Pictures answered from memory", "model")
+        self._coalesced = counter("coalesced", "Pictures that shared a row", "model")
+        self._cancelled = counter("cancellations", "Rows that nobody waited for", "model")
+        self._replays = counter("replays", "Rows computed again after a crash", "model")
+        self._rejections = counter("rejections", "Work refused or given up", "reason")
+        self._restarts = counter("worker_restarts", "Workers replaced", "device", "reason")
+        self._memory = gauge("device_memory_bytes", "Held by a worker", "device")
+        self._seed_exact = gauge("seed_exact", "Whether the self-test held", "model")
+        self._ready = gauge("ready", "Whether new work is taken")
+        gauge("build_info", "Always 1", "version").labels(installed_version()).set(1)
+
+    def _histogram(self, name: str, text: str, *labels: str) -> Histogram:
+        return Histogram(f"tessera_{name}", text, labels, buckets=SECONDS, registry=self._registry)
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"tessera_{name}_total", text, labels, registry=self._registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"tessera_{name}", text, labels, registry=self._registry)
+
+    def render(self) -> bytes:
+        """The Prometheus text format."""
+        return generate_latest(self._registry)
+
+    # The HTTP side.
+
+    def watch_ready(self, ready: Callable[[], bool]) -> None:
+        """Asks ``ready`` whenever the metrics are read."""
+        self._ready.set_function(lambda: float(ready()))
+
+    def answered(self, route: str, outcome: str, seconds: float) -> None:
+        self._request.labels(route, outcome).observe(seconds)
+        self._requests.labels(outcome).inc()
+
+    def encoded(self, format_: str, seconds: float) -> None:
+        self._encode.labels(format_).observe(seconds)
+
+    def file_cache_hit(self, model: str) -> None:
+        self._file_hits.labels(model).inc()
+
+    def refused(self, reason: str) -> None:
+        """A request was turned away before it reached the engine."""
+        self._rejections.labels(reason).inc()
+
+    def limit_unchecked(self) -> None:
+        self._unlimited.inc()
+
+    # The engine's side: see `EngineMetrics` for what each means.
+
+    def rejected(self, reason: Rejection) -> None:
+        self._rejections.labels(reason).inc()
+
+    def cache_hit(self, model: str) -> None:
+        self._cache_hits.labels(model).inc()
+
+    def coalesced(self, model: str) -> None:
+        self._coalesced.labels(model).inc()
+
+    def rows(self, model: str, *, waiting: int, running: int) -> None:
+        self._waiting.labels(model).set(waiting)
+        self._running.labels(model).set(running)
+
+    def joined(self, model: str, rows: int) -> None:
+        self._joined.labels(model).inc(rows)
+
+    def stepped(
+        self, model: str, seconds: float, *, tile: int, evaluations: tuple[int, ...]
+    ) -> None:
+        self._step.labels(model).observe(seconds)
+        for count in evaluations:
+            self._evaluations.labels(model).observe(count)
+            self._padding.labels(model).inc(tile - count)
+
+    def first_preview(self, model: str, seconds: float) -> None:
+        self._preview.labels(model).observe(seconds)
+
+    def finished(
+        self, model: str, *, queue_seconds: float, compute_seconds: float, pixels: int
+    ) -> None:
+        self._queue.labels(model).observe(queue_seconds)
+        self._compute.labels(model).observe(compute_seconds)
+        self._images.labels(model).inc()
+        self._pixels.labels(model).inc(pixels)
+
+    def cancelled(self, model: str, rows: int) -> None:
+        self._cancelled.labels(model).inc(rows)
+
+    def replayed(self, model: str, rows: int) -> None:
+        self._replays.labels(model).inc(rows)
+
+    def restarted(self, device: str, reason: Restart) -> None:
+        self._restarts.labels(device, reason).inc()
+
+    def device_memory(self, device: str, allocated: int) -> None:
+        self._memory.labels(device).set(allocated)
+
+    def loaded(self, model: str, *, seed_exact: bool) -> None:
+        self._seed_exact.labels(model).set(seed_exact)

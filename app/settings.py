@@ -1,0 +1,190 @@
+"""Every setting of the service, read once: ``TESSERA_…`` in the environment, or a ``.env`` file.
+
+Each says what changes with it. Lists are written with commas.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, HttpUrl, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from app.engine.settings import EngineSettings, parse_devices
+from model.checkpoint import shipped
+
+PREFIX = "TESSERA_"
+MIB = 2**20
+
+
+def _split(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def _devices(value: object) -> object:
+    return parse_devices(value) if isinstance(value, str) else value
+
+
+def _pairs(value: object) -> object:
+    """``a=b,c=d`` → ``{"a": "b", "c": "d"}``."""
+    if not isinstance(value, str):
+        return value
+    pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+    if any(not (key.strip() and text.strip()) for key, _, text in pairs):
+        raise ValueError("expected name=value pairs with commas between them")
+    return {key.strip(): text.strip() for key, _, text in pairs}
+
+
+Strings = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+Paths = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_split)]
+Devices = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_devices)]
+Pairs = Annotated[dict[str, str], NoDecode, BeforeValidator(_pairs)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """What the service is told before it starts."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        use_attribute_docstrings=True,
+    )
+
+    # Where it listens.
+
+    host: str = "127.0.0.1"
+    """Address to listen on. 0.0.0.0 lets other machines in: set API keys first."""
+
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    """Port to listen on. 0 takes a free one and says which."""
+
+    public_url: HttpUrl | None = None
+    """How clients reach the service, e.g. https://pictures.example.org. Links in answers begin
+    with it; without it they begin with the host that the request named."""
+
+    trusted_proxies: Strings = ("127.0.0.1",)
+    """Addresses or networks whose X-Forwarded-For and -Proto are believed. Wrong ones let clients
+    choose the address that rate limits count."""
+
+    # The engine.
+
+    models: Paths = ()
+    """Checkpoint folders; the first is the default model. Empty: all that ship, flow first."""
+
+    devices: Devices = ("auto",)
+    """"auto" takes every GPU, else the CPU; or "cpu", "cpu:2" (two workers), "cuda:0,cuda:1"."""
+
+    dtype: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic of the network; "auto" is what is fast on the device. Changes numerics."""
+
+    tile: Annotated[int, Field(ge=2)] | None = None
+    """Evaluations in every pass. More is faster under load, slower for one lone picture. Changes
+    numerics; without it the device's type decides."""
+
+    threads: Annotated[int, Field(ge=1)] | None = None
+    """CPU threads of each worker; without it the cores are shared out. Changes numerics on CPUs."""
+
+    max_rows_waiting: Annotated[int, Field(ge=1)] = 256
+    """Pictures that may wait; requests beyond are refused at once (503). Bounds memory and wait."""
+
+    cache_bytes: Annotated[int, Field(ge=0)] = 64 * MIB
+    """Memory for finished pictures, as pixels; 0 keeps none. Repeated seeds then cost no model."""
+
+    previews: Annotated[int, Field(ge=1, le=32)] = 7
+    """Previews of a picture whose request asks for them. Each costs the worker a decoding."""
+
+    step_timeout: Seconds = 30.0
+    """A worker silent for so long is killed and replaced. Must exceed the slowest step."""
+
+    start_timeout: Seconds = 300.0
+    """A worker that loads, warms up and tests itself for longer has failed to start."""
+
+    expect_numerics: str | None = None
+    """Comma-separated. Refuse to start with other numerics: a fleet then makes the same bytes."""
+
+    # Requests.
+
+    request_timeout: Seconds = 120.0
+    """A request not answered by then leaves queue and batch and gets 504."""
+
+    max_n: Annotated[int, Field(ge=1)] = 10
+    """Pictures in one request."""
+
+    max_prompt_characters: Annotated[int, Field(ge=1)] = 1000
+    """Longer prompts are refused before they are tokenized; the model's own limit is in tokens."""
+
+    max_size: Annotated[int, Field(ge=1, le=8192)] = 1024
+    """Pixels along each side to which pictures may be resampled. Encoding time grows squarely."""
+
+    max_body_bytes: Annotated[int, Field(ge=1024)] = MIB
+    """Bytes of a JSON body. What is larger is refused (413) unread."""
+
+    body_timeout: Seconds = 20.0
+    """A body that has not arrived by then is refused (408): half-sent requests hold memory."""
+
+    model_aliases: Pairs = Field(default_factory=dict)
+    """Other names of models, e.g. gpt-image-1=emoji-flow, for clients that insist on theirs."""
+
+    # Files.
+
+    encode_threads: Annotated[int, Field(ge=1)] = 2
+    """Threads that write PNG, WebP and JPEG. More only help where cores are idle."""
+
+    file_cache_bytes: Annotated[int, Field(ge=0)] = 32 * MIB
+    """Memory for encoded pictures; 0 keeps none. Answers repeated addresses without encoding."""
+
+    link_max_age: Annotated[int, Field(ge=0)] = 3600
+    """Seconds for which caches keep an address that does not pin its model by digest. A new
+    checkpoint under the old name shows after that."""
+
+    # The way out.
+
+    drain_delay: Annotated[float, Field(ge=0)] = 0.0
+    """Seconds between the first SIGTERM, from which /readyz is 503, and refusing new work. As long
+    as the balancer takes to notice."""
+
+    shutdown_timeout: Seconds = 30.0
+    """Seconds that accepted work has to finish after that."""
+
+    @field_validator("port", mode="before")
+    @classmethod
+    def _not_a_service_link(cls, value: Any) -> Any:
+        if isinstance(value, str) and value.startswith("tcp://"):
+            raise ValueError(
+                "Kubernetes sets TESSERA_PORT for a Service named tessera; "
+                "set enableServiceLinks: false in the Pod"
+            )
+        return value
+
+    @property
+    def engine(self) -> EngineSettings:
+        """The part that the engine is told."""
+        return EngineSettings(
+            models=self.models or tuple(shipped()),
+            devices=self.devices,
+            dtype=self.dtype,
+            tile=self.tile,
+            threads=self.threads,
+            max_rows_waiting=self.max_rows_waiting,
+            cache_bytes=self.cache_bytes,
+            previews=self.previews,
+            step_timeout=self.step_timeout,
+            start_timeout=self.start_timeout,
+            expect_numerics=self.expect_numerics,
+        )
+
+    @classmethod
+    def unknown(cls) -> list[str]:
+        """Names in the environment that look like settings and are none, such as TESSERA_TIEL."""
+        known = {f"{PREFIX}{name}".upper() for name in cls.model_fields}
+        return sorted(
+            name for name in os.environ if name.upper().startswith(PREFIX) and name not in known
+        )

@@ -1,0 +1,69 @@
+"""If these fail, a setting is misread, and the service runs otherwise than it was told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from app.settings import Settings
+
+
+def read(monkeypatch: pytest.MonkeyPatch, **values: str) -> Settings:
+    for name, value in values.items():
+        monkeypatch.setenv(f"TESSERA_{name}", value)
+    return Settings()
+
+
+def test_lists_are_written_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = read(
+        monkeypatch,
+        MODELS="a, b/c,",
+        DEVICES="cpu:2",
+        MODEL_ALIASES="gpt-image-1=emoji-flow, dall-e-3 = emoji-flow",
+    )
+    assert settings.models == (Path("a"), Path("b/c"))
+    assert settings.engine.devices == ("cpu", "cpu")
+    assert settings.model_aliases == {"gpt-image-1": "emoji-flow", "dall-e-3": "emoji-flow"}
+
+
+def test_an_empty_variable_is_none_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read(monkeypatch, TILE="", PORT="").tile is None
+
+
+def test_a_dotenv_file_is_read_and_the_environment_wins(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text("TESSERA_PORT=1234\nTESSERA_MAX_N=3\nOTHER=1\n")
+    monkeypatch.chdir(tmp_path)
+    settings = read(monkeypatch, PORT="4321")
+    assert (settings.port, settings.max_n) == (4321, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("PORT", "70000", "port"),
+        ("PORT", "tcp://10.0.0.1:8000", "enableServiceLinks"),
+        ("DEVICES", "gpu", "cuda:0"),
+        ("DTYPE", "fp8", "dtype"),
+        ("MODEL_ALIASES", "gpt-image-1", "name=value"),
+        ("REQUEST_TIMEOUT", "inf", "request_timeout"),
+    ],
+)
+def test_a_wrong_value_is_named(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, says: str
+) -> None:
+    with pytest.raises(ValidationError, match=says):
+        read(monkeypatch, **{name: value})
+
+
+def test_a_misspelt_setting_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TESSERA_TIEL", "8")
+    assert "TESSERA_TIEL" in Settings.unknown()
+
+
+def test_every_setting_says_what_changes_with_it() -> None:
+    silent = [name for name, field in Settings.model_fields.items() if not field.description]
+    assert not silent
