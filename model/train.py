@@ -216,8 +216,12 @@ class Trainer:
             optimizer.load_state_dict(saved)
         for name, value in state["average"].items():
             self._average.state[name].copy_(value)
-        self._progress.note(f"going on after step {state['step']}")
-        return int(state["step"])
+        step = int(state["step"])
+        log = self._folder / "log.jsonl"  # may be ahead of what was saved
+        lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
+        log.write_text("".join(lines[:step]), encoding="utf-8")
+        self._progress.note(f"going on after step {step}")
+        return step
 
     def _save(self) -> None:
         """Writes ``resume.pt`` and the checkpoint; the main process does, the others wait."""

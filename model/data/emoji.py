@@ -16,7 +16,8 @@ import json
 import random
 import zipfile
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -119,6 +120,21 @@ def read_records(folders: Iterable[Path]) -> list[Emoji]:
     ]
 
 
+def read_pictures(records: Iterable[Emoji]) -> Iterator[Image.Image]:
+    """The records' pictures, RGBA, in order. Raises `DataError` naming a broken one."""
+    archives: dict[Path, zipfile.ZipFile] = {}
+    with ExitStack() as stack:
+        for record in records:
+            path = record.folder / "images.zip"
+            try:
+                if path not in archives:
+                    archives[path] = stack.enter_context(zipfile.ZipFile(path))
+                data = archives[path].read(record.file)
+                yield Image.open(io.BytesIO(data)).convert("RGBA")
+            except (OSError, KeyError, zipfile.BadZipFile) as error:
+                raise DataError(f"{path}: {record.file}: {error}") from error
+
+
 def select(records: Iterable[Emoji], split: Split) -> list[Emoji]:
     """The records of one side of the hold-out."""
     records = list(records)
@@ -129,14 +145,10 @@ def select(records: Iterable[Emoji], split: Split) -> list[Emoji]:
 def load(folders: Iterable[Path], form: PictureFormat, split: Split = "train") -> PictureSet:
     """One side of the hold-out. Raises `DataError`."""
     records = select(read_records(folders), split)
-    archives = {
-        folder: zipfile.ZipFile(folder / "images.zip") for folder in {r.folder for r in records}
-    }
     groups: dict[tuple[str, str], list[int]] = defaultdict(list)
     pictures = np.empty((len(records), form.channels, form.size, form.size), dtype=np.uint8)
-    for index, record in enumerate(records):
-        data = archives[record.folder].read(record.file)
-        pictures[index] = form.pixels(Image.open(io.BytesIO(data)))
+    for index, (record, picture) in enumerate(zip(records, read_pictures(records), strict=True)):
+        pictures[index] = form.pixels(picture)
         groups[record.style, record.base].append(index)
     return PictureSet(
         name="emoji",
