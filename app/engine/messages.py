@@ -1,0 +1,148 @@
+"""What crosses the pipe between the API process and a worker: frozen data, nothing else.
+
+Times are `time.monotonic`, which all processes of one machine share.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from model.protocol import LoadedModel, Picture, RowRequest
+
+# To the worker ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """The first message: what the worker shall be."""
+
+    opener: str  # "module:function", called with these settings; returns an `app.engine.device`
+    device: str  # "cpu", "cuda:0", or "auto": the best there is
+    models: tuple[str, ...]  # checkpoint folders, loaded in this order
+    dtype: Literal["auto", "fp32", "bf16"]
+    tile: int | None
+    threads: int
+    previews: int  # of a picture, where they are wanted
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """A row for the worker to make, known by ``id`` from now on."""
+
+    id: int
+    model: str
+    request: RowRequest
+    watched: bool  # whether previews are wanted
+    seen: int  # previews up to this step were shown before, by a worker that died
+
+
+@dataclass(frozen=True, slots=True)
+class Admit:
+    assignments: tuple[Assignment, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """From now on, previews of this row are wanted."""
+
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Nobody waits for these rows any longer. Rows that are unknown by now are ignored."""
+
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """End after the step that runs."""
+
+
+ToWorker = WorkerSettings | Admit | Watch | Cancel | Stop
+
+# From the worker --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The device is open; the models come next. ``devices`` is what "auto" stands for here."""
+
+    devices: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """All models are loaded, warm and tested."""
+
+    models: tuple[LoadedModel, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StartFailed:
+    """The worker cannot do what its settings say; it ends after this."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """Nothing happened, and the worker is well."""
+
+
+@dataclass(frozen=True, slots=True)
+class Advanced:
+    """A row took part in a step."""
+
+    id: int
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class Previewed:
+    id: int
+    step: int
+    picture: Picture
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    id: int
+    picture: Picture
+    started: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """One step of one model, and what came of it."""
+
+    model: str
+    began: float
+    ended: float
+    tile: int
+    evaluations: tuple[int, ...]  # of each pass
+    joined: int  # rows that took their first step beside rows already under way
+    advanced: tuple[Advanced, ...]
+    previewed: tuple[Previewed, ...]
+    finished: tuple[Finished, ...]
+    memory: int  # bytes held on the device
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """These rows were cancelled and hold nothing any longer."""
+
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The model does not take this row."""
+
+    id: int
+    reason: str
+
+
+FromWorker = Opened | Ready | StartFailed | Beat | Stepped | Left | Refused

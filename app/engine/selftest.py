@@ -1,0 +1,72 @@
+"""Does a picture depend on its request alone? Asked of every model before it serves.
+
+A few probes are drawn alone, then among companions of other step counts and guidance, at other
+places of the tile, with previews taken on the way; their pixels must be equal, bit by bit. The
+rows go through the `Runner` that serves, so that its batches are what is tested. Each kind of pass
+runs on the way: the model is warm afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from app.engine.messages import Assignment
+from app.engine.runner import Runner
+from model.protocol import ImageModel, ModelSpec, Picture, RowRequest
+
+STEPS = 3
+
+
+def seed_exact(model: ImageModel[Any]) -> bool:
+    """Whether the model's pictures are the same alone and in company."""
+    probes, companions = _probes(model.spec), _companions(model.spec, model.tile)
+    alone = [_draw(model, [probe])[0] for probe in probes]
+    last = _draw(model, [*companions, *probes])[-len(probes) :]
+    turned = _draw(model, [*reversed(probes), *companions])[: len(probes)]
+    return alone == last == turned[::-1]
+
+
+def _draw(model: ImageModel[Any], requests: Sequence[RowRequest]) -> list[Picture]:
+    """The rows' pictures, in the same order; all of them share what passes they can."""
+    runner = Runner(model, previews=1)
+    for index, request in enumerate(requests):
+        watched = len(requests) > 1
+        runner.add(Assignment(index, model.spec.id, request, watched=watched, seen=0))
+    pictures: dict[int, Picture] = {}
+    while len(pictures) < len(requests):
+        for refused in runner.admit():
+            raise RuntimeError(f"{model.spec.id} refused a row of its self-test: {refused.reason}")
+        for finished in runner.step().finished:
+            pictures[finished.id] = finished.picture
+    return [pictures[index] for index in range(len(requests))]
+
+
+def _probes(spec: ModelSpec) -> list[RowRequest]:
+    plain = _request(spec, prompt="", seed=1, steps=STEPS)
+    guided = _request(spec, prompt="a", seed=2, steps=STEPS)
+    unguided = replace(guided, seed=3, guidance=_clamp(1, spec.guidance.low, spec.guidance.high))
+    return [guided, plain, unguided]
+
+
+def _companions(spec: ModelSpec, tile: int) -> list[RowRequest]:
+    """Enough to fill the tile beside the probes; unequal step counts, so that rows come and go."""
+    return [
+        _request(spec, prompt="b" * (1 + seed % 3), seed=100 + seed, steps=1 + seed % STEPS)
+        for seed in range(max(1, tile // 2 - 1))
+    ]
+
+
+def _request(spec: ModelSpec, *, prompt: str, seed: int, steps: int) -> RowRequest:
+    return RowRequest(
+        prompt=prompt,
+        seed=seed,
+        steps=int(_clamp(steps, spec.steps.low, spec.steps.high)),
+        guidance=spec.guidance.default,
+        solver=spec.solver,
+    )
+
+
+def _clamp(value: float, low: float, high: float) -> float:
+    return max(low, min(value, high))
