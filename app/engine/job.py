@@ -23,14 +23,24 @@ class Job:
     places in the batch until its deadline otherwise.
     """
 
-    def __init__(self, request: ImageRequest, on_end: Callable[[Job], None]) -> None:
+    def __init__(
+        self,
+        request: ImageRequest,
+        *,
+        accepted: float,
+        previews: bool,
+        on_end: Callable[[Job], None],
+    ) -> None:
         self.request = request
+        self.accepted = accepted  # time.monotonic
+        self.previews = previews  # whether they are wanted
+        self.previewed = False  # whether there was one
         self._on_end = on_end
         self._unfinished = request.n
         self._undelivered = request.n
         self._done: deque[Done] = deque()
-        self._progress: dict[int, Progress] = {}
-        self._previews: dict[int, Preview] = {}
+        self._progress: dict[int, Progress | Preview] = {}
+        self._previews: dict[int, Progress | Preview] = {}
         self._error: EngineError | None = None
         self._ended = False
         self._news = asyncio.Event()
@@ -51,10 +61,9 @@ class Job:
 
     async def __anext__(self) -> Event:
         while True:
-            if self._previews:
-                return self._previews.pop(next(iter(self._previews)))
-            if self._progress:
-                return self._progress.pop(next(iter(self._progress)))
+            for news in (self._progress, self._previews):
+                if news:
+                    return news.pop(next(iter(news)))
             if self._done:
                 self._undelivered -= 1
                 return self._done.popleft()
@@ -82,6 +91,7 @@ class Job:
             case Progress():
                 self._progress[event.index] = event
             case Preview():
+                self.previewed = True
                 self._previews[event.index] = event
             case Done():
                 self._progress.pop(event.index, None)

@@ -1,0 +1,183 @@
+"""Models without torch that do what real ones should not: crash, hang, dawdle, peek at companions.
+
+They run in real worker processes, named by ``open_device="tests.engine.fakes:open_device"``. A
+checkpoint folder's name picks the model's behaviour, a row's prompt what happens to that row:
+
+    crash       its second step kills the process
+    hang        its second step never ends
+    refuse      it is not started
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+from app.engine import Engine, EngineMetrics, EngineSettings, ImageRequest
+from app.engine.device import Placed
+from app.engine.messages import WorkerSettings
+from model.checkpoint import Checkpoint
+from model.protocol import ModelSpec, Picture, Range, RowRequest
+
+SIZE = 8
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    seconds: float = 0.0  # that a step takes
+    peeks: bool = False  # pictures depend on who shares the pass
+    drifts: bool = False  # pictures depend on the process
+    load: str = ""  # "fail" or "die"
+
+
+BEHAVIOURS = {
+    "fast": Behaviour(),
+    "steady": Behaviour(seconds=0.01),
+    "slow": Behaviour(seconds=0.2),
+    "peeking": Behaviour(peeks=True),
+    "drifting": Behaviour(drifts=True),
+    "broken": Behaviour(load="fail"),
+    "dying": Behaviour(load="die"),
+}
+
+
+def spec(model: str) -> ModelSpec:
+    return ModelSpec(
+        id=model,
+        family="fake",
+        size=SIZE,
+        channels=3,
+        steps=Range(1, 1000, 4),
+        guidance=Range(0, 10, 2),
+        solver="euler",
+        operations=("generate",),
+        max_prompt_tokens=48,
+        digest=hashlib.sha256(model.encode()).hexdigest(),
+        licence="none",
+        description="a fake",
+    )
+
+
+@dataclass(eq=False)
+class FakeRow:
+    request: RowRequest
+    state: bytes
+    step: int = -1  # a first pass reads the prompt
+    released: bool = False
+
+    @property
+    def kind(self) -> str:
+        return "encode" if self.step < 0 else "draw"
+
+    @property
+    def evaluations(self) -> int:
+        return 1 if self.step < 0 else self.request.places
+
+    @property
+    def steps(self) -> int:
+        return self.request.steps
+
+    @property
+    def done(self) -> bool:
+        return self.step == self.steps
+
+
+class FakeModel:
+    """An `ImageModel` whose pictures are hash chains, one link a step."""
+
+    def __init__(self, name: str, tile: int) -> None:
+        self.spec = spec(name)
+        self.tile = tile
+        self.behaviour = BEHAVIOURS[name]
+
+    def start(self, request: RowRequest) -> FakeRow:
+        if request.prompt == "refuse":
+            raise ValueError("the prompt was refused")
+        return FakeRow(request, repr(request).encode())
+
+    def step(self, rows: Sequence[FakeRow]) -> None:
+        for kind in ("encode", "draw"):
+            taken = sum(row.evaluations for row in rows if row.kind == kind)
+            if taken > self.tile:
+                raise ValueError(f"{taken} evaluations in a tile of {self.tile}")
+        time.sleep(self.behaviour.seconds)
+        for place, row in enumerate(rows):
+            if row.step == 1 and row.request.prompt == "crash":
+                os._exit(70)
+            while row.step == 1 and row.request.prompt == "hang":
+                time.sleep(1)
+            if self.behaviour.peeks:
+                row.state += f"{place} of {len(rows)}".encode()
+            if self.behaviour.drifts:
+                row.state += str(os.getpid()).encode()
+            row.state = hashlib.sha256(row.state).digest()
+            row.step += 1
+
+    def result(self, row: FakeRow) -> Picture:
+        count = SIZE * SIZE * self.spec.channels
+        pixels = (row.state * (count // len(row.state) + 1))[:count]
+        return Picture(SIZE, SIZE, self.spec.channels, pixels)
+
+    def release(self, row: FakeRow) -> None:
+        row.released = True
+
+
+class FakeDevice:
+    def __init__(self, settings: WorkerSettings) -> None:
+        self.settings = settings
+        devices = ("cpu", "cpu") if settings.device == "auto" else (settings.device,)
+        self.names = devices
+
+    def load(self, folder: str) -> Placed:
+        name = Path(folder).name
+        match BEHAVIOURS[name].load:
+            case "fail":
+                raise RuntimeError("the weights are not what they should be")
+            case "die":
+                os._exit(71)
+        model = FakeModel(name, self.settings.tile or 8)
+        numerics = str(os.getpid()) if BEHAVIOURS[name].drifts else f"{name}-{model.tile}"
+        return Placed(model, numerics, self.settings.device, "fp32")
+
+    def memory(self) -> int:
+        return 0
+
+
+def open_device(settings: WorkerSettings) -> FakeDevice:
+    return FakeDevice(settings)
+
+
+def open_checkpoint(folder: Path) -> Checkpoint:
+    return cast("Checkpoint", SimpleNamespace(spec=spec(folder.name), folder=folder))
+
+
+def fake_engine(*models: str, metrics: EngineMetrics, **settings: Any) -> Engine:
+    """An engine of real worker processes with fake models in them."""
+    settings.setdefault("devices", ("cpu",))
+    return Engine(
+        EngineSettings(models=tuple(map(Path, models)), **settings),
+        metrics,
+        open_checkpoint=open_checkpoint,
+        open_device="tests.engine.fakes:open_device",
+    )
+
+
+def drawn(model: str, request: RowRequest) -> Picture:
+    """The picture that a well-behaved fake draws."""
+    fake = FakeModel("fast", tile=2)
+    row = fake.start(request)
+    while not row.done:
+        fake.step([row])
+    return fake.result(row)
+
+
+def ask(model: str = "steady", **changes: Any) -> ImageRequest:
+    """A request, with what matters to the test."""
+    fields: dict[str, Any] = {"prompt": "a", "seed": 1, "n": 1, "steps": 4, "guidance": 2.0}
+    return ImageRequest(model=model, **(fields | changes))
