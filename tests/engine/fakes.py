@@ -14,14 +14,14 @@ import hashlib
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 from app.engine import Engine, EngineMetrics, EngineSettings, ImageRequest
 from app.engine.device import Placed
-from app.engine.messages import WorkerSettings
+from app.engine.messages import Admit, Assignment, ToWorker, WorkerSettings
 from model.checkpoint import Checkpoint
 from model.protocol import ModelSpec, Picture, Range, RowRequest
 
@@ -149,6 +149,30 @@ class FakeDevice:
         return 0
 
 
+@dataclass(eq=False)
+class FakePort:
+    """A worker played by hand: remembers what it was sent."""
+
+    device: str = "cpu"
+    sent: list[ToWorker] = field(default_factory=list)
+
+    def send(self, message: ToWorker) -> None:
+        self.sent.append(message)
+
+    @property
+    def assignments(self) -> list[Assignment]:
+        return [
+            one
+            for message in self.sent
+            if isinstance(message, Admit)
+            for one in message.assignments
+        ]
+
+    @property
+    def admitted(self) -> list[int]:
+        return [one.id for one in self.assignments]
+
+
 def open_device(settings: WorkerSettings) -> FakeDevice:
     return FakeDevice(settings)
 
@@ -168,7 +192,7 @@ def fake_engine(*models: str, metrics: EngineMetrics, **settings: Any) -> Engine
     )
 
 
-def drawn(model: str, request: RowRequest) -> Picture:
+def drawn(request: RowRequest) -> Picture:
     """The picture that a well-behaved fake draws."""
     fake = FakeModel("fast", tile=2)
     row = fake.start(request)
