@@ -6,13 +6,15 @@ Each says what changes with it. Lists are written with commas.
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, HttpUrl, field_validator
+from pydantic import BeforeValidator, Field, HttpUrl, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.engine.settings import EngineSettings, parse_devices
+from app.logs import LogFormat
 from model.checkpoint import shipped
 
 PREFIX = "TESSERA_"
@@ -154,6 +156,14 @@ class Settings(BaseSettings):
     shutdown_timeout: Seconds = 30.0
     """Seconds that accepted work has to finish after that."""
 
+    # Logs.
+
+    log_format: LogFormat = "text"
+    """"text" for people, "json" for machines: one object a line."""
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """INFO logs every request; WARNING only what is wrong."""
+
     @field_validator("port", mode="before")
     @classmethod
     def _not_a_service_link(cls, value: Any) -> Any:
@@ -188,3 +198,15 @@ class Settings(BaseSettings):
         return sorted(
             name for name in os.environ if name.upper().startswith(PREFIX) and name not in known
         )
+
+
+def load_settings() -> Settings:
+    """The settings of this process. Raises ``SystemExit`` with a line for each that is wrong."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        lines = [
+            f"{PREFIX}{'.'.join(map(str, each['loc']))}".upper() + f": {each['msg']}"
+            for each in error.errors()
+        ]
+        sys.exit("\n".join(lines))

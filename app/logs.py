@@ -1,0 +1,56 @@
+"""How the service logs: lines for people, or JSON for machines, each with its request's id."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from logging import LogRecord
+from typing import Literal
+
+LogFormat = Literal["text", "json"]
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
+
+
+def configure(form: LogFormat, level: str) -> None:
+    """Sends every log of the process to the error stream. Replaces what was configured."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines() if form == "json" else TextLines())
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    # Tessera's own access log has the request id, the route and the outcome.
+    logging.getLogger("uvicorn.access").disabled = True
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+
+
+def extras(record: LogRecord) -> dict[str, object]:
+    """What the record has besides the standard attributes: the ``extra`` of the call."""
+    return {key: value for key, value in vars(record).items() if key not in _STANDARD}
+
+
+class JsonLines(logging.Formatter):
+    """One object a line."""
+
+    def format(self, record: LogRecord) -> str:
+        line: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **extras(record),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False, default=str)
+
+
+class TextLines(logging.Formatter):
+    """Time, level, message, and the extras as key=value."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
+
+    def formatMessage(self, record: LogRecord) -> str:  # noqa: N802 - logging's name
+        pairs = [f"{key}={value}" for key, value in extras(record).items()]
+        return " ".join([super().formatMessage(record), *pairs])

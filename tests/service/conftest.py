@@ -1,0 +1,33 @@
+"""One real server for all tests that only ask, and a way to start others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.service.running import Service, running
+from tests.tiny import tiny_flow
+
+Start = Callable[..., AbstractContextManager[Service]]
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_flow(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def service(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    log = tmp_path_factory.mktemp("service") / "log"
+    with running(tiny, log) as service:
+        yield service.await_ready()
+
+
+@pytest.fixture
+def start(tiny: Path, tmp_path: Path) -> Start:
+    """``start(NAME="value")`` is a server with settings of its own."""
+    return partial(running, tiny, tmp_path / "log")

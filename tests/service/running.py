@@ -1,0 +1,92 @@
+"""A real server: a process of its own, uvicorn, a worker, the tiny checkpoint."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE = 60.0  # seconds; a loaded machine imports torch slowly
+
+
+@dataclass
+class Service:
+    """A running server. ``log`` is what it has written so far."""
+
+    process: subprocess.Popen[bytes]
+    log_file: Path
+
+    @property
+    def log(self) -> str:
+        return self.log_file.read_text(encoding="utf-8")
+
+    @property
+    def url(self) -> str:
+        """Where it listens, as it says itself."""
+        return self.await_log(r"listening on (http://\S+?);")
+
+    def await_log(self, pattern: str) -> str:
+        """The pattern's first group (or match), once it is in the log."""
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            if found := re.search(pattern, self.log):
+                return found[found.lastindex or 0]
+            if self.process.poll() is not None:
+                raise AssertionError(f"the server ended before {pattern!r} was said:\n{self.log}")
+            time.sleep(0.05)
+        raise AssertionError(f"{pattern!r} was never said:\n{self.log}")
+
+    def await_ready(self) -> Service:
+        self.await_log(r"ready: ")
+        assert httpx.get(f"{self.url}/readyz").status_code == 200
+        return self
+
+    def signal(self, number: signal.Signals = signal.SIGTERM) -> None:
+        self.process.send_signal(number)
+
+    def ended(self) -> int:
+        """The exit code, once the process has ended."""
+        return self.process.wait(PATIENCE)
+
+
+@contextmanager
+def running(folder: Path, log_file: Path, **settings: str) -> Iterator[Service]:
+    """Starts a server on a free port; ``settings`` are names without TESSERA_ and values."""
+    given = {
+        "PORT": "0",
+        "MODELS": str(folder),
+        "DEVICES": "cpu",
+        "THREADS": "1",
+        "DTYPE": "fp32",
+        **settings,
+    }
+    environment = os.environ | {f"TESSERA_{name}": value for name, value in given.items()}
+    with log_file.open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "app.cli", "serve"],
+            cwd=ROOT,
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    service = Service(process, log_file)
+    try:
+        yield service
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()

@@ -1,0 +1,119 @@
+"""If these fail, a service that cannot start seems to run, or one that stops loses work."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.service.conftest import Start
+from tests.service.running import running
+
+SLOW = {"prompt": "red apple", "steps": 100, "n": 8, "seed": 1}
+
+
+def test_it_lives_before_it_is_ready_and_drains_with_the_port_open(start: Start) -> None:
+    with start(DRAIN_DELAY="1") as service:
+        assert httpx.get(f"{service.url}/livez").status_code == 200
+        service.await_ready()
+        answers: list[httpx.Response] = []
+
+        def ask() -> None:
+            answers.append(httpx.post(f"{service.url}/v1/images", json=SLOW, timeout=60))
+
+        working = threading.Thread(target=ask)
+        working.start()
+        service.signal()
+        service.await_log("leaving")
+        time.sleep(0.2)
+        refused = httpx.get(f"{service.url}/readyz")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "draining")
+        assert httpx.get(f"{service.url}/livez").status_code == 200
+        working.join()
+        assert service.ended() == 0
+        assert answers[0].status_code == 200
+        assert len(answers[0].json()["images"]) == 8
+
+
+def test_the_second_signal_does_not_wait(start: Start) -> None:
+    with start(DRAIN_DELAY="600") as service:
+        service.await_ready()
+        service.signal()
+        service.await_log("leaving")
+        service.signal(signal.SIGINT)
+        began = time.monotonic()
+        assert service.ended() == 1
+        assert time.monotonic() - began < 15
+
+
+def test_a_taken_port_is_said_in_one_line(start: Start) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with start(PORT=str(port)) as service:
+            assert service.ended() == 1
+            (line,) = service.log.splitlines()
+            assert f"port {port} on 127.0.0.1 is taken" in line
+
+
+def test_more_than_one_uvicorn_worker_is_refused(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WEB_CONCURRENCY", "2")
+    with start() as service:
+        assert service.ended() == 1
+        (line,) = service.log.splitlines()
+        assert "TESSERA_DEVICES" in line
+
+
+def broken(tiny: Path, folder: Path, fault: str) -> Path:
+    shutil.copytree(tiny, folder)
+    match fault:
+        case "missing":
+            (folder / "tokenizer.json").unlink()
+        case "config":
+            (folder / "config.json").write_text("{}")
+        case "pickle":
+            (folder / "model.safetensors").rename(folder / "model.pt")
+        case "truncated":
+            weights = (folder / "model.safetensors").read_bytes()
+            (folder / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+        case "shape":
+            config = (folder / "config.json").read_text()
+            (folder / "config.json").write_text(config.replace('"depth": 2', '"depth": 3'))
+        case _:
+            shutil.rmtree(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("fault", "file"),
+    [
+        ("folder", "bad: "),
+        ("missing", "tokenizer.json: missing"),
+        ("config", "config.json: "),
+        ("pickle", "model.pt: pickled weights"),
+        ("truncated", "model.safetensors: "),
+        ("shape", "model.safetensors: "),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_used_is_named(
+    tiny: Path, tmp_path: Path, fault: str, file: str
+) -> None:
+    folder = broken(tiny, tmp_path / "bad", fault)
+    with running(folder, tmp_path / "log") as service:
+        assert service.ended() == 1
+        *_, line = service.log.splitlines()
+        assert file in line
+
+
+def test_a_wrong_setting_is_said_in_one_line(start: Start) -> None:
+    with start(TILE="many") as service:
+        assert service.ended() == 1
+        (line,) = service.log.splitlines()
+        assert line.startswith("TESSERA_TILE: ")

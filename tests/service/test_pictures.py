@@ -1,0 +1,102 @@
+"""If these fail, a real server does not do what the routes promise."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+
+import httpx
+from PIL import Image
+
+from app.pictures import read_caption
+from tests.service.running import Service
+
+APPLE = {"prompt": "red apple", "seed": 7}
+
+
+def test_the_same_request_gives_the_same_bytes_by_post_and_by_address(service: Service) -> None:
+    posted = httpx.post(f"{service.url}/v1/images", json=APPLE)
+    assert posted.status_code == 200, posted.text
+    assert Image.open(BytesIO(posted.content)).size == (16, 16)
+    assert httpx.post(f"{service.url}/v1/images", json=APPLE).content == posted.content
+    fetched = httpx.get(f"{service.url}/v1/images/7.png", params={"prompt": "red apple"})
+    assert fetched.content == posted.content
+    caption = read_caption(posted.content)
+    assert caption is not None
+    models = httpx.get(f"{service.url}/v1/models").json()["data"]
+    assert caption.numerics == models[0]["numerics"]
+    assert models[0]["seed_exact"] is True
+
+
+def test_requests_at_once_share_passes(service: Service) -> None:
+    def draw(seed: int) -> bytes:
+        body = {"seed": seed, "steps": 40, "prompt": "blue square"}
+        return httpx.post(f"{service.url}/v1/images", json=body, timeout=60).content
+
+    with ThreadPoolExecutor(16) as pool:
+        together = list(pool.map(draw, range(16)))
+    assert len(set(together)) == 16
+    lines = httpx.get(f"{service.url}/metrics").text.splitlines()
+    values = {
+        name: float(value)
+        for name, value in (line.rsplit(" ", 1) for line in lines[1:])
+        if not name.startswith("#")
+    }
+    passes = values['tessera_pass_evaluations_count{model="tiny"}']
+    lone = values['tessera_pass_evaluations_bucket{le="2.0",model="tiny"}']
+    assert lone < passes, "no pass held more than one guided row"
+    assert values['tessera_rows_joined_total{model="tiny"}'] > 0
+
+
+def test_image_k_of_n_is_what_its_seed_gives_alone(service: Service) -> None:
+    body = APPLE | {"n": 4, "seed": 100}
+    images = httpx.post(f"{service.url}/v1/images", json=body, timeout=60).json()["images"]
+    for image in images:
+        alone = httpx.post(
+            f"{service.url}/v1/images",
+            json=APPLE | {"seed": image["seed"]},
+            headers={"Accept": "application/json"},
+        )
+        assert alone.json()["images"][0]["b64_json"] == image["b64_json"]
+
+
+def test_events_come_while_the_picture_is_made(service: Service) -> None:
+    names = []
+    with httpx.stream(
+        "POST",
+        f"{service.url}/v1/images",
+        json=APPLE | {"seed": 8, "steps": 30, "previews": True},
+        headers={"Accept": "text/event-stream"},
+        timeout=60,
+    ) as answer:
+        assert answer.status_code == 200
+        names = [line[7:] for line in answer.iter_lines() if line.startswith("event: ")]
+    assert names[-2:] == ["image", "done"]
+    assert 1 <= names.count("preview") <= 7
+    assert "progress" in names
+
+
+def test_who_hangs_up_takes_the_work_along(service: Service) -> None:
+    def cancelled() -> float:
+        text = httpx.get(f"{service.url}/metrics").text
+        name = 'tessera_cancellations_total{model="tiny"} '
+        return sum(float(line[len(name) :]) for line in text.splitlines() if line.startswith(name))
+
+    before = cancelled()
+    slow = {"prompt": "red apple", "steps": 100, "n": 10}
+    for seed, accept in enumerate(("application/json", "text/event-stream"), start=500):
+        try:
+            httpx.post(
+                f"{service.url}/v1/images",
+                json=slow | {"seed": seed * 100},
+                headers={"Accept": accept},
+                timeout=httpx.Timeout(5, read=0.01),
+            )
+        except httpx.ReadTimeout:
+            continue
+        raise AssertionError("the picture was made before the client could leave")
+    for _ in range(100):
+        if cancelled() >= before + 2:
+            break
+        httpx.post(f"{service.url}/v1/images", json=APPLE)
+    assert cancelled() >= before + 2
