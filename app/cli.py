@@ -7,7 +7,6 @@ imported inside the command that needs it, so that ``tessera serve`` starts quic
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
@@ -251,7 +250,6 @@ def train(
             save_every=save_every,
             description=description,
             licence=licence,
-            command=" ".join(["tessera", *sys.argv[1:]]),
         )
         try:
             with _bar("{task.fields[rate]}", "{task.fields[loss]}") as bar:

@@ -47,7 +47,6 @@ class TrainingOptions:
     save_every: int
     description: str
     licence: str
-    command: str
 
 
 def start_training(options: TrainingOptions, progress: Progress) -> Path:

@@ -29,6 +29,7 @@ class PromptTokenizer:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
+        tokenizer.encode_special_tokens = True  # as text: a prompt must not hide its own end
 
     @classmethod
     def train(cls, prompts: Iterable[str], vocabulary: int) -> PromptTokenizer:

@@ -116,7 +116,7 @@ def read_records(folders: Iterable[Path]) -> list[Emoji]:
             chinese=chinese.get(row["codepoints"]),
         )
         for folder in folders
-        for row in map(json.loads, (folder / "captions.jsonl").open(encoding="utf-8"))
+        for row in map(json.loads, (folder / "captions.jsonl").read_text("utf-8").splitlines())
     ]
 
 

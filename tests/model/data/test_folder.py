@@ -1,0 +1,112 @@
+"""Any folder of pictures: nothing in it may end a run."""
+
+import json
+import logging
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from model.data import folder, sources
+from model.data.pictures import DataError, PictureFormat
+
+FORM = PictureFormat(16, 3)
+
+
+def paint(path: Path, colour: str, size: tuple[int, int] = (20, 20), mode: str = "RGB") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, colour).save(path)
+
+
+def test_sub_folders_are_labels(tmp_path: Path) -> None:
+    paint(tmp_path / "red_fox" / "a.png", "red")
+    paint(tmp_path / "red_fox" / "deep" / "b.jpg", "red")
+    paint(tmp_path / "sky" / "c.webp", "blue")
+    data = folder.load(tmp_path, FORM)
+    assert list(data.captions) == ["red fox", "red fox", "sky"]
+    assert [list(group) for group in data.groups] == [[0, 1], [2]]
+    assert data.pictures.shape == (3, 3, 16, 16)
+
+
+def test_captions_come_from_a_listing(tmp_path: Path) -> None:
+    paint(tmp_path / "a.png", "red")
+    paint(tmp_path / "b.png", "blue")
+    lines = [{"file": "b.png", "caption": "a sea"}, {"file_name": "a.png", "text": "a rose"}]
+    (tmp_path / "captions.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    assert list(folder.load(tmp_path, FORM).captions) == ["a sea", "a rose"]
+
+
+@pytest.mark.parametrize("line", ["{", '{"file": "a.png"}', "[]", '"a.png"'])
+def test_a_wrong_line_is_named(tmp_path: Path, line: str) -> None:
+    (tmp_path / "captions.jsonl").write_text('{"file": "a.png", "caption": "x"}\n' + line)
+    paint(tmp_path / "a.png", "red")
+    with pytest.raises(DataError, match="line 2: expected"):
+        folder.load(tmp_path, FORM)
+
+
+def test_what_is_no_picture_is_skipped_counted_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    paint(tmp_path / "good.png", "red")
+    paint(tmp_path / "tiny.png", "red", size=(30, 3))
+    (tmp_path / "text.png").write_text("not a picture")
+    (tmp_path / "empty.jpg").touch()
+    whole = (tmp_path / "good.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "notes.txt").write_text("no picture by its name: not even looked at")
+    with caplog.at_level(logging.WARNING):
+        data = folder.load(tmp_path, FORM)
+    assert (len(data), data.skipped) == (1, 4)
+    said = " ".join(record.getMessage() for record in caplog.records)
+    assert len(caplog.records) == 4
+    assert all(name in said for name in ("tiny.png", "text.png", "empty.jpg", "cut.png"))
+
+
+def test_an_empty_folder_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no usable picture \(0 skipped\); expected \.bmp"):
+        folder.load(tmp_path, FORM)
+    with pytest.raises(DataError, match="gone: no such folder"):
+        sources.load([tmp_path / "gone"], FORM)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1", "I;16", "CMYK"])
+def test_every_kind_of_picture_is_read(tmp_path: Path, mode: str) -> None:
+    suffix = "jpg" if mode == "CMYK" else "png"
+    Image.new(mode, (20, 20)).save(tmp_path / f"a.{suffix}")
+    assert folder.load(tmp_path, FORM).pictures.shape == (1, 3, 16, 16)
+
+
+def test_pictures_are_padded_to_a_square_and_put_on_white(tmp_path: Path) -> None:
+    paint(tmp_path / "wide.png", "red", size=(32, 16))
+    rgb = folder.load(tmp_path, PictureFormat(32, 3)).pictures[0]
+    assert rgb[:, 16, 16].tolist() == [255, 0, 0]
+    assert rgb[:, 2, 16].tolist() == [255, 255, 255]
+    rgba = folder.load(tmp_path, PictureFormat(32, 4)).pictures[0]
+    assert rgba[:, 2, 16].tolist() == [0, 0, 0, 0]
+
+
+def test_colours_are_premultiplied_and_values_run_from_minus_one_to_one(tmp_path: Path) -> None:
+    """Else the colour of what cannot be seen would be learned, and bleed into the edges."""
+    Image.new("RGBA", (16, 16), (255, 255, 255, 0)).save(tmp_path / "clear.png")
+    Image.new("RGBA", (16, 16), (255, 255, 255, 255)).save(tmp_path / "white.png")
+    values = folder.load(tmp_path, PictureFormat(16, 4)).tensor([0, 1])
+    assert (values[0] == -1).all()
+    assert (values[1] == 1).all()
+
+
+def test_groups_take_turns_whatever_their_size() -> None:
+    """Half of the emoji are skin tones of a few symbols; rare symbols must be seen as often."""
+    from model.data.pictures import Caption, PictureSet
+
+    names = ["common"] * 99 + ["rare"]
+    data = PictureSet(
+        name="uneven",
+        pictures=np.zeros((100, 3, 2, 2), np.uint8),
+        captions=names,
+        prompters=[Caption(name) for name in names],
+        groups=[list(range(99)), [99]],
+    )
+    _, prompts = data.sample(1000, random.Random(0))
+    assert 420 < prompts.count("rare") < 580  # mean 500, deviation 16

@@ -1,0 +1,124 @@
+"""A checkpoint that cannot be used says which file is at fault and why, before anything runs."""
+
+import json
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from model.checkpoint import Checkpoint, CheckpointError, load_model, save_weights, shipped
+from tests.tiny import tiny_flow
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tiny_flow(tmp_path / "tiny-flow")
+
+
+def _edit(path: Path, **changes: object) -> None:
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | changes))
+
+
+def _pickle_instead(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "model.pt").write_bytes(pickle.dumps({"a": 1}))
+
+
+def _pickle_renamed(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(pickle.dumps({"a": 1}))
+
+
+def _cut(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def _other_tokenizer(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config["network"]["text"]["vocabulary"] = 10
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(
+    ("break_it", "message"),
+    [
+        (lambda f: (f / "tokenizer.json").unlink(), "tokenizer.json: missing; a checkpoint has"),
+        (lambda f: (f / "tokenizer.json").write_text("{}"), "tokenizer.json: no tokenizer"),
+        (lambda f: (f / "config.json").write_text("{"), "config.json: the file: Invalid JSON"),
+        (lambda f: _edit(f / "config.json", family="rnn"), "config.json: family: Input should be"),
+        (lambda f: _edit(f / "config.json", colour=1), "config.json: colour: Extra inputs"),
+        (
+            lambda f: _edit(f / "config.json", network={"image_size": 10}),
+            "image_size 10 must be a multiple of patch_size 8",
+        ),
+        (_pickle_instead, "model.pt: pickled weights are never opened"),
+        (_pickle_renamed, "model.safetensors: not in safetensors format"),
+        (_cut, "model.safetensors: not in safetensors format"),
+        (_other_tokenizer, r"tokenizer.json: has \d+ tokens, config.json has room for 10"),
+    ],
+)
+def test_a_broken_folder_is_refused(
+    folder: Path, break_it: Callable[[Path], object], message: str
+) -> None:
+    break_it(folder)
+    with pytest.raises(CheckpointError, match=message):
+        Checkpoint.open(folder)
+
+
+def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="nowhere: no such folder"):
+        Checkpoint.open(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda w: w.pop("patch_embed.weight"), "patch_embed.weight is missing"),
+        (lambda w: w.update(more=torch.zeros(1)), "more is not part of this network"),
+        (
+            lambda w: w.update({"patch_embed.bias": torch.zeros(3)}),
+            r"patch_embed.bias is \[3\], config.json makes it \[32\]",
+        ),
+    ],
+)
+def test_weights_that_do_not_fit_the_config_are_refused(
+    folder: Path, change: Callable[[dict[str, torch.Tensor]], object], message: str
+) -> None:
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors")
+    with pytest.raises(CheckpointError, match=message):
+        load_model(Checkpoint.open(folder), device="cpu", dtype="fp32", tile=4)
+
+
+def test_the_digest_is_of_the_contents_not_the_place(folder: Path, tmp_path: Path) -> None:
+    digest = Checkpoint.open(folder).spec.digest
+    assert Checkpoint.open(tiny_flow(tmp_path / "other")).spec.digest == digest
+    assert Checkpoint.open(tiny_flow(tmp_path / "third", seed=1)).spec.digest != digest
+
+
+def test_values_beyond_half_precision_are_not_saved(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="weight has values beyond fp16"):
+        save_weights(tmp_path / "model.safetensors", {"weight": torch.tensor([1e6])})
+
+
+def test_looking_at_a_checkpoint_does_not_load_torch(folder: Path) -> None:
+    """The process that speaks HTTP opens checkpoints, and must stay small."""
+    code = (
+        "import sys; from pathlib import Path; from model.checkpoint import Checkpoint;"
+        f"Checkpoint.open(Path({str(folder)!r})); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_what_ships_can_be_opened() -> None:
+    specs = [Checkpoint.open(folder).spec for folder in shipped()]
+    assert specs
+    assert specs[0].family == "flow"
+    assert all(spec.licence and spec.description for spec in specs)

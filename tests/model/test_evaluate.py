@@ -1,0 +1,78 @@
+"""The figures: they must say what they claim, or a bad checkpoint would ship."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model.checkpoint import Checkpoint, load_model
+from model.data.emoji import read_pictures, read_records
+from model.evaluate import (
+    EmojiEvaluation,
+    Gallery,
+    Sampling,
+    Share,
+    choose,
+    thumbnail,
+    write_report,
+)
+from tests.model.data.test_emoji import make_set
+from tests.tiny import tiny_flow
+
+NAMES = {"1f34e": "red apple", "1f680": "rocket", "1f436": "dog face", "1f419": "octopus"}
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> list[Path]:
+    return [make_set(tmp_path / "noto", "noto", NAMES)]
+
+
+def test_a_real_picture_finds_itself_and_no_other(folders: list[Path]) -> None:
+    records = read_records(folders)
+    gallery = Gallery(records)
+    for record, picture in zip(records, read_pictures(records), strict=True):
+        finds = [gallery.finds(thumbnail(picture), other, "noto") for other in records]
+        assert finds == [other is record for other in records]
+
+
+def test_pictures_that_look_alike_count_as_one(tmp_path: Path) -> None:
+    """Nobody could draw the difference, so nobody is asked to."""
+    records = read_records([make_set(tmp_path / "noto", "noto", NAMES)])
+    gallery = Gallery(records)
+    gallery._pixels[1] = gallery._pixels[0] + 0.001
+    assert gallery.finds(gallery._pixels[1], records[0], "noto")
+    assert not gallery.finds(gallery._pixels[2], records[0], "noto")
+
+
+def test_the_ceiling_counts_pictures_with_a_twin(folders: list[Path]) -> None:
+    gallery = Gallery(read_records(folders))
+    assert gallery.ceiling("noto") == Share(4, 4)
+    gallery._pixels[1] = gallery._pixels[0]
+    gallery._squares = np.square(gallery._pixels).sum(1)
+    assert gallery.ceiling("noto") == Share(2, 4)
+
+
+def test_the_interval_is_wilsons() -> None:
+    low, high = Share(95, 100).interval
+    assert (round(low, 4), round(high, 4)) == (0.8882, 0.9785)
+    assert Share(0, 10).interval[0] == 0
+
+
+def test_the_choice_is_uniform_over_symbols_and_always_the_same(folders: list[Path]) -> None:
+    records = read_records(folders)
+    assert choose(records, 3) == choose(records, 3)
+    assert len({record.base for record in choose(records, 100)}) == 4
+
+
+def test_a_report_twice_is_the_same_report(folders: list[Path], tmp_path: Path) -> None:
+    checkpoint = Checkpoint.open(tiny_flow(tmp_path / "tiny"))
+    model = load_model(checkpoint, device="cpu", dtype="fp32", tile=4)
+    reports = []
+    for name in ("one", "two"):
+        evaluation = EmojiEvaluation(model, folders, Sampling(2, 2.0), count=8)
+        lines = list(evaluation.run())
+        write_report(tmp_path / name, evaluation, lines)
+        reports.append((tmp_path / name / "report.json").read_bytes())
+        assert (tmp_path / name / "samples.png").stat().st_size > 500
+        assert "| noto | train | name, style | 4 |" in (tmp_path / name / "report.md").read_text()
+    assert reports[0] == reports[1]
