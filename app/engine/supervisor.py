@@ -158,7 +158,8 @@ class Supervisor:
         self._losses += 1
         if phase == "starting":
             self._failed_starts += 1
-            if (self._refusal and not self._was_ready) or self._failed_starts == START_ATTEMPTS:
+            hopeless = not self._was_ready and (self._refusal or self._silent)
+            if hopeless or self._failed_starts == START_ATTEMPTS:
                 self._phase = "over"
                 reason = self._refusal or f"the worker {how} while it started"
                 self._listener.failed(self, f"{self.device}: {reason}")

@@ -13,13 +13,14 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-from app.engine import Engine, EngineMetrics, EngineSettings, ImageRequest
+from app.engine import Done, Engine, EngineMetrics, EngineSettings, ImageRequest, NoMetrics
 from app.engine.device import Placed
 from app.engine.messages import Admit, Assignment, ToWorker, WorkerSettings
 from model.checkpoint import Checkpoint
@@ -33,17 +34,18 @@ class Behaviour:
     seconds: float = 0.0  # that a step takes
     peeks: bool = False  # pictures depend on who shares the pass
     drifts: bool = False  # pictures depend on the process
-    load: str = ""  # "fail" or "die"
+    load: str = ""  # "fail", "die" or "stick"
 
 
 BEHAVIOURS = {
     "fast": Behaviour(),
     "steady": Behaviour(seconds=0.01),
-    "slow": Behaviour(seconds=0.2),
+    "slow": Behaviour(seconds=0.1),
     "peeking": Behaviour(peeks=True),
     "drifting": Behaviour(drifts=True),
     "broken": Behaviour(load="fail"),
     "dying": Behaviour(load="die"),
+    "stuck": Behaviour(load="stick"),
 }
 
 
@@ -141,6 +143,8 @@ class FakeDevice:
                 raise RuntimeError("the weights are not what they should be")
             case "die":
                 os._exit(71)
+            case "stick":
+                time.sleep(60)
         model = FakeModel(name, self.settings.tile or 8)
         numerics = str(os.getpid()) if BEHAVIOURS[name].drifts else f"{name}-{model.tile}"
         return Placed(model, numerics, self.settings.device, "fp32")
@@ -190,6 +194,32 @@ def fake_engine(*models: str, metrics: EngineMetrics, **settings: Any) -> Engine
         open_checkpoint=open_checkpoint,
         open_device="tests.engine.fakes:open_device",
     )
+
+
+@asynccontextmanager
+async def running(
+    *models: str, metrics: EngineMetrics | None = None, **settings: Any
+) -> AsyncIterator[Engine]:
+    """An engine of fakes, ready; stopped at the end."""
+    engine = fake_engine(*models, metrics=metrics or NoMetrics(), **settings)
+    await engine.start()
+    try:
+        await engine.wait_ready()
+        yield engine
+    finally:
+        await engine.stop()
+
+
+async def draw(engine: Engine, request: ImageRequest) -> list[Picture]:
+    """The request's pictures, in the order of their seeds."""
+    async with engine.submit(request, timeout=60, cacheable=False) as job:
+        pictures = {event.index: event.picture async for event in job if isinstance(event, Done)}
+    return [pictures[index] for index in range(request.n)]
+
+
+def expected(request: ImageRequest) -> list[Picture]:
+    """What a well-behaved fake answers."""
+    return [drawn(row) for row in request.rows()]
 
 
 def drawn(request: RowRequest) -> Picture:
