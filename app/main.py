@@ -9,6 +9,7 @@ from fastapi import FastAPI
 
 from app.api import errors, images, models, probes
 from app.api.errors import ErrorAnswer
+from app.api.openai import generations
 from app.api.services import Services
 from app.api.studio import Studio
 from app.api.telemetry import Telemetry
@@ -55,6 +56,6 @@ def assemble(settings: Settings, engine: Engine, metrics: Metrics) -> FastAPI:
     app.state.services = services
     errors.install(app)
     app.add_middleware(Telemetry, metrics=metrics)
-    for router in (images.router, models.router, probes.router):
+    for router in (images.router, generations.router, models.router, probes.router):
         app.include_router(router)
     return app

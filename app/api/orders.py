@@ -39,6 +39,14 @@ class Order:
         return Caption(request.prompt, self.seed(index), request.model, self.numerics)
 
     @property
+    def evaluations(self) -> int:
+        """Calls of the network that all pictures of the order take, about."""
+        request = self.request
+        guided = request.guidance != 1.0 and bool(request.prompt.strip())
+        each = request.steps * (2 if guided else 1) * (2 if request.solver == "heun" else 1)
+        return request.n * each
+
+    @property
     def etag(self) -> str:
         """Names the bytes of its (single) file, quoted as in the header."""
         parts = (*astuple(self.request), *astuple(self.encoding), self.numerics, ENCODER)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -82,13 +82,18 @@ class Studio:
             order.request, timeout=self._timeout, previews=previews, cacheable=order.seeded
         )
 
-    async def events(self, order: Order, job: Job) -> AsyncIterator[Progress | Draft | File]:
-        """What happens to the order, pictures encoded. Raises `EngineError`."""
+    async def events(
+        self, order: Order, job: Job, wanted: Callable[[Preview], bool] = lambda _: True
+    ) -> AsyncIterator[Progress | Draft | File]:
+        """What happens to the order, pictures encoded. Raises `EngineError`.
+
+        Previews that are not ``wanted`` are dropped before they cost an encoding.
+        """
         async for event in job:
             match event:
                 case Progress():
                     yield event
-                case Preview(index=index, step=step, steps=steps, picture=picture):
+                case Preview(index=index, step=step, steps=steps, picture=picture) if wanted(event):
                     yield Draft(index, step, steps, await self._encode(order, index, picture))
                 case Done(index=index, picture=picture, timings=timings):
                     start = time.perf_counter()

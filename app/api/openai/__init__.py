@@ -1,0 +1,1 @@
+"""The OpenAI Images contract, so that its official clients work unchanged."""

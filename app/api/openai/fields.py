@@ -1,0 +1,169 @@
+"""What the official client can say.
+
+A field that means nothing here is accepted where it does not change the picture, and refused, in
+words, where it would. ``seed``, ``steps`` and ``guidance`` may be sent as extra fields.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
+from pydantic.json_schema import WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from app.api.errors import invalid
+from app.api.fields import Drawing, Fields, Text
+from app.api.seeds import Seed
+from app.pictures import TRANSPARENT, Format
+from model.protocol import ModelSpec
+
+MOST_PARTIALS = 3
+
+_SIZE = re.compile(r"auto|([1-9][0-9]{0,4})x\1")
+
+
+def _size(text: str) -> str:
+    if not _SIZE.fullmatch(text):
+        raise PydanticCustomError("size", 'should be "auto" or a square such as "256x256"')
+    return text
+
+
+Size = Annotated[
+    str,
+    AfterValidator(_size),
+    WithJsonSchema({"type": "string", "pattern": "^(auto|[1-9][0-9]{0,4}x[1-9][0-9]{0,4})$"}),
+]
+
+
+def _meaningless(why: str) -> BeforeValidator:
+    """Refuses whatever is said, in words."""
+
+    def refuse(value: object) -> None:
+        if value is not None:
+            raise PydanticCustomError("meaningless", "is not possible here: {why}", {"why": why})
+
+    return BeforeValidator(refuse)
+
+
+Speed = Literal["low", "medium", "high"]
+Quality = Literal["low", "medium", "high", "xhigh", "max", "auto", "standard", "hd"]
+
+_SPEEDS: dict[Quality, Speed] = {
+    "low": "low",
+    "standard": "medium",
+    "hd": "high",
+    "high": "high",
+    "xhigh": "high",
+    "max": "high",
+}
+_FACTORS: dict[Speed, float] = {"low": 0.5, "medium": 1.0, "high": 2.0}
+
+
+class GenerationsBody(Fields):
+    """Fields of the official client, and seed, steps and guidance beside them."""
+
+    model_config = ConfigDict(
+        strict=True,
+        json_schema_extra={
+            "examples": [
+                {"prompt": "red apple, fluent 3d style"},
+                {"prompt": "red apple", "n": 2, "seed": 7, "response_format": "url"},
+                {"prompt": "red apple", "stream": True, "partial_images": 3, "quality": "high"},
+            ]
+        },
+    )
+
+    prompt: Text
+    """What to draw."""
+
+    model: Annotated[str | None, Field(max_length=200)] = None
+    """A model's id or an alias of one. Without it the default model draws."""
+
+    n: Annotated[int | None, Field(ge=1)] = None
+    """How many pictures."""
+
+    size: Annotated[Size | None, Field(examples=["256x256"])] = None
+    """Squares only. "auto" is the model's own size; from others the picture is resampled."""
+
+    quality: Quality | None = None
+    """"low" takes half of the model's default steps, "high" and more twice as many."""
+
+    background: Literal["transparent", "opaque", "auto"] | None = None
+    """Anything but "transparent" is white."""
+
+    output_format: Format | None = None
+    """File format, png by default."""
+
+    output_compression: Annotated[int | None, Field(ge=0, le=100)] = None
+    """How much of the picture webp and jpeg keep, 100 by default."""
+
+    response_format: Literal["url", "b64_json"] | None = None
+    """"url" gives an address, from which the picture is drawn when it is fetched."""
+
+    stream: bool | None = None
+    """Whether to answer with events; these carry b64_json."""
+
+    partial_images: Annotated[int | None, Field(ge=0, le=MOST_PARTIALS)] = None
+    """How many events show each picture on its way."""
+
+    seed: Seed | None = None
+    """An integer or any string; picture k is the one that seed + k gives alone."""
+
+    steps: Annotated[int | None, Field(ge=1)] = None
+    """Steps of the model, instead of what ``quality`` means."""
+
+    guidance: Annotated[float | None, Field(ge=0, allow_inf_nan=False)] = None
+    """How closely to follow the prompt."""
+
+    moderation: Literal["low", "auto"] | None = None
+    """Accepted: prompts are not moderated here."""
+
+    complexity: Literal["low", "medium", "high"] | None = None
+    """Accepted: nothing is planned before drawing."""
+
+    user: str | None = None
+    """Accepted, and neither kept nor logged."""
+
+    safety_identifier: str | None = None
+    """Accepted, and neither kept nor logged."""
+
+    style: Annotated[None, _meaningless("describe the style in the prompt")] = None
+    """Refused, as by the GPT image models: describe the style in the prompt."""
+
+    svg: Annotated[None, _meaningless("pictures are png, webp or jpeg")] = None
+    """Refused: no SVG is drawn."""
+
+    frame_count: Annotated[None, _meaningless("pictures do not move")] = None
+    """Refused: pictures do not move."""
+
+    frame_duration_ms: Annotated[None, _meaningless("pictures do not move")] = None
+    """Refused: pictures do not move."""
+
+    @property
+    def format(self) -> Format:
+        return self.output_format or "png"
+
+    @property
+    def speed(self) -> Speed:
+        return _SPEEDS.get(self.quality or "auto", "medium")
+
+    def drawing(self, spec: ModelSpec) -> Drawing:
+        """The same in the service's own fields. Raises `ApiError`."""
+        compression = 100 if self.output_compression is None else self.output_compression
+        if self.format == "png" and compression < 100:
+            raise invalid("output_compression", f"{compression} was given, png has only 100")
+        return Drawing(
+            prompt=self.prompt,
+            model=self.model,
+            steps=self.steps or self._steps(spec),
+            guidance=self.guidance,
+            size=None if self.size in (None, "auto") else int(self.size.partition("x")[0]),
+            background=TRANSPARENT if self.background == TRANSPARENT else "white",
+            quality=max(1, compression),
+        )
+
+    def _steps(self, spec: ModelSpec) -> int:
+        steps = round(spec.steps.default * _FACTORS[self.speed])
+        return int(min(max(steps, spec.steps.low), spec.steps.high))
