@@ -1,0 +1,98 @@
+"""The command line: what a person types, and what they read when it is wrong."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from app.cli import cli
+from tests.model.data.test_emoji import make_set
+from tests.tiny import tiny_flow
+
+run = CliRunner()
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(tiny_flow(tmp_path_factory.mktemp("cli") / "tiny-flow"))
+
+
+def test_generate_writes_a_picture_for_each_seed(model: str, tmp_path: Path) -> None:
+    result = run.invoke(
+        cli,
+        ["generate", "red apple", "--seed", "7", "-n", "2", "-o", str(tmp_path), "--model", model],
+    )
+    assert result.exit_code == 0, result.output
+    with Image.open(tmp_path / "7.png") as picture:
+        assert (picture.size, picture.mode) == ((16, 16), "RGB")
+    assert (tmp_path / "7.png").read_bytes() != (tmp_path / "8.png").read_bytes()
+
+
+def test_picture_k_is_what_its_seed_gives_alone(model: str, tmp_path: Path) -> None:
+    for seed, n, out in (("7", "3", "many"), ("9", "1", "one")):
+        run.invoke(
+            cli,
+            f"generate rocket --seed {seed} -n {n} -o {tmp_path / out} --model {model} "
+            "--background transparent",
+        )
+    assert (tmp_path / "many" / "9.png").read_bytes() == (tmp_path / "one" / "9.png").read_bytes()
+    with Image.open(tmp_path / "one" / "9.png") as picture:
+        assert picture.mode == "RGBA"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--steps", "1000"], "--steps is 1000, tiny-flow takes 1 to 100"),
+        (["--seed", "-1"], "--seed is -1, accepted are 0 to 9007199254740991"),
+        (["--model", "nowhere"], "nowhere: no such folder"),
+    ],
+)
+def test_what_cannot_be_is_said_in_one_line(
+    model: str, tmp_path: Path, arguments: list[str], said: str
+) -> None:
+    result = run.invoke(cli, ["generate", "x", "--model", model, "-o", str(tmp_path), *arguments])
+    assert result.exit_code == 1
+    assert said in result.output
+    assert "Traceback" not in result.output
+
+
+def test_a_long_prompt_is_refused_with_its_count(model: str, tmp_path: Path) -> None:
+    result = run.invoke(cli, ["generate", "~" * 99, "--model", model, "-o", str(tmp_path)])
+    assert result.exit_code == 1
+    assert "the prompt has 100 tokens, at most 48 are accepted" in result.output
+
+
+def test_models_lists_what_ships() -> None:
+    result = run.invoke(cli, ["models"], env={"COLUMNS": "160"})
+    assert result.exit_code == 0
+    assert "emoji-flow" in result.output
+
+
+def test_a_folder_without_pictures_cannot_train(tmp_path: Path) -> None:
+    result = run.invoke(cli, ["train", str(tmp_path), "-o", str(tmp_path / "run")])
+    assert result.exit_code == 1
+    assert "no usable picture" in result.output
+
+
+def test_evaluate_writes_a_report(model: str, tmp_path: Path) -> None:
+    data = make_set(tmp_path / "noto", "noto", {"1f34e": "red apple", "1f680": "rocket"})
+    result = run.invoke(
+        cli,
+        f"evaluate {data} --model {model} -o {tmp_path / 'report'} -n 8 --steps 2",
+    )
+    assert result.exit_code == 0, result.output
+    assert {path.name for path in (tmp_path / "report").iterdir()} == {
+        "report.json",
+        "report.md",
+        "samples.png",
+    }
+
+
+def test_help_does_not_load_torch() -> None:
+    """`tessera serve` goes through this module; its process stays free of torch."""
+    code = "import sys, app.cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
