@@ -10,15 +10,18 @@ checkpoint folder's name picks the model's behaviour, a row's prompt what happen
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
+
+import psutil
 
 from app.engine import Done, Engine, EngineMetrics, EngineSettings, ImageRequest, NoMetrics
 from app.engine.device import Placed
@@ -215,6 +218,22 @@ async def draw(engine: Engine, request: ImageRequest) -> list[Picture]:
     async with engine.submit(request, timeout=60, cacheable=False) as job:
         pictures = {event.index: event.picture async for event in job if isinstance(event, Done)}
     return [pictures[index] for index in range(request.n)]
+
+
+async def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
+    """Waits for something to come true that happens in other processes."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - there is no event to wait for
+            await asyncio.sleep(0.005)
+
+
+def workers() -> list[psutil.Process]:
+    """The worker processes of this one."""
+    return [
+        child
+        for child in psutil.Process().children(recursive=True)
+        if "app.engine.worker" in child.cmdline()
+    ]
 
 
 def expected(request: ImageRequest) -> list[Picture]:

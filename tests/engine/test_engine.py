@@ -10,17 +10,8 @@ import psutil
 import pytest
 
 from app.engine import Done, Draining, NoMetrics, NotReady, Preview, RequestRefused, UnknownModel
-from tests.engine.fakes import ask, draw, expected, fake_engine, running
+from tests.engine.fakes import ask, draw, expected, fake_engine, running, workers
 from tests.engine.recorder import Recorder
-
-
-def workers() -> list[psutil.Process]:
-    """The worker processes of this one."""
-    return [
-        child
-        for child in psutil.Process().children(recursive=True)
-        if "app.engine.worker" in child.cmdline()
-    ]
 
 
 async def test_starting_does_not_wait_for_the_models() -> None:

@@ -1,0 +1,67 @@
+"""If these fail, a service that was killed leaves processes behind which hold the device."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+SERVICE = """
+import asyncio
+from tests.engine.fakes import ask, running, until, workers
+from tests.engine.recorder import Recorder
+
+async def main():
+    recorder = Recorder()
+    async with running("steady", metrics=recorder, devices=("cpu", "cpu")) as engine:
+        jobs = [engine.submit(ask(prompt={prompt!r}, seed=k, steps=1000), timeout=999)
+                for k in range(16)]
+        await until(lambda: recorder.count["stepped"] >= 2)
+        print(*(worker.pid for worker in workers()), flush=True)
+        await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture(params=["a", "hang"])
+def service(request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[str]]:
+    """A process with an engine at work, or stuck in it; it says its workers' ids."""
+    code = SERVICE.format(prompt=request.param)
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as process:
+        yield process
+        process.kill()
+
+
+def workers_of(service: subprocess.Popen[str]) -> list[psutil.Process]:
+    assert service.stdout is not None
+    workers = [psutil.Process(int(pid)) for pid in service.stdout.readline().split()]
+    assert len(workers) == 2
+    return workers
+
+
+def test_workers_end_within_two_seconds_of_a_parent_that_was_killed(
+    service: subprocess.Popen[str],
+) -> None:
+    workers = workers_of(service)
+    service.kill()
+    gone, alive = psutil.wait_procs(workers, timeout=2)
+    assert not alive
+    assert len(gone) == 2
+
+
+def test_so_does_one_that_was_stopped(service: subprocess.Popen[str]) -> None:
+    # It can read no end of file: the kernel must end it.
+    workers = workers_of(service)
+    workers[0].suspend()
+    service.kill()
+    _, alive = psutil.wait_procs(workers, timeout=2)
+    assert not alive
