@@ -23,7 +23,9 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from model.checkpoint import SHIPPED, Checkpoint, CheckpointError, shipped
+from model.checkpoint import SHIPPED, Checkpoint, CheckpointError, Dtype, shipped
+from model.protocol import SEEDS, Picture, RowRequest, Solver
+from model.tokenizer import PromptTooLong
 
 cli = typer.Typer(
     help="Serve image transformers over HTTP, draw with them, train your own.",
@@ -105,64 +107,124 @@ def models() -> None:
         output.print(table)
 
 
+Prompted = Annotated[str, typer.Argument(help='For example "red apple, fluent 3d style".')]
+Steps = Annotated[int | None, typer.Option(min=1, help="More are slower and finer.")]
+Guidance = Annotated[
+    float | None, typer.Option(min=0, help="Above 1: closer to the prompt, less varied.")
+]
+Chosen = Annotated[str | None, typer.Option(help="A shipped model's name or a folder.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda:0 …")]
+Precision = Annotated[Literal["auto", "fp32", "bf16"], typer.Option(help="Precision.")]
+
+
+def _draw(
+    checkpoint: Checkpoint,
+    prompts: list[tuple[str, int]],
+    *,
+    steps: int | None,
+    guidance: float | None,
+    solver: Solver | None,
+    device: str,
+    dtype: Dtype,
+) -> Iterator[tuple[RowRequest, Picture]]:
+    """Draws prompts with their seeds under a progress bar. Raises `UserError`."""
+    from model.checkpoint import load_model
+    from model.sampling import generate as draw
+
+    spec = checkpoint.spec
+    chosen = int(spec.steps.default) if steps is None else steps
+    if chosen > spec.steps.high:
+        raise UserError(f"--steps is {chosen}, {spec.id} takes 1 to {spec.steps.high:g}")
+    requests = [
+        RowRequest(
+            prompt=prompt,
+            seed=seed % SEEDS,
+            steps=chosen,
+            guidance=spec.guidance.default if guidance is None else guidance,
+            solver=solver or spec.solver,
+        )
+        for prompt, seed in prompts
+    ]
+    model = load_model(checkpoint, device=device, dtype=dtype, tile=8)
+    with _bar() as bar:
+        task = bar.add_task("drawing", total=len(requests) * chosen)
+        try:
+            pictures = draw(model, requests, lambda done: bar.advance(task, done))
+            yield from zip(requests, pictures, strict=True)
+        except PromptTooLong as error:
+            raise UserError(str(error)) from error
+
+
 @cli.command()
 def generate(
-    prompt: Annotated[str, typer.Argument(help='For example "red apple, fluent 3d style".')] = "",
-    seed: Annotated[int, typer.Option(help="The first picture's seed; the next ones follow.")] = 0,
+    prompt: Prompted = "",
+    seed: Annotated[
+        int, typer.Option(min=0, max=SEEDS - 1, help="The first picture's; the next ones follow.")
+    ] = 0,
     n: Annotated[int, typer.Option("-n", min=1, help="How many pictures.")] = 1,
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the pictures.")] = Path(
         "out"
     ),
-    steps: Annotated[int | None, typer.Option(min=1, help="More are slower and finer.")] = None,
-    guidance: Annotated[
-        float | None, typer.Option(min=0, help="Above 1: closer to the prompt, less varied.")
-    ] = None,
-    solver: Annotated[Literal["euler", "heun"] | None, typer.Option(help="ODE solver.")] = None,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    solver: Annotated[Solver | None, typer.Option(help="ODE solver.")] = None,
     background: Annotated[
         str, typer.Option(help='"transparent" or a colour that Pillow knows.')
     ] = "white",
-    model: Annotated[str | None, typer.Option(help="A shipped model's name or a folder.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda:0 …")] = "cpu",
-    dtype: Annotated[Literal["auto", "fp32", "bf16"], typer.Option(help="Precision.")] = "auto",
+    model: Chosen = None,
+    device: Device = "cpu",
+    dtype: Precision = "auto",
 ) -> None:
-    """Draw pictures without a server, into PNG files."""
-    with _one_line_errors():
-        checkpoint = _checkpoint(model)
-        spec = checkpoint.spec
-        from model.checkpoint import load_model
-        from model.protocol import SEEDS, RowRequest
-        from model.report import to_image
-        from model.sampling import generate as draw
-        from model.tokenizer import PromptTooLong
+    """Draw pictures without a server, into PNG files named by their seeds."""
+    from model.report import to_image
 
-        if not 0 <= seed < SEEDS:
-            raise UserError(f"--seed is {seed}, accepted are 0 to {SEEDS - 1}")
-        chosen = int(spec.steps.default) if steps is None else steps
-        if chosen > spec.steps.high:
-            raise UserError(f"--steps is {chosen}, {spec.id} takes 1 to {spec.steps.high:g}")
-        requests = [
-            RowRequest(
-                prompt=prompt,
-                seed=(seed + k) % SEEDS,
-                steps=chosen,
-                guidance=spec.guidance.default if guidance is None else guidance,
-                solver=solver or spec.solver,
-            )
-            for k in range(n)
-        ]
-        loaded = load_model(checkpoint, device=device, dtype=dtype, tile=8)
+    with _one_line_errors():
+        drawn = _draw(
+            _checkpoint(model),
+            [(prompt, seed + k) for k in range(n)],
+            steps=steps,
+            guidance=guidance,
+            solver=solver,
+            device=device,
+            dtype=dtype,
+        )
         out.mkdir(parents=True, exist_ok=True)
-        with _bar() as bar:
-            task = bar.add_task("drawing", total=n * chosen)
-            try:
-                pictures = draw(loaded, requests, lambda done: bar.advance(task, done))
-                for request, picture in zip(requests, pictures, strict=True):
-                    path = out / f"{request.seed}.png"
-                    ground = None if background == "transparent" else background
-                    to_image(picture, ground).save(path)
-                    output.print(str(path), highlight=False)
-            except PromptTooLong as error:
-                raise UserError(str(error)) from error
+        for request, picture in drawn:
+            path = out / f"{request.seed}.png"
+            to_image(picture, None if background == "transparent" else background).save(path)
+            output.print(str(path), highlight=False)
+
+
+@cli.command()
+def sheet(
+    prompts: Annotated[list[str], typer.Argument(help="One picture for each.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The PNG file.")] = Path("sheet.png"),
+    seed: Annotated[int, typer.Option(min=0, max=SEEDS - 1, help="The same for all.")] = 0,
+    columns: Annotated[int, typer.Option(min=1)] = 8,
+    scale: Annotated[int, typer.Option(min=1, help="Times that pictures are enlarged.")] = 2,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    model: Chosen = None,
+    device: Device = "cpu",
+    dtype: Precision = "auto",
+) -> None:
+    """Draw several prompts into one contact sheet."""
+    from model.report import contact_sheet
+
+    with _one_line_errors():
+        drawn = _draw(
+            _checkpoint(model),
+            [(prompt, seed) for prompt in prompts],
+            steps=steps,
+            guidance=guidance,
+            solver=None,
+            device=device,
+            dtype=dtype,
+        )
+        pictures = [picture for _, picture in drawn]
+        out.parent.mkdir(parents=True, exist_ok=True)
+        contact_sheet(pictures, prompts, columns, scale).save(out)
+        output.print(str(out), highlight=False)
 
 
 class _TrainingBar:
@@ -262,15 +324,15 @@ def train(
 @cli.command()
 def evaluate(
     data: Annotated[list[Path], typer.Argument(help="Emoji sets, as for training.")],
-    model: Annotated[str | None, typer.Option(help="A shipped model's name or a folder.")] = None,
+    model: Chosen = None,
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the report.")] = Path(
         "evaluation"
     ),
     n: Annotated[int, typer.Option("-n", min=8, help="Prompts for each style.")] = 500,
-    steps: Annotated[int | None, typer.Option(min=1)] = None,
-    guidance: Annotated[float | None, typer.Option(min=0)] = None,
-    device: str = "cpu",
-    dtype: Annotated[Literal["auto", "fp32", "bf16"], typer.Option()] = "auto",
+    steps: Steps = None,
+    guidance: Guidance = None,
+    device: Device = "cpu",
+    dtype: Precision = "auto",
 ) -> None:
     """Measure a checkpoint against real pictures: report.json, report.md and samples.png."""
     with _one_line_errors():

@@ -53,7 +53,7 @@ class TrainConfig:
     batch: int = 128  # pictures a step, over all processes
     prompt_dropout: float = 0.1  # share of pictures trained without a prompt, for guidance
     prompt_tokens: int = 24  # longer training prompts are cut; short passes are fast
-    average: float = 0.999  # decay of the weights' moving average, which is what ships
+    average: float = 0.995  # decay of the weights' moving average, which is what ships
     seed: int = 0
     sample_every: int = 1000
     save_every: int = 500

@@ -47,7 +47,6 @@ def test_picture_k_is_what_its_seed_gives_alone(model: str, tmp_path: Path) -> N
     ("arguments", "said"),
     [
         (["--steps", "1000"], "--steps is 1000, tiny-flow takes 1 to 100"),
-        (["--seed", "-1"], "--seed is -1, accepted are 0 to 9007199254740991"),
         (["--model", "nowhere"], "nowhere: no such folder"),
     ],
 )
@@ -58,6 +57,23 @@ def test_what_cannot_be_is_said_in_one_line(
     assert result.exit_code == 1
     assert said in result.output
     assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("seed", ["-1", "9007199254740992", "ada"])
+def test_a_seed_out_of_range_is_refused_by_name(model: str, seed: str) -> None:
+    result = run.invoke(cli, ["generate", "x", "--model", model, "--seed", seed])
+    assert result.exit_code == 2
+    assert "--seed" in result.output
+
+
+def test_a_sheet_holds_a_picture_for_each_prompt(model: str, tmp_path: Path) -> None:
+    path = tmp_path / "sheet.png"
+    result = run.invoke(
+        cli, f"sheet apple rocket dog --scale 1 --columns 2 -o {path} --model {model}"
+    )
+    assert result.exit_code == 0, result.output
+    with Image.open(path) as picture:
+        assert picture.size == (2 * (16 + 8) + 8, 2 * (16 + 22 + 8) + 8)
 
 
 def test_a_long_prompt_is_refused_with_its_count(model: str, tmp_path: Path) -> None:
