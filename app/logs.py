@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from logging import LogRecord
 from typing import Literal
 
 LogFormat = Literal["text", "json"]
+
+request_id: ContextVar[str] = ContextVar("request_id")
+"""The id of the request that the current task answers; every line logged on its behalf has it."""
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
 
@@ -25,8 +29,10 @@ def configure(form: LogFormat, level: str) -> None:
 
 
 def extras(record: LogRecord) -> dict[str, object]:
-    """What the record has besides the standard attributes: the ``extra`` of the call."""
-    return {key: value for key, value in vars(record).items() if key not in _STANDARD}
+    """What the record has besides the standard attributes: ``extra``, and the request's id."""
+    found = {key: value for key, value in vars(record).items() if key not in _STANDARD}
+    current = request_id.get(None)
+    return found if current is None else {"request_id": current, **found}
 
 
 class JsonLines(logging.Formatter):

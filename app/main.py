@@ -6,9 +6,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 
 from app.api import errors, images, models, probes
 from app.api.errors import ErrorAnswer
+from app.api.guard import Guard, signer_of
+from app.api.headers import EXPOSED, SecurityHeaders
+from app.api.limits import BodyLimit, Meter
+from app.api.links import Links
 from app.api.openai import generations
 from app.api.services import Services
 from app.api.studio import Studio
@@ -32,7 +37,8 @@ def create_app(settings: Settings) -> FastAPI:
 
 def assemble(settings: Settings, engine: Engine, metrics: Metrics) -> FastAPI:
     """The routes around an engine. ``app.state.services`` holds the parts."""
-    services = Services(settings, engine, metrics, Studio(engine, metrics, settings))
+    studio = Studio(engine, Meter(settings, metrics), metrics, settings)
+    services = Services(settings, engine, metrics, studio, Links(settings, signer_of(settings)))
     metrics.watch_ready(lambda: services.ready)
 
     @asynccontextmanager
@@ -45,17 +51,34 @@ def assemble(settings: Settings, engine: Engine, metrics: Metrics) -> FastAPI:
             await engine.stop()
             services.studio.close()
 
+    docs = settings.docs_access != "off"
     app = FastAPI(
         title="Tessera",
         version=installed_version(),
         description=DESCRIPTION,
         lifespan=lifespan,
+        openapi_url="/openapi.json" if docs else None,
         redoc_url=None,
         responses={"4XX": {"model": ErrorAnswer}, "5XX": {"model": ErrorAnswer}},
     )
     app.state.services = services
     errors.install(app)
-    app.add_middleware(Telemetry, metrics=metrics)
     for router in (images.router, generations.router, models.router, probes.router):
         app.include_router(router)
+    if settings.metrics_access != "off":
+        app.include_router(probes.metrics_router)
+
+    # The last one added is the first to see a request.
+    app.add_middleware(BodyLimit, settings=settings)
+    app.add_middleware(Guard, settings=settings, metrics=metrics)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "HEAD", "POST"],
+            allow_headers=["*"],
+            expose_headers=EXPOSED,
+        )
+    app.add_middleware(SecurityHeaders)
+    app.add_middleware(Telemetry, metrics=metrics)
     return app

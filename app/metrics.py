@@ -42,6 +42,7 @@ class Metrics:
 
         self._request = histogram("request_seconds", "Request to last byte", "route", "outcome")
         self._requests = counter("requests", "Requests answered", "outcome")
+        self._by_key = counter("key_requests", "Requests answered to an API key", "key", "outcome")
         self._encode = histogram("encode_seconds", "One picture to a file", "format")
         self._file_hits = counter("file_cache_hits", "Encoded pictures from memory", "model")
         self._unlimited = counter("rate_limits_unchecked", "Let through: limit store is down")
@@ -96,6 +97,10 @@ class Metrics:
     def answered(self, route: str, outcome: str, seconds: float) -> None:
         self._request.labels(route, outcome).observe(seconds)
         self._requests.labels(outcome).inc()
+
+    def answered_to_key(self, key: str, outcome: str) -> None:
+        """``key`` is the name of one of those in the settings."""
+        self._by_key.labels(key, outcome).inc()
 
     def encoded(self, format_: str, seconds: float) -> None:
         self._encode.labels(format_).observe(seconds)

@@ -10,7 +10,16 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, HttpUrl, ValidationError, field_validator
+import limits
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    HttpUrl,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.engine.settings import EngineSettings, parse_devices
@@ -41,10 +50,21 @@ def _pairs(value: object) -> object:
     return {key.strip(): text.strip() for key, _, text in pairs}
 
 
+def _rate(text: str) -> str:
+    try:
+        limits.parse(text)
+    except ValueError:
+        raise ValueError('expected a limit such as "20000/hour" or "600/10 seconds"') from None
+    return text
+
+
 Strings = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 Paths = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_split)]
 Devices = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_devices)]
 Pairs = Annotated[dict[str, str], NoDecode, BeforeValidator(_pairs)]
+Access = Literal["open", "key", "off"]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-fA-F]{64}$")]
+RateLimit = Annotated[str, AfterValidator(_rate)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -156,6 +176,42 @@ class Settings(BaseSettings):
     shutdown_timeout: Seconds = 30.0
     """Seconds that accepted work has to finish after that."""
 
+    # Who may come in.
+
+    api_keys: Annotated[dict[str, Sha256], NoDecode, BeforeValidator(_pairs)] = Field(
+        default_factory=dict
+    )
+    """name=SHA-256 pairs of the keys that open /v1. Empty: everyone who reaches the port may draw.
+    `printf %s "$KEY" | sha256sum` gives a key's hash; names appear in logs and metrics."""
+
+    url_secret: Annotated[SecretStr, Field(min_length=16)] | None = None
+    """Signs addresses, so that they work without a key until they expire. The same on every
+    replica; a new one ends all signed addresses."""
+
+    signed_url_seconds: Annotated[int, Field(ge=1)] = 7 * 24 * 3600
+    """How long the addresses in answers hold, where keys are set."""
+
+    rate_limit: RateLimit | None = None
+    """Evaluations for each key or address, e.g. 20000/hour. A picture takes its steps, twice with
+    guidance. What is refused gets 429."""
+
+    rate_limit_store: str = "memory://"
+    """Where they are counted. redis://host:6379 where replicas share them; while that is down,
+    requests are let through."""
+
+    cors_origins: Strings = ()
+    """Web origins whose pages may call the service, e.g. https://example.org, or *."""
+
+    trusted_hosts: Strings = ()
+    """Names that requests may use for the service, e.g. pictures.example.org,*.example.org. Empty:
+    any, which lets requests choose the host of the addresses in answers."""
+
+    metrics_access: Access = "open"
+    """/metrics is "open", needs a "key", or is "off"."""
+
+    docs_access: Access = "open"
+    """/docs and /openapi.json are "open", need a "key", or are "off"."""
+
     # Logs.
 
     log_format: LogFormat = "text"
@@ -163,6 +219,9 @@ class Settings(BaseSettings):
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """INFO logs every request; WARNING only what is wrong."""
+
+    log_prompts: bool = False
+    """Whether prompts and seeds are logged. They may be personal."""
 
     @field_validator("port", mode="before")
     @classmethod

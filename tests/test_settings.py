@@ -50,6 +50,9 @@ def test_a_dotenv_file_is_read_and_the_environment_wins(
         ("DTYPE", "fp8", "dtype"),
         ("MODEL_ALIASES", "gpt-image-1", "name=value"),
         ("REQUEST_TIMEOUT", "inf", "request_timeout"),
+        ("API_KEYS", "ada=the-key-itself", "api_keys"),
+        ("RATE_LIMIT", "many", "20000/hour"),
+        ("URL_SECRET", "short", "url_secret"),
     ],
 )
 def test_a_wrong_value_is_named(

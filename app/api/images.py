@@ -19,7 +19,8 @@ from app.api.answers import (
 )
 from app.api.errors import ErrorAnswer, invalid
 from app.api.fields import ImageQuery, ImagesBody
-from app.api.links import path_of, url_of
+from app.api.guard import Asker, Client
+from app.api.links import path_of
 from app.api.negotiation import EVENTS, negotiate
 from app.api.orders import Order, take_order
 from app.api.presence import while_connected
@@ -98,6 +99,7 @@ async def draw(
     body: ImagesBody,
     request: Request,
     services: Shared,
+    client: Asker,
     accept: Annotated[str | None, Header()] = None,
 ) -> Response:
     """Draws pictures from a prompt or a seed.
@@ -117,15 +119,15 @@ async def draw(
     headers = {"Cache-Control": "no-store", "Vary": "Accept"}
     match answer.kind:
         case "picture":
-            file = await while_connected(request, services.studio.file(order))
+            file = await while_connected(request, services.studio.file(order, client))
             return picture_response(order, file, headers)
         case "json":
-            files = await while_connected(request, services.studio.files(order))
+            files = await while_connected(request, services.studio.files(order, client))
             page = _page(order, files, request, services)
             headers |= {**order_headers(order), **timing_header(files)}
             return Response(page.model_dump_json(), media_type="application/json", headers=headers)
         case "events":
-            job = services.studio.submit(order, previews=body.previews)
+            job = await services.studio.submit(order, client, previews=body.previews)
             events = _events(order, job, request, services)
             return EventStream(job, events, order_headers(order) | headers)
 
@@ -164,6 +166,7 @@ async def picture(
     query: Annotated[ImageQuery, Query()],
     request: Request,
     services: Shared,
+    client: Asker,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
     """A picture as an address: the same bytes as the POST of the same request."""
@@ -175,13 +178,15 @@ async def picture(
         format=format,
         numerics=query.numerics,
     )
-    headers = {"ETag": order.etag, "Cache-Control": _cache_control(order, services)}
+    headers = {"ETag": order.etag, "Cache-Control": _cache_control(order, client, services)}
+    if services.settings.api_keys:
+        headers["Vary"] = "Authorization"
     if if_none_match is not None and _matches(order.etag, if_none_match):
         return Response(status_code=304, headers=headers)
     if request.method == "HEAD":
         media_type = MEDIA_TYPES[format]
         return Response(media_type=media_type, headers=order_headers(order) | headers)
-    file = await while_connected(request, services.studio.file(order))
+    file = await while_connected(request, services.studio.file(order, client))
     return picture_response(order, file, headers)
 
 
@@ -191,10 +196,13 @@ def _matches(etag: str, if_none_match: str) -> bool:
     return etag in given or "*" in given
 
 
-def _cache_control(order: Order, services: Services) -> str:
-    if order.pinned:
-        return f"public, max-age={A_YEAR}, immutable"
-    return f"public, max-age={services.settings.link_max_age}"
+def _cache_control(order: Order, client: Client, services: Services) -> str:
+    """For everyone, unless a key opened it; no longer than a signature holds."""
+    scope = "public" if client.key is None else "private"
+    seconds = A_YEAR if order.pinned else services.settings.link_max_age
+    if client.expires is not None:
+        seconds = min(seconds, max(0, client.expires - int(time.time())))
+    return f"{scope}, max-age={seconds}" + (", immutable" if order.pinned else "")
 
 
 def _page(order: Order, files: list[File], request: Request, services: Services) -> Images:
@@ -213,7 +221,7 @@ def _image(order: Order, file: File, request: Request, services: Services) -> Im
         seed=order.seed(file.index),
         format=order.encoding.format,
         size=order.encoding.size,
-        url=url_of(path_of(order, file.index), request, services.settings),
+        url=services.links.url(path_of(order, file.index), request),
         b64_json=base64_of(file.body),
     )
 

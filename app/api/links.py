@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from urllib.parse import quote, urlencode
 
 from fastapi import Request
 
 from app.api.fields import ImageQuery
 from app.api.orders import Order
+from app.api.signing import Signer
 from app.settings import Settings
 
 IMAGES = "/v1/images"
@@ -38,7 +40,16 @@ def path_of(order: Order, index: int = 0, *, pin: bool = False) -> str:
     return f"{IMAGES}/{order.seed(index)}.{encoding.format}?{urlencode(query, quote_via=quote)}"
 
 
-def url_of(path: str, request: Request, settings: Settings) -> str:
-    """The address with the host: the public one, else the one that the request named."""
-    base = settings.public_url or request.base_url
-    return str(base).rstrip("/") + path
+class Links:
+    """Addresses to give away: with a host, and signed where only keys open the service."""
+
+    def __init__(self, settings: Settings, signer: Signer | None) -> None:
+        self._base = settings.public_url
+        self._signer = signer if settings.api_keys else None
+        self._lifetime = settings.signed_url_seconds
+
+    def url(self, path: str, request: Request) -> str:
+        """Begins with the public address of the service, else with the host that was asked."""
+        if self._signer is not None:
+            path = self._signer.sign(path, int(time.time()) + self._lifetime)
+        return str(self._base or request.base_url).rstrip("/") + path

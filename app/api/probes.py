@@ -12,6 +12,7 @@ from app.api.services import Shared
 from app.metrics import CONTENT_TYPE
 
 router = APIRouter(tags=["probes"])
+metrics_router = APIRouter(tags=["probes"])
 
 
 class Alive(BaseModel):
@@ -43,7 +44,9 @@ async def readyz(services: Shared) -> Ready:
     raise ApiError(503, message, code=state if state != "starting" else "not_ready")
 
 
-@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+@metrics_router.get(
+    "/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}}
+)
 async def metrics(services: Shared) -> Response:
     """Metrics in the Prometheus text format."""
     return Response(services.metrics.render(), headers={"Content-Type": CONTENT_TYPE})

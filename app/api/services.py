@@ -7,6 +7,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from app.api.links import Links
 from app.api.studio import Studio
 from app.engine import Engine
 from app.metrics import Metrics
@@ -21,6 +22,7 @@ class Services:
     engine: Engine
     metrics: Metrics
     studio: Studio
+    links: Links
     leaving: bool = False  # set by the server at the first signal: /readyz turns 503
 
     @property

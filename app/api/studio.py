@@ -6,18 +6,23 @@ Knows nothing of routes or formats of answers.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from app.api.guard import Client
+from app.api.limits import Meter
 from app.api.orders import Order
 from app.engine import Done, Engine, Job, Preview, Progress, Timings
 from app.metrics import Metrics
 from app.pictures import encode
 from app.settings import Settings
 from model.protocol import Picture
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +71,11 @@ class FileCache:
 class Studio:
     """Draws and encodes. Belongs to one event loop, as the engine does."""
 
-    def __init__(self, engine: Engine, metrics: Metrics, settings: Settings) -> None:
+    def __init__(self, engine: Engine, meter: Meter, metrics: Metrics, settings: Settings) -> None:
         self._engine = engine
+        self._meter = meter
         self._metrics = metrics
+        self._log_prompts = settings.log_prompts
         self._timeout = settings.request_timeout
         self._threads = ThreadPoolExecutor(settings.encode_threads, "encode")
         self._files = FileCache(settings.file_cache_bytes)
@@ -76,8 +83,15 @@ class Studio:
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def submit(self, order: Order, *, previews: bool = False) -> Job:
-        """Hands the order to the engine. Leave the job whatever happens. Raises `EngineError`."""
+    async def submit(self, order: Order, client: Client, *, previews: bool = False) -> Job:
+        """Charges the client and hands the order to the engine. Leave the job whatever happens.
+
+        Raises `ApiError` (429) and `EngineError`; nothing was accepted then.
+        """
+        await self._meter.charge(client, order.evaluations)
+        if self._log_prompts:
+            request = order.request
+            logger.info("drawing", extra={"prompt": request.prompt, "seed": request.seed})
         return self._engine.submit(
             order.request, timeout=self._timeout, previews=previews, cacheable=order.seeded
         )
@@ -100,20 +114,20 @@ class Studio:
                     body = await self._encode(order, index, picture)
                     yield File(index, body, timings, time.perf_counter() - start)
 
-    async def files(self, order: Order) -> list[File]:
-        """All pictures of the order, in the order of their index. Raises `EngineError`."""
-        async with self.submit(order) as job:
+    async def files(self, order: Order, client: Client) -> list[File]:
+        """All pictures of the order, in the order of their index. Raises as `submit` does."""
+        async with await self.submit(order, client) as job:
             files = [event async for event in self.events(order, job) if isinstance(event, File)]
         return sorted(files, key=lambda file: file.index)
 
-    async def file(self, order: Order) -> File:
-        """The one picture of an order for one. Raises `EngineError`."""
+    async def file(self, order: Order, client: Client) -> File:
+        """The one picture of an order for one, kept or drawn. Raises as `submit` does."""
         key = order.etag
         kept = self._files.get(key)
         if kept is not None:
             self._metrics.file_cache_hit(order.request.model)
             return File(0, kept.body, Timings(0.0, 0.0), 0.0)
-        (file,) = await self.files(order)
+        (file,) = await self.files(order, client)
         if order.seeded:
             self._files.put(key, file)
         return file

@@ -7,10 +7,13 @@ import re
 import secrets
 import time
 from http import HTTPStatus
+from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app import logs
+from app.api.guard import CLIENT, Client
 from app.metrics import Metrics
 
 HEADER = "X-Request-Id"
@@ -50,8 +53,9 @@ class Telemetry:
         start = time.perf_counter()
         given = Headers(scope=scope).get(HEADER, "")
         request_id = given if _ACCEPTED_ID.fullmatch(given) else secrets.token_hex(8)
-        scope.setdefault("state", {})["request_id"] = request_id
-        status = 0
+        state: dict[str, Any] = scope.setdefault("state", {})
+        logs.request_id.set(request_id)
+        status = 500  # what the client gets if nothing is sent
 
         async def sending(message: Message) -> None:
             nonlocal status
@@ -66,17 +70,11 @@ class Telemetry:
             seconds = time.perf_counter() - start
             # The route's pattern, not the address: seeds are no labels.
             route = getattr(scope.get("route"), "path_format", "none")
-            outcome = outcome_of(status or 500)
+            outcome = outcome_of(status)
             self._metrics.answered(route, outcome, seconds)
-            logger.info(
-                "%s %s",
-                scope["method"],
-                scope["path"],
-                extra={
-                    "request_id": request_id,
-                    "route": route,
-                    "status": status or 500,
-                    "outcome": outcome,
-                    "seconds": round(seconds, 4),
-                },
-            )
+            line = {"status": status, "outcome": outcome, "seconds": round(seconds, 4)}
+            client = state.get(CLIENT)
+            if isinstance(client, Client) and client.key is not None:
+                self._metrics.answered_to_key(client.key, outcome)
+                line["key"] = client.key
+            logger.info("%s %s", scope["method"], route, extra=line)

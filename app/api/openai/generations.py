@@ -11,7 +11,8 @@ from fastapi import APIRouter, Request, Response
 
 from app.api.answers import EventStream, base64_of, event, order_headers, timing_header
 from app.api.errors import invalid
-from app.api.links import path_of, url_of
+from app.api.guard import Asker
+from app.api.links import path_of
 from app.api.negotiation import EVENTS, JSON
 from app.api.openai.answers import Completed, Generated, GeneratedImage, Look, PartialImage, Usage
 from app.api.openai.fields import GenerationsBody
@@ -30,7 +31,9 @@ router = APIRouter(tags=["openai"])
     response_model=Generated,
     responses={200: {"content": {EVENTS: {"schema": {"type": "string"}}}}},
 )
-async def generations(body: GenerationsBody, request: Request, services: Shared) -> Response:
+async def generations(
+    body: GenerationsBody, request: Request, services: Shared, client: Asker
+) -> Response:
     """Draws pictures as the OpenAI Images API does."""
     if body.stream and body.response_format == "url":
         raise invalid("response_format", "a stream carries b64_json only")
@@ -49,20 +52,20 @@ async def generations(body: GenerationsBody, request: Request, services: Shared)
     headers = {**order_headers(order), "Cache-Control": "no-store"}
     if body.stream:
         partials = Partials(body.partial_images or 0)
-        job = services.studio.submit(order, previews=partials.count > 0)
+        job = await services.studio.submit(order, client, previews=partials.count > 0)
         events = services.studio.events(order, job, partials.wanted)
         return EventStream(job, _told(events, _look(order, body), usage, order), headers)
     if body.response_format == "url":
         # The address is the picture: it is drawn when it is fetched.
         images = [
             GeneratedImage(
-                url=url_of(path_of(order, index, pin=True), request, services.settings),
+                url=services.links.url(path_of(order, index, pin=True), request),
                 seed=order.seed(index),
             )
             for index in range(order.request.n)
         ]
     else:
-        files = await while_connected(request, services.studio.files(order))
+        files = await while_connected(request, services.studio.files(order, client))
         headers |= timing_header(files)
         images = [
             GeneratedImage(b64_json=base64_of(file.body), seed=order.seed(file.index))
