@@ -108,6 +108,12 @@ def test_evaluate_writes_a_report(model: str, tmp_path: Path) -> None:
     }
 
 
+def test_bench_measures_tiles_and_recommends_one(model: str) -> None:
+    result = run.invoke(cli, f"bench tile 2 4 --seconds 0.02 --model {model}")
+    assert result.exit_code == 0, result.output
+    assert "Recommended: TESSERA_TILE=" in result.output
+
+
 def test_help_does_not_load_torch() -> None:
     """`tessera serve` goes through this module; its process stays free of torch."""
     code = "import sys, app.cli; sys.exit('torch' in sys.modules)"
