@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
+from urllib.parse import unquote_to_bytes
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from pydantic import BaseModel, Field
@@ -17,7 +18,7 @@ from app.api.answers import (
     picture_response,
     timing_header,
 )
-from app.api.errors import ErrorAnswer, invalid
+from app.api.errors import ApiError, ErrorAnswer, invalid
 from app.api.fields import ImageQuery, ImagesBody
 from app.api.guard import Asker, Client
 from app.api.links import path_of
@@ -132,8 +133,13 @@ async def draw(
             return EventStream(job, events, order_headers(order) | headers)
 
 
-async def unrepeated(request: Request) -> None:
-    """Refuses a query that says one thing twice: which of them would count?"""
+async def clear_address(request: Request) -> None:
+    """Refuses an address that could be read in two ways: bytes that are no UTF-8, repetitions."""
+    for part in ("raw_path", "query_string"):
+        try:
+            unquote_to_bytes(request.scope[part]).decode()
+        except UnicodeDecodeError:
+            raise ApiError(400, "the address is not UTF-8", code="invalid_address") from None
     names = [name for name, _ in request.query_params.multi_items()]
     repeated = next((name for name in names if names.count(name) > 1), None)
     if repeated is not None:
@@ -142,7 +148,7 @@ async def unrepeated(request: Request) -> None:
 
 _ADDRESS: dict[str, Any] = {
     "response_class": Response,
-    "dependencies": [Depends(unrepeated)],
+    "dependencies": [Depends(clear_address)],
     "responses": {
         200: {"description": "The picture.", "content": _PICTURES},
         304: {"description": "The copy named in If-None-Match is still right."},

@@ -84,6 +84,8 @@ async def test_a_body_that_is_no_request_is_refused(
         ("/v1/images/7.png?expires=1", 400, None),
         ("/v1/images/7.gif", 400, "format"),
         ("/v1/images/.png", 400, "seed"),
+        ("/v1/images/%ff.png", 400, None),
+        ("/v1/images/7.png?prompt=%ff", 400, None),
         (f"/v1/images/{'a' * 257}.png", 400, "seed"),
         ("/v1/images/7", 404, None),
         ("/v1/images/7.png?model=other", 404, "model"),
