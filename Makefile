@@ -12,7 +12,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; 
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help serve test check check-full check-format lint types format clean
+.PHONY: help serve test check check-full check-format lint types format sheet train-setup clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,18 +42,34 @@ format: $(VENV)/.dev ## Format the code and repair what the linter can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+sheet: $(VENV)/.serve ## Draw docs/pictures/contact-sheet.png with the model that ships
+	$(BIN)/tessera sheet --seed 7 --columns 8 -o docs/pictures/contact-sheet.png \
+	  'red apple, fluent 3d style' 'fox, fluent 3d style' 'rocket, fluent 3d style' \
+	  'hot beverage, fluent 3d style' 'sunflower, fluent 3d style' 'guitar, fluent 3d style' \
+	  'grinning face, fluent 3d style' '企鹅，fluent 3d 风格' \
+	  'red apple, noto style' 'fox, noto style' 'rocket, noto style' \
+	  'hot beverage, noto style' 'sunflower, noto style' 'guitar, noto style' \
+	  'grinning face, noto style' '企鹅，noto 风格'
+
+train-setup: $(VENV)/.train ## Install what `tessera train` needs besides
+
 clean: ## Remove builds and caches (not .venv)
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .schemathesis
 	find $(SOURCE) -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# One stamp for what serving needs, one for what the tests need besides; the second holds the first.
+# A stamp for what serving needs, and for what training and the tests need besides; those hold
+# the ones before.
 $(VENV)/.serve: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) -e .
 	@touch $@
 
+$(VENV)/.train: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) -e '.[train]'
+	@touch $@ $(VENV)/.serve
+
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) -e '.[dev]'
-	@touch $@ $(VENV)/.serve
+	@touch $@ $(VENV)/.serve $(VENV)/.train
 
 $(BIN)/python:
 	$(if $(shell $(PYTHON) -c '$(ENOUGH)' 2>/dev/null && echo yes),,\
