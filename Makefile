@@ -46,10 +46,10 @@ sheet: $(VENV)/.serve ## Draw docs/pictures/contact-sheet.png with the model tha
 	$(BIN)/tessera sheet --seed 7 --columns 8 -o docs/pictures/contact-sheet.png \
 	  'red apple, fluent 3d style' 'fox, fluent 3d style' 'rocket, fluent 3d style' \
 	  'hot beverage, fluent 3d style' 'sunflower, fluent 3d style' 'guitar, fluent 3d style' \
-	  'grinning face, fluent 3d style' '企鹅，fluent 3d 风格' \
+	  'grinning face, fluent 3d style' 'penguin, fluent 3d style' \
 	  'red apple, noto style' 'fox, noto style' 'rocket, noto style' \
 	  'hot beverage, noto style' 'sunflower, noto style' 'guitar, noto style' \
-	  'grinning face, noto style' '企鹅，noto 风格'
+	  'grinning face, noto style' 'penguin, noto style'
 
 train-setup: $(VENV)/.train ## Install what `tessera train` needs besides
 
