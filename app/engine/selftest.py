@@ -16,7 +16,7 @@ from app.engine.messages import Assignment
 from app.engine.runner import Runner
 from model.protocol import ImageModel, ModelSpec, Picture, RowRequest
 
-STEPS = 3
+STEPS = 2
 
 
 def seed_exact(model: ImageModel[Any]) -> bool:
@@ -44,10 +44,15 @@ def _draw(model: ImageModel[Any], requests: Sequence[RowRequest]) -> list[Pictur
 
 
 def _probes(spec: ModelSpec) -> list[RowRequest]:
+    """One with guidance, one without.
+
+    The strongest guidance there is: it multiplies differences in the last bit of the network's
+    output until they show in 8-bit pixels. (With the fixed tile off, two steps of the shipped
+    model in fp32: 12 of 12 rows differ; at guidance 2, 8 of 12.)
+    """
     plain = _request(spec, prompt="", seed=1, steps=STEPS)
     guided = _request(spec, prompt="a", seed=2, steps=STEPS)
-    unguided = replace(guided, seed=3, guidance=_clamp(1, spec.guidance.low, spec.guidance.high))
-    return [guided, plain, unguided]
+    return [replace(guided, guidance=spec.guidance.high), plain]
 
 
 def _companions(spec: ModelSpec, tile: int) -> list[RowRequest]:
