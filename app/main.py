@@ -8,13 +8,14 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
-from app.api import errors, images, models, probes
+from app.api import errors, images, models, openapi, probes
 from app.api.errors import ErrorAnswer
 from app.api.guard import Guard, signer_of
 from app.api.headers import EXPOSED, SecurityHeaders
 from app.api.limits import BodyLimit, Meter
 from app.api.links import Links
 from app.api.openai import generations
+from app.api.page import router as page
 from app.api.services import Services
 from app.api.studio import Studio
 from app.api.telemetry import Telemetry
@@ -63,10 +64,12 @@ def assemble(settings: Settings, engine: Engine, metrics: Metrics) -> FastAPI:
     )
     app.state.services = services
     errors.install(app)
-    for router in (images.router, generations.router, models.router, probes.router):
+    for router in (images.router, generations.router, models.router, probes.router, page):
         app.include_router(router)
     if settings.metrics_access != "off":
         app.include_router(probes.metrics_router)
+
+    openapi.install(app, settings, [each.spec for each in engine.checkpoints.values()])
 
     # The last one added is the first to see a request.
     app.add_middleware(BodyLimit, settings=settings)

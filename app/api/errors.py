@@ -17,6 +17,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from app.engine.request import (
     DeadlineExceeded,
@@ -172,8 +173,10 @@ def install(app: FastAPI) -> None:
         assert isinstance(error, RequestValidationError)
         return of_validation(error.errors()).response()
 
-    async def http(_: Request, error: Exception) -> JSONResponse:
+    async def http(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
+        if error.status_code == 405:
+            error.headers = {"Allow": ", ".join(_methods(app, request))}
         return of_http(error).response()
 
     async def unexpected(_: Request, __: Exception) -> JSONResponse:
@@ -184,3 +187,15 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, validation)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(Exception, unexpected)
+
+
+def _methods(app: FastAPI, request: Request) -> list[str]:
+    """What an address accepts, of all its routes; the router itself names the first one's only."""
+    return [
+        method
+        for method in ("GET", "HEAD", "POST")
+        if any(
+            route.matches({**request.scope, "method": method})[0] is Match.FULL
+            for route in app.routes
+        )
+    ]

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.json_schema import WithJsonSchema
 from pydantic_core import PydanticCustomError
 
@@ -51,6 +51,14 @@ Text = Annotated[str, AfterValidator(_unicode)]
 """Holds only what UTF-8 can carry; JSON's escapes can say more."""
 
 
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WHOLE = BeforeValidator(_whole)
+"""For integers, which JSON may also write as 7.0. Comes last, so that the schema has the bounds."""
+
+
 class Fields(BaseModel):
     """Fields that a client sends: a name that is not among them is refused, not dropped."""
 
@@ -83,19 +91,19 @@ class Drawing(Fields):
     model: Annotated[str | None, Field(max_length=200, examples=["emoji-flow"])] = None
     """A model's id, which may be pinned as id@digest. Without it the default model draws."""
 
-    steps: Annotated[int | None, Field(ge=1, examples=[20])] = None
+    steps: Annotated[int | None, Field(ge=1, examples=[20]), WHOLE] = None
     """Steps of the model. Each model has its default and its range, see /v1/models."""
 
     guidance: Annotated[float | None, Field(ge=0, allow_inf_nan=False, examples=[2.0])] = None
     """How closely to follow the prompt. Each model has its default and its range."""
 
-    size: Annotated[int | None, Field(ge=1, examples=[128])] = None
+    size: Annotated[int | None, Field(ge=1, examples=[128]), WHOLE] = None
     """Pixels along each side. Other than the model's own size, the picture is resampled."""
 
     background: Annotated[Background, Field(examples=["transparent"])] = "ffffff"
     """What lies behind: "white", "transparent" (not for jpeg), or a colour such as #ff8800."""
 
-    quality: Annotated[int, Field(ge=1, le=100)] = 90
+    quality: Annotated[int, Field(ge=1, le=100), WHOLE] = 90
     """How much of the picture WebP and JPEG keep. PNG keeps everything."""
 
 
@@ -109,7 +117,15 @@ class ImagesBody(Drawing):
                 {"prompt": "red apple, fluent 3d style", "seed": 7},
                 {"seed": "ada", "size": 256, "format": "webp", "background": "transparent"},
                 {"prompt": "猫，noto 风格", "seed": 1, "n": 4, "steps": 12},
-            ]
+            ],
+            "not": {
+                "description": "A jpeg cannot be transparent.",
+                "required": ["format", "background"],
+                "properties": {
+                    "format": {"const": "jpeg"},
+                    "background": {"const": TRANSPARENT},
+                },
+            },
         },
     )
 
@@ -117,7 +133,7 @@ class ImagesBody(Drawing):
     """An integer from 0 to 9007199254740991, or any string, which stands for one. The same seed
     draws the same picture again. Without it the seed is random, and reported."""
 
-    n: Annotated[int, Field(ge=1)] = 1
+    n: Annotated[int, Field(ge=1), WHOLE] = 1
     """How many. Picture k is the one that seed + k gives alone."""
 
     format: Format | None = None
@@ -133,14 +149,8 @@ class ImageQuery(Drawing):
     numerics: Annotated[str | None, Field(max_length=64)] = None
     """Pins the bits: a service with other numerics answers 404 rather than other bits."""
 
-    expires: Annotated[int | None, Field(ge=0)] = None
+    expires: Annotated[int | None, Field(ge=0), WHOLE] = None
     """Until when a signed address holds, in seconds since 1970."""
 
     signature: Annotated[str | None, Field(max_length=128)] = None
     """Proof that a key holder made this address, see `tessera sign`."""
-
-    @model_validator(mode="after")
-    def _signed_together(self) -> Self:
-        if (self.expires is None) != (self.signature is None):
-            raise PydanticCustomError("signed", "expires and signature come together or not at all")
-        return self

@@ -23,6 +23,7 @@ from app.api.fields import ImageQuery, ImagesBody
 from app.api.guard import Asker, Client
 from app.api.links import path_of
 from app.api.negotiation import EVENTS, negotiate
+from app.api.openapi import event_stream
 from app.api.orders import Order, take_order
 from app.api.presence import while_connected
 from app.api.seeds import LONGEST, seed_of
@@ -78,6 +79,14 @@ class DoneEvent(BaseModel):
     images: int = Field(description="How many pictures were sent.")
 
 
+_EVENTS: dict[str, type[BaseModel]] = {
+    "progress": ProgressEvent,
+    "preview": PreviewEvent,
+    "image": Image,
+    "done": DoneEvent,
+    "error": ErrorAnswer,
+}
+
 _PICTURES: dict[str, Any] = {
     media_type: {"schema": {"type": "string", "format": "binary"}}
     for media_type in MEDIA_TYPES.values()
@@ -91,7 +100,7 @@ _PICTURES: dict[str, Any] = {
         200: {
             "model": Images,
             "description": "The picture, or JSON, or events, as Accept asks.",
-            "content": {**_PICTURES, EVENTS: {"schema": {"type": "string"}}},
+            "content": {**_PICTURES, EVENTS: event_stream(_EVENTS)},
         },
         406: {"model": ErrorAnswer, "description": "Accept and format contradict each other."},
     },
@@ -101,7 +110,7 @@ async def draw(
     request: Request,
     services: Shared,
     client: Asker,
-    accept: Annotated[str | None, Header()] = None,
+    accept: Annotated[str | None, Header(include_in_schema=False)] = None,
 ) -> Response:
     """Draws pictures from a prompt or a seed.
 

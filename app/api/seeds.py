@@ -40,6 +40,8 @@ def _parse(value: object) -> int:
             pass
         case int() if 0 <= value < SEEDS:
             return value
+        case float() if value.is_integer() and 0 <= value < SEEDS:
+            return int(value)
         case str() if 1 <= len(value) <= LONGEST:
             with suppress(UnicodeEncodeError):  # a lone surrogate
                 return seed_of(value)

@@ -112,11 +112,6 @@ def test_a_stream_without_partials_is_one_event(client: openai.OpenAI) -> None:
         (lambda c: c.images.generate(prompt="a", n=11), "n", "at most 10"),
         (lambda c: c.images.generate(prompt="a" * 2000), "prompt", "at most 1000"),
         (
-            lambda c: c.images.generate(prompt="a", output_compression=50),
-            "output_compression",
-            "png has only 100",
-        ),
-        (
             lambda c: c.images.generate(prompt="a", output_format="jpeg", background="transparent"),
             "background",
             "png and webp can",

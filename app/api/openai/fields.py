@@ -13,8 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 from pydantic.json_schema import WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from app.api.errors import invalid
-from app.api.fields import Drawing, Fields, Text
+from app.api.fields import WHOLE, Drawing, Fields, Text
 from app.api.seeds import Seed
 from app.pictures import TRANSPARENT, Format
 from model.protocol import ModelSpec
@@ -33,7 +32,7 @@ def _size(text: str) -> str:
 Size = Annotated[
     str,
     AfterValidator(_size),
-    WithJsonSchema({"type": "string", "pattern": "^(auto|[1-9][0-9]{0,4}x[1-9][0-9]{0,4})$"}),
+    WithJsonSchema({"type": "string", "pattern": rf"^({_SIZE.pattern})$".replace(r"\1", r"\2")}),
 ]
 
 
@@ -71,7 +70,27 @@ class GenerationsBody(Fields):
                 {"prompt": "red apple, fluent 3d style"},
                 {"prompt": "red apple", "n": 2, "seed": 7, "response_format": "url"},
                 {"prompt": "red apple", "stream": True, "partial_images": 3, "quality": "high"},
-            ]
+            ],
+            "not": {
+                "anyOf": [
+                    {
+                        "description": "A jpeg cannot be transparent.",
+                        "required": ["output_format", "background"],
+                        "properties": {
+                            "output_format": {"const": "jpeg"},
+                            "background": {"const": TRANSPARENT},
+                        },
+                    },
+                    {
+                        "description": "A stream carries b64_json only.",
+                        "required": ["stream", "response_format"],
+                        "properties": {
+                            "stream": {"const": True},
+                            "response_format": {"const": "url"},
+                        },
+                    },
+                ]
+            },
         },
     )
 
@@ -81,7 +100,7 @@ class GenerationsBody(Fields):
     model: Annotated[str | None, Field(max_length=200)] = None
     """A model's id or an alias of one. Without it the default model draws."""
 
-    n: Annotated[int | None, Field(ge=1)] = None
+    n: Annotated[int | None, Field(ge=1), WHOLE] = None
     """How many pictures."""
 
     size: Annotated[Size | None, Field(examples=["256x256"])] = None
@@ -96,8 +115,8 @@ class GenerationsBody(Fields):
     output_format: Format | None = None
     """File format, png by default."""
 
-    output_compression: Annotated[int | None, Field(ge=0, le=100)] = None
-    """How much of the picture webp and jpeg keep, 100 by default."""
+    output_compression: Annotated[int | None, Field(ge=0, le=100), WHOLE] = None
+    """How much of the picture webp and jpeg keep, 100 by default. PNG keeps everything."""
 
     response_format: Literal["url", "b64_json"] | None = None
     """"url" gives an address, from which the picture is drawn when it is fetched."""
@@ -105,13 +124,13 @@ class GenerationsBody(Fields):
     stream: bool | None = None
     """Whether to answer with events; these carry b64_json."""
 
-    partial_images: Annotated[int | None, Field(ge=0, le=MOST_PARTIALS)] = None
+    partial_images: Annotated[int | None, Field(ge=0, le=MOST_PARTIALS), WHOLE] = None
     """How many events show each picture on its way."""
 
     seed: Seed | None = None
     """An integer or any string; picture k is the one that seed + k gives alone."""
 
-    steps: Annotated[int | None, Field(ge=1)] = None
+    steps: Annotated[int | None, Field(ge=1), WHOLE] = None
     """Steps of the model, instead of what ``quality`` means."""
 
     guidance: Annotated[float | None, Field(ge=0, allow_inf_nan=False)] = None
@@ -150,10 +169,8 @@ class GenerationsBody(Fields):
         return _SPEEDS.get(self.quality or "auto", "medium")
 
     def drawing(self, spec: ModelSpec) -> Drawing:
-        """The same in the service's own fields. Raises `ApiError`."""
+        """The same in the service's own fields."""
         compression = 100 if self.output_compression is None else self.output_compression
-        if self.format == "png" and compression < 100:
-            raise invalid("output_compression", f"{compression} was given, png has only 100")
         return Drawing(
             prompt=self.prompt,
             model=self.model,

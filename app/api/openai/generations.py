@@ -8,14 +8,16 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel
 
 from app.api.answers import EventStream, base64_of, event, order_headers, timing_header
-from app.api.errors import invalid
+from app.api.errors import ErrorAnswer, invalid
 from app.api.guard import Asker
 from app.api.links import path_of
 from app.api.negotiation import EVENTS, JSON
 from app.api.openai.answers import Completed, Generated, GeneratedImage, Look, PartialImage, Usage
 from app.api.openai.fields import GenerationsBody
+from app.api.openapi import event_stream
 from app.api.orders import Order, find_model, take_order
 from app.api.presence import while_connected
 from app.api.services import Shared
@@ -25,11 +27,17 @@ from app.pictures import TRANSPARENT
 
 router = APIRouter(tags=["openai"])
 
+_EVENTS: dict[str, type[BaseModel]] = {
+    "image_generation.partial_image": PartialImage,
+    "image_generation.completed": Completed,
+    "error": ErrorAnswer,
+}
+
 
 @router.post(
     "/v1/images/generations",
     response_model=Generated,
-    responses={200: {"content": {EVENTS: {"schema": {"type": "string"}}}}},
+    responses={200: {"content": {EVENTS: event_stream(_EVENTS)}}},
 )
 async def generations(
     body: GenerationsBody, request: Request, services: Shared, client: Asker

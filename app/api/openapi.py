@@ -1,0 +1,117 @@
+"""The OpenAPI document, true to this deployment: its limits, its models' ranges, its keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic import BaseModel
+
+from app.settings import Settings
+from model.protocol import ModelSpec
+
+Schema = dict[str, Any]
+
+_REFERENCE = "#/components/schemas/{model}"
+_FRAMEWORK = ("HTTPValidationError", "ValidationError")  # FastAPI's own error shape, never sent
+
+
+def event_stream(events: Mapping[str, type[BaseModel]]) -> Schema:
+    """The content of ``text/event-stream``: each event by its name, with its data.
+
+    Models that theirs refer to must be part of another answer, which puts them in the document.
+    """
+    return {
+        "itemSchema": {
+            "oneOf": [
+                {
+                    "type": "object",
+                    "description": model.__doc__,
+                    "required": ["event", "data"],
+                    "properties": {
+                        "event": {"const": name},
+                        "data": {
+                            "type": "string",
+                            "contentMediaType": "application/json",
+                            "contentSchema": _inline(model),
+                        },
+                    },
+                }
+                for name, model in events.items()
+            ]
+        }
+    }
+
+
+def install(app: FastAPI, settings: Settings, specs: Iterable[ModelSpec]) -> None:
+    """Has the application describe itself with what it really accepts."""
+    document = app.openapi
+    limits = _limits(settings, list(specs))
+
+    def openapi() -> Schema:
+        if app.openapi_schema is None:
+            schema = document()
+            _leave_out_framework_errors(schema)
+            for name, field in _fields(schema):
+                _narrow(field, limits.get(name, {}))
+            if settings.api_keys:
+                _lock(schema)
+        assert app.openapi_schema is not None
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _limits(settings: Settings, specs: list[ModelSpec]) -> dict[str, Schema]:
+    return {
+        "n": {"maximum": settings.max_n},
+        "size": {"maximum": settings.max_size},
+        "prompt": {"maxLength": settings.max_prompt_characters},
+        "steps": {"maximum": int(max(spec.steps.high for spec in specs))},
+        "guidance": {"maximum": max(spec.guidance.high for spec in specs)},
+    }
+
+
+def _operations(schema: Schema) -> Iterator[tuple[str, Schema]]:
+    for path, methods in schema["paths"].items():
+        for operation in methods.values():
+            yield path, operation
+
+
+def _fields(schema: Schema) -> Iterator[tuple[str, Schema]]:
+    """What clients send: every parameter, and every property of a request's body."""
+    components = schema["components"]["schemas"]
+    for _, operation in _operations(schema):
+        for parameter in operation.get("parameters", ()):
+            yield parameter["name"], parameter["schema"]
+        for content in operation.get("requestBody", {}).get("content", {}).values():
+            reference = content["schema"].get("$ref", "").rpartition("/")[2]
+            yield from components.get(reference, {}).get("properties", {}).items()
+
+
+def _narrow(field: Schema, limits: Schema) -> None:
+    numeric = "maximum" in limits
+    for branch in (field, *field.get("anyOf", ())):
+        if branch.get("type") in (("integer", "number") if numeric else ("string",)):
+            branch.update(limits)
+
+
+def _leave_out_framework_errors(schema: Schema) -> None:
+    for _, operation in _operations(schema):
+        operation["responses"].pop("422", None)
+    for name in _FRAMEWORK:
+        schema["components"]["schemas"].pop(name, None)
+
+
+def _lock(schema: Schema) -> None:
+    schema["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+    for path, operation in _operations(schema):
+        if path.startswith("/v1/"):
+            operation["security"] = [{"key": []}]
+
+
+def _inline(model: type[BaseModel]) -> Schema:
+    schema = model.model_json_schema(ref_template=_REFERENCE, mode="serialization")
+    schema.pop("$defs", None)
+    return schema
