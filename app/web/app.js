@@ -1,0 +1,267 @@
+// The page: the form asks, the service draws, the stage shows, the album keeps.
+
+import { draw, pictureOf } from "../tessera.js";
+import { Album } from "./album.js";
+import { Composer } from "./composer.js";
+import { icon } from "./dom.js";
+import { Gallery } from "./gallery.js";
+import { Live } from "./live.js";
+import { currentKey, models, useKey } from "./service.js";
+import { Slot, Stage } from "./stage.js";
+import { complain } from "./trouble.js";
+import { speak, switchLanguage, t } from "./words.js";
+
+const $ = (id) => document.getElementById(id);
+const say = (words) => {
+  $("said").textContent = words;
+};
+
+speak();
+
+const album = await Album.open();
+const live = new Live();
+const composer = new Composer(start);
+const stage = new Stage({ again, alike, remove }, say);
+const gallery = new Gallery(album, show, clear);
+
+let work = null; // the AbortController of the run in progress
+let state = ["loading", {}]; // what the status line says
+let forgive = () => {}; // takes the complaint away
+
+// Drawing
+
+async function start() {
+  if (!$("key-field").hidden) useKey($("key").value);
+  await run(composer.take());
+}
+
+async function run(ask) {
+  work?.abort();
+  forgive();
+  const own = new AbortController();
+  work = own;
+  const slots = Array.from({ length: ask.n }, (_, index) => new Slot(ask, index));
+  stage.begin(slots);
+  stage.reveal();
+  busy(true);
+  say(t("saidDrawing", { n: ask.n }));
+  const began = performance.now();
+  try {
+    const options = { key: currentKey(), signal: own.signal };
+    for await (const { event, data } of draw({ ...ask, previews: true }, options)) {
+      const slot = slots[data.index];
+      if (event === "progress" || event === "preview") {
+        slot.step = data.step;
+        if (event === "preview") slot.show(pictureOf(data));
+        stage.update(slot);
+      } else if (event === "image") {
+        slot.step = slot.steps;
+        slot.picture = keep(ask, data, (performance.now() - began) / 1000);
+        slot.forget();
+        stage.update(slot);
+        gallery.render(slot === stage.shown ? slot.picture : null);
+        if (ask.n > 1) say(t("saidDone", { i: data.index + 1, n: ask.n }));
+      }
+    }
+    live.took((performance.now() - began) / 1000);
+    if (ask.n === 1) say(t("saidDone", { i: 1, n: 1 }));
+    remember(ask);
+  } catch (error) {
+    if (!own.signal.aborted) fail(error, ask);
+  } finally {
+    if (work === own) {
+      work = null;
+      stage.end();
+      gallery.mark(onStage());
+      busy(false);
+    }
+  }
+}
+
+function keep(ask, { seed, url, size, ...file }, seconds) {
+  const address = new URL(url);
+  for (const name of ["expires", "signature"]) address.searchParams.delete(name);
+  const { prompt, model, steps, guidance, background } = ask;
+  const picture = { prompt, model, steps, guidance, background, seed, url, size, seconds };
+  Object.assign(picture, {
+    path: address.pathname + address.search,
+    at: Date.now(),
+    blob: pictureOf(file),
+  });
+  album.add(picture);
+  return picture;
+}
+
+function stop() {
+  if (!work) return;
+  work.abort();
+  say(t("saidStopped"));
+}
+
+function fail(error, ask) {
+  if (error.status === 401) askForKey();
+  if (error.code === "network" || error.code === "not_ready") look();
+  forgive = complain($("trouble"), error, () => {
+    if (error.status === 401) start();
+    else run(ask);
+  });
+}
+
+function busy(is) {
+  const focus = [$("draw"), $("stop")].includes(document.activeElement);
+  $("draw").hidden = is;
+  $("stop").hidden = !is;
+  if (focus) $(is ? "stop" : "draw").focus();
+  live.busy = is;
+}
+
+/** The page's own address says what it shows, so that it can be sent to somebody. */
+function remember({ prompt, seed }) {
+  const query = new URLSearchParams();
+  if (prompt) query.set("prompt", prompt);
+  if (seed !== undefined) query.set("seed", seed);
+  history.replaceState(null, "", query.size ? `?${query}` : location.pathname);
+}
+
+// What the buttons of a picture do
+
+function onStage() {
+  return stage.shown instanceof Slot ? stage.shown.picture : stage.shown;
+}
+
+function show(picture) {
+  stage.show(picture);
+  gallery.mark(picture);
+  stage.reveal();
+}
+
+function again(picture) {
+  composer.fill(picture);
+  composer.focus();
+}
+
+function alike(picture) {
+  composer.fill({ ...picture, seed: "" });
+  run({ ...composer.take(), n: 4 });
+}
+
+function remove(picture) {
+  const place = album.pictures.indexOf(picture);
+  album.remove(picture);
+  stage.show(album.pictures[place] ?? album.pictures[place - 1] ?? null);
+  gallery.render(stage.shown);
+}
+
+function clear() {
+  album.clear();
+  stage.show(null);
+  gallery.render();
+}
+
+// The service
+
+function status(name, values = {}) {
+  state = [name, values];
+  $("status").dataset.state = name;
+  $("status").lastElementChild.textContent = t(name, values);
+}
+
+async function look() {
+  try {
+    const found = await models();
+    composer.models = found;
+    tell();
+    if (found.some(({ numerics }) => numerics === null)) {
+      status("loading");
+      setTimeout(look, 1000);
+    }
+  } catch (error) {
+    if (error.status === 401) {
+      askForKey();
+      status("locked");
+      return;
+    }
+    status("away");
+    setTimeout(look, 3000);
+  }
+}
+
+function tell() {
+  const { model } = composer;
+  if (model) status("ready", { model: model.id });
+  live.model = model;
+}
+
+function askForKey() {
+  $("key-field").hidden = false;
+  $("key").focus();
+}
+
+// Language and theme
+
+function render() {
+  speak();
+  $("language").textContent = t("other");
+  $("language").lang = t("other") === "English" ? "en" : "zh";
+  composer.render();
+  stage.render();
+  gallery.render(onStage());
+  live.render();
+  status(...state);
+  theme();
+}
+
+const dark = matchMedia("(prefers-color-scheme: dark)");
+
+function isDark() {
+  const { theme: chosen } = document.documentElement.dataset;
+  return chosen ? chosen === "dark" : dark.matches;
+}
+
+function theme() {
+  const label = t(isDark() ? "themeLight" : "themeDark");
+  $("theme").replaceChildren(icon(isDark() ? "sun" : "moon"));
+  $("theme").setAttribute("aria-label", label);
+  $("theme").title = label;
+}
+
+$("theme").addEventListener("click", () => {
+  const next = isDark() ? "light" : "dark";
+  document.documentElement.dataset.theme = next;
+  try {
+    localStorage.setItem("tessera-theme", next);
+  } catch {
+    // only this visit, then
+  }
+  theme();
+});
+dark.addEventListener("change", theme);
+$("language").addEventListener("click", () => {
+  switchLanguage();
+  render();
+});
+$("stop").addEventListener("click", stop);
+$("model").addEventListener("change", tell);
+$("key").addEventListener("change", () => {
+  useKey($("key").value);
+  look();
+});
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && work && !$("ask").open) {
+    event.preventDefault();
+    stop();
+  }
+});
+
+render();
+await look();
+
+const shared = new URLSearchParams(location.search);
+if (shared.has("prompt") || shared.has("seed")) {
+  composer.fill({ prompt: shared.get("prompt") ?? "", seed: shared.get("seed") ?? "" });
+  if (composer.model) start();
+} else if (album.pictures.length) {
+  stage.show(album.pictures[0]);
+  gallery.mark(album.pictures[0]);
+}
+if (matchMedia("(hover: hover)").matches && $("key-field").hidden) composer.focus();

@@ -1,0 +1,193 @@
+// The form: what the next picture shall be. Knows the models' ranges, draws nothing.
+
+import { h, icon } from "./dom.js";
+import { drawsEmoji, ideas, styleOf, STYLES, withStyle } from "./ideas.js";
+import { spoken, t } from "./words.js";
+
+const COUNTS = [1, 2, 4, 8];
+const TIMES = [1, 2, 4, 8]; // sizes, as multiples of the model's own
+const COMFORTABLE = 256; // pixels that look well on the stage
+
+const $ = (id) => document.getElementById(id);
+
+export class Composer {
+  #form = $("composer");
+  #prompt = $("prompt");
+  #models = [];
+  #style = "fluent"; // the chip that is pressed
+  #bare = null; // the prompt without its style, while it names one
+  #page = 0; // of ideas
+
+  /** `submit` is called when a picture is asked for. */
+  constructor(submit) {
+    $("die").append(icon("die"));
+    $("more-ideas").append(icon("turn"));
+    $("count").append(
+      ...COUNTS.map((n) =>
+        h("label", {}, h("input", { type: "radio", name: "n", value: n, checked: n === 1 }), h("span", {}, String(n))),
+      ),
+    );
+    this.#form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      submit();
+    });
+    this.#prompt.addEventListener("keydown", (event) => {
+      // While an input method composes, Enter chooses characters.
+      if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+      event.preventDefault();
+      this.#form.requestSubmit();
+    });
+    this.#prompt.addEventListener("input", () => this.#look());
+    $("die").addEventListener("click", () => {
+      $("seed").value = Math.floor(Math.random() * 100_000);
+    });
+    $("more-ideas").addEventListener("click", () => {
+      this.#page += 1;
+      this.#offer();
+    });
+    $("model").addEventListener("change", () => this.#fit());
+    for (const name of ["steps", "guidance"]) {
+      $(name).addEventListener("input", () => this.#echo(name));
+    }
+  }
+
+  /** The models to choose from, the default one first. */
+  set models(models) {
+    const before = $("model").value;
+    this.#models = models;
+    $("model").replaceChildren(...models.map(({ id }) => h("option", { value: id }, id)));
+    if (models.some(({ id }) => id === before)) $("model").value = before;
+    $("model-field").hidden = models.length < 2;
+    this.#fit();
+  }
+
+  get model() {
+    return this.#models.find(({ id }) => id === $("model").value) ?? null;
+  }
+
+  /** What is asked for, as the body of a request. A style that was chosen is written out. */
+  take() {
+    if (this.#style && drawsEmoji(this.model) && !styleOf(this.#prompt.value)) {
+      this.#write(withStyle(this.#prompt.value, this.#style));
+    }
+    const ask = { prompt: this.#prompt.value.trim(), n: Number(this.#form.elements.n.value) };
+    const seed = $("seed").value.trim();
+    if (seed) ask.seed = seed;
+    if (!this.model) return ask;
+    ask.model = this.model.id;
+    ask.steps = Number($("steps").value);
+    ask.guidance = Number($("guidance").value);
+    ask.size = Number($("size").value);
+    if (this.model.transparency && $("transparent").checked) ask.background = "transparent";
+    return ask;
+  }
+
+  /** Fills the form with what a picture, or an address of the page, says. */
+  fill({ prompt, seed, model, steps, guidance, size, background }) {
+    if (model && this.#models.some(({ id }) => id === model) && model !== $("model").value) {
+      $("model").value = model;
+      this.#fit();
+    }
+    if (prompt !== undefined) this.#write(prompt, prompt ? styleOf(prompt) : this.#style);
+    if (seed !== undefined) $("seed").value = seed;
+    for (const [name, value] of Object.entries({ steps, guidance, size })) {
+      if (value !== undefined) $(name).value = value;
+      if (name !== "size") this.#echo(name);
+    }
+    if (background !== undefined) $("transparent").checked = background === "transparent";
+  }
+
+  focus() {
+    this.#prompt.focus();
+  }
+
+  /** Everything whose words depend on the language. */
+  render() {
+    const emoji = drawsEmoji(this.model);
+    $("styles").hidden = !emoji;
+    document.querySelector(".ideas").hidden = !emoji;
+    $("knows").textContent = emoji ? t("knowsEmoji") : (this.model?.description ?? "");
+    this.#prompt.placeholder = emoji ? t("placeholder") : t("placeholderAny");
+    $("styles").replaceChildren(
+      ...STYLES.map(({ id, label }) =>
+        h("button", { type: "button", class: "chip", "data-style": id, onclick: () => this.#choose(id) }, label),
+      ),
+    );
+    this.#press();
+    this.#offer();
+    this.#sizes();
+  }
+
+  #offer() {
+    $("ideas").replaceChildren(
+      ...ideas(spoken(), this.#page).map((name) =>
+        h("button", { type: "button", class: "chip", onclick: () => this.#propose(name) }, name),
+      ),
+    );
+  }
+
+  #propose(name) {
+    this.#write(withStyle(name, this.#style));
+    this.#form.requestSubmit();
+  }
+
+  #choose(id) {
+    this.#style = this.#style === id ? null : id;
+    this.#write(withStyle(this.#prompt.value, this.#style), this.#style);
+  }
+
+  #write(prompt, style = styleOf(prompt) ?? this.#style) {
+    this.#prompt.value = prompt;
+    this.#style = style;
+    this.#bare = styleOf(prompt) ? withStyle(prompt, null) : null;
+    this.#press();
+  }
+
+  #look() {
+    const prompt = this.#prompt.value;
+    const named = styleOf(prompt);
+    // Naming a style presses its chip; deleting just the name releases it.
+    if (named) this.#style = named;
+    else if (this.#bare !== null && prompt.startsWith(this.#bare)) this.#style = null;
+    this.#bare = named ? withStyle(prompt, null) : null;
+    this.#press();
+  }
+
+  #press() {
+    for (const chip of $("styles").children) {
+      chip.setAttribute("aria-pressed", String(chip.dataset.style === this.#style));
+    }
+  }
+
+  #fit() {
+    const { model } = this;
+    if (!model) return;
+    for (const name of ["steps", "guidance"]) {
+      const { minimum, maximum, default: usual } = model[name];
+      // Far more steps than usual change nothing that can be seen.
+      const most = name === "steps" ? Math.min(maximum, Math.max(50, usual)) : maximum;
+      Object.assign($(name), { min: minimum, max: most, value: usual });
+      $(name).closest(".field").hidden = minimum === maximum;
+      this.#echo(name);
+    }
+    $("transparent-field").hidden = !model.transparency;
+    this.render();
+  }
+
+  #echo(name) {
+    $(`${name}-value`).textContent = $(name).value;
+  }
+
+  #sizes() {
+    const { model } = this;
+    if (!model) return;
+    const before = Number($("size").value);
+    const sizes = TIMES.map((times) => times * model.size).filter((size) => size <= 1024);
+    $("size").replaceChildren(
+      ...sizes.map((size) =>
+        h("option", { value: size }, t(size === model.size ? "sizeOwn" : "sizeTimes", { size })),
+      ),
+    );
+    $("size").value = sizes.includes(before) ? before : (sizes.find((size) => size >= COMFORTABLE) ?? sizes.at(-1));
+  }
+}

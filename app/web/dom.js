@@ -1,0 +1,66 @@
+// Making elements, without innerHTML.
+
+const ICONS = {
+  die: "M5 3h14a2 2 0 0 1 2 2v14a2 2 0 0 1-2 2H5a2 2 0 0 1-2-2V5a2 2 0 0 1 2-2ZM8.5 8.5h.01M15.5 8.5h.01M12 12h.01M8.5 15.5h.01M15.5 15.5h.01",
+  turn: "M20 11a8 8 0 1 0-2.3 6.3M20 4v7h-7",
+  sun: "M12 8a4 4 0 1 0 0 8 4 4 0 0 0 0-8ZM12 2v2.5M12 19.5V22M4.9 4.9l1.8 1.8M17.3 17.3l1.8 1.8M2 12h2.5M19.5 12H22M4.9 19.1l1.8-1.8M17.3 6.7l1.8-1.8",
+  moon: "M20.5 14.5A8.5 8.5 0 0 1 9.5 3.5a8.5 8.5 0 1 0 11 11Z",
+  down: "M12 4v11M7 11l5 5 5-5M5 20h14",
+};
+
+/** An element: `h("button", {class: "quiet", onclick: f}, "text", child)`. */
+export function h(tag, attributes = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === undefined || value === null || value === false) continue;
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else node.setAttribute(name, value === true ? "" : value);
+  }
+  node.append(...children.filter((child) => child !== null && child !== undefined));
+  return node;
+}
+
+/** A line icon of 20 px, hidden from screen readers: the button around it has the words. */
+export function icon(name) {
+  const space = "http://www.w3.org/2000/svg";
+  const svg = document.createElementNS(space, "svg");
+  const path = document.createElementNS(space, "path");
+  svg.setAttribute("viewBox", "0 0 24 24");
+  svg.setAttribute("aria-hidden", "true");
+  path.setAttribute("d", ICONS[name]);
+  svg.append(path);
+  return svg;
+}
+
+/**
+ * One tab stop for a group of buttons; arrow keys, Home and End walk it.
+ * Call `settle` after its children have changed.
+ */
+export function rove(group) {
+  const stops = () => [...group.querySelectorAll("button")];
+  const settle = () => {
+    const all = stops();
+    const at = all.find((each) => each.getAttribute("aria-pressed") === "true") ?? all[0];
+    for (const each of all) each.tabIndex = each === at ? 0 : -1;
+  };
+  group.addEventListener("keydown", (event) => {
+    const all = stops();
+    const at = all.indexOf(event.target);
+    const columns = getComputedStyle(group).gridTemplateColumns.split(" ").length || 1;
+    const to = {
+      ArrowRight: at + 1,
+      ArrowLeft: at - 1,
+      ArrowDown: at + columns,
+      ArrowUp: at - columns,
+      Home: 0,
+      End: all.length - 1,
+    }[event.key];
+    if (at < 0 || to === undefined) return;
+    event.preventDefault();
+    all[Math.max(0, Math.min(all.length - 1, to))].focus();
+  });
+  group.addEventListener("focusin", (event) => {
+    for (const each of stops()) each.tabIndex = each === event.target ? 0 : -1;
+  });
+  return settle;
+}

@@ -1,0 +1,48 @@
+// The ways in which a picture leaves the page: a file, an address, a line of HTML or of shell.
+
+import { HOME } from "../tessera.js";
+
+const escaped = (text) =>
+  text.replaceAll("&", "&amp;").replaceAll('"', "&quot;").replaceAll("<", "&lt;");
+
+/** A file name that says what it shows: `red-apple-fluent-3d-style-7.png`. */
+export function fileName({ prompt, seed }) {
+  const words = prompt.toLowerCase().match(/[\p{Letter}\p{Number}]+/gu) ?? ["picture"];
+  return `${words.join("-").slice(0, 60)}-${seed}.png`;
+}
+
+export const link = ({ url }) => url;
+
+export const img = ({ url, prompt, size }) =>
+  `<img src="${escaped(url)}" width="${size}" height="${size}" alt="${escaped(prompt)}">`;
+
+export function element(picture) {
+  const named = ["prompt", "seed", "model", "steps", "guidance", "background", "size"]
+    .filter((name) => picture[name] !== "" && picture[name] !== null && picture[name] !== undefined)
+    .map((name) => `${name}="${escaped(String(picture[name]))}"`);
+  return (
+    `<script type="module" src="${new URL("tessera.js", HOME)}"></script>\n` +
+    `<tessera-image ${named.join(" ")} live></tessera-image>`
+  );
+}
+
+export function curl(picture) {
+  const quoted = `'${picture.url.replaceAll("'", "%27")}'`;
+  return `curl -fsS -o ${fileName(picture)} ${quoted}`;
+}
+
+/** Puts text on the clipboard. Throws where the browser does not let the page. */
+export async function copy(text) {
+  if (!navigator.clipboard) throw new Error("no clipboard outside secure contexts");
+  await navigator.clipboard.writeText(text);
+}
+
+/** Saves the picture's file. */
+export function download(picture) {
+  const url = URL.createObjectURL(picture.blob);
+  const anchor = document.createElement("a");
+  anchor.href = url;
+  anchor.download = fileName(picture);
+  anchor.click();
+  setTimeout(() => URL.revokeObjectURL(url), 10_000);
+}
