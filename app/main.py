@@ -15,6 +15,7 @@ from app.api.headers import EXPOSED, SecurityHeaders
 from app.api.limits import BodyLimit, Meter
 from app.api.links import Links
 from app.api.openai import generations
+from app.api.page import router as page
 from app.api.services import Services
 from app.api.studio import Studio
 from app.api.telemetry import Telemetry
@@ -63,7 +64,7 @@ def assemble(settings: Settings, engine: Engine, metrics: Metrics) -> FastAPI:
     )
     app.state.services = services
     errors.install(app)
-    for router in (images.router, generations.router, models.router, probes.router):
+    for router in (images.router, generations.router, models.router, probes.router, page):
         app.include_router(router)
     if settings.metrics_access != "off":
         app.include_router(probes.metrics_router)
