@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import AsyncIterator, Sequence
 
 from fastapi import Response
 from fastapi.responses import StreamingResponse
-from fastapi.sse import format_sse_event
+from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
@@ -18,6 +19,9 @@ from app.api.orders import Order
 from app.api.studio import File
 from app.engine import EngineError, Job
 from app.pictures import MEDIA_TYPES
+
+SILENCE = 15.0
+"""Seconds after which a stream in which nothing happens says so."""
 
 
 def picture_response(order: Order, file: File, headers: dict[str, str]) -> Response:
@@ -72,13 +76,14 @@ class EventStream(StreamingResponse):
     """Sends a job's events, and leaves the job when they end or the client has gone.
 
     A failure after the headers were sent becomes an event named ``error`` with the usual shape.
+    While nothing happens a comment is sent now and then, so that proxies keep the connection.
     """
 
     media_type = EVENTS
 
     def __init__(self, job: Job, events: AsyncIterator[bytes], headers: dict[str, str]) -> None:
         super().__init__(
-            _ending_in_words(events),
+            _kept_alive(_ending_in_words(events)),
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no", **headers},
         )
         self._job = job
@@ -94,3 +99,23 @@ async def _ending_in_words(events: AsyncIterator[bytes]) -> AsyncIterator[bytes]
             yield each
     except EngineError as error:
         yield event("error", of_engine(error).body)
+
+
+async def _kept_alive(events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    pending: asyncio.Task[bytes] | None = None
+    try:
+        while True:
+            # Waited for, not timed out: a cancelled step would end the iterator.
+            pending = pending or asyncio.create_task(anext(events, b""))
+            done, _ = await asyncio.wait((pending,), timeout=SILENCE)
+            if not done:
+                yield KEEPALIVE_COMMENT
+                continue
+            each = pending.result()
+            pending = None
+            if not each:
+                return
+            yield each
+    finally:
+        if pending is not None:
+            pending.cancel()

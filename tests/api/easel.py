@@ -31,10 +31,9 @@ class Easel(Engine):
         self.state = "starting"
         self.failure = None
         self.submitted: list[ImageRequest] = []
-        self.left: list[ImageRequest] = []
         self.refusal: EngineError | None = None  # raised by the next submissions
         self.accident: EngineError | None = None  # ends the next jobs after their first step
-        self.paused = False  # jobs get no further than their first step
+        self.delay = 0.0  # seconds between the first step and the picture
 
     async def start(self) -> None:
         self.state = "ready"
@@ -61,7 +60,7 @@ class Easel(Engine):
             request,
             accepted=time.monotonic(),
             previews=previews,
-            on_end=lambda job: self.left.append(job.request),
+            on_end=lambda _: None,
         )
         asyncio.get_running_loop().create_task(self._paint(job, previews))
         return job
@@ -69,11 +68,9 @@ class Easel(Engine):
     async def _paint(self, job: Job, previews: bool) -> None:
         for index, row in enumerate(job.request.rows()):
             job.put(Progress(index, 1, row.steps))
-            await asyncio.sleep(0)
+            await asyncio.sleep(self.delay)
             if self.accident is not None:
                 job.fail(self.accident)
-            if self.paused:
-                return
             picture = self._picture(row)
             for step in range(1, row.steps) if previews else ():
                 job.put(Preview(index, step, row.steps, picture))

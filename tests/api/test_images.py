@@ -11,6 +11,7 @@ import httpx
 import pytest
 from PIL import Image
 
+from app.api import answers
 from app.engine import DeadlineExceeded, QueueFull, WorkerCrashed
 from app.pictures import read_caption
 from tests.api.easel import Easel
@@ -124,6 +125,16 @@ async def test_a_failure_on_the_way_is_the_last_event(
             "code": "worker_crashed",
         },
     )
+
+
+async def test_a_silent_stream_is_kept_alive(
+    client: httpx.AsyncClient, easel: Easel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answers, "SILENCE", 0.01)
+    easel.delay = 0.05
+    answer = await client.post("/v1/images", json=APPLE, headers={"Accept": "text/event-stream"})
+    assert ": ping\n\n" in answer.text
+    assert answer.text.count("event: image") == answer.text.count("event: done") == 1
 
 
 async def test_resampling_is_said(client: httpx.AsyncClient) -> None:

@@ -1,0 +1,60 @@
+"""If these fail, replicas count each for themselves, or a dead Redis takes them all down."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.service.running import Service, running
+
+pytest.importorskip("redis")
+
+BODY = {"prompt": "red apple", "steps": 4, "n": 5}  # guided: 40 evaluations
+
+
+@contextmanager
+def redis(program: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    command = [program, "--port", str(port), "--save", "", "--bind", "127.0.0.1"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        for _ in range(100):
+            try:
+                socket.create_connection(("127.0.0.1", port)).close()
+                break
+            except ConnectionRefusedError:
+                time.sleep(0.05)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_replicas_share_a_limit_and_survive_its_store(
+    program: Callable[[str], str], tiny: Path, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    replica = partial(
+        running, tiny, RATE_LIMIT="100/hour", RATE_LIMIT_STORE=f"redis://127.0.0.1:{port}"
+    )
+    with ExitStack() as stack:
+        store = stack.enter_context(redis(program("redis-server"), port))
+        first: Service = stack.enter_context(replica(tmp_path / "first"))
+        second: Service = stack.enter_context(replica(tmp_path / "second"))
+        urls = [service.await_ready().url for service in (first, second)]
+        statuses = [httpx.post(f"{url}/v1/images", json=BODY).status_code for url in (*urls, *urls)]
+        assert statuses == [200, 200, 429, 429]
+
+        store.kill()
+        store.wait()
+        assert httpx.post(f"{urls[0]}/v1/images", json=BODY).status_code == 200
+        metrics = httpx.get(f"{urls[0]}/metrics").text
+        assert "tessera_rate_limits_unchecked_total 1.0" in metrics
