@@ -19,8 +19,14 @@ ROOT = Path(__file__).resolve().parents[1]
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-def on(variable: str) -> bool:
-    return os.environ.get(variable, "") not in ("", "0")
+def _take(name: str) -> str:
+    return os.environ.pop(f"TESSERA_TEST_{name}", "")
+
+
+# Taken out of the environment: the servers that tests start would warn of settings unknown to them.
+REQUIRE = _take("REQUIRE") not in ("", "0")
+FULL = _take("FULL") not in ("", "0")
+DATA = Path(_take("DATA") or ROOT.parent / "shared" / "data")
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +39,7 @@ def program() -> Callable[[str], str]:
         if path is not None:
             return path
         reason = f"the program {name!r} is not installed (.ci/run installs it)"
-        if on("TESSERA_TEST_REQUIRE"):
+        if REQUIRE:
             pytest.fail(f"{reason}, and TESSERA_TEST_REQUIRE is set")
         pytest.skip(reason)
 
@@ -43,22 +49,21 @@ def program() -> Callable[[str], str]:
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder with the emoji sets and CIFAR-10; the test skips where it is absent."""
-    folder = Path(os.environ.get("TESSERA_TEST_DATA", ROOT.parent / "shared" / "data"))
-    if not (folder / "emoji_noto" / "captions.jsonl").is_file():
-        pytest.skip(f"no training data in {folder} (TESSERA_TEST_DATA names another folder)")
-    return folder
+    if not (DATA / "emoji_noto" / "captions.jsonl").is_file():
+        pytest.skip(f"no training data in {DATA} (TESSERA_TEST_DATA names another folder)")
+    return DATA
 
 
 @pytest.fixture(scope="session")
 def full() -> bool:
     """Whether to use the stated counts (`make check-full`) rather than the reduced ones."""
-    return on("TESSERA_TEST_FULL")
+    return FULL
 
 
 def pytest_configure(config: pytest.Config) -> None:
     # A developer's settings must not change what the tests and the servers they start see.
     for name in list(os.environ):
-        if name.startswith("TESSERA_") and not name.startswith("TESSERA_TEST_"):
+        if name.startswith("TESSERA_"):
             del os.environ[name]
 
 
