@@ -1,0 +1,173 @@
+"""Real headless Chromium on a real server with the tiny checkpoint."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.service.running import Service, running
+from tests.tiny import tiny_flow
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+MANY_STEPS = 1500
+"""So many that nobody sees the end of them."""
+
+Open = Callable[..., Page]
+Start = Callable[..., AbstractContextManager[Service]]
+
+
+@pytest.fixture(scope="session")
+def browser(program: Callable[[str], str]) -> Iterator[Browser]:
+    path = program("chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@dataclass
+class Elsewhere:
+    """A web site of somebody else: serves the HTML that a test puts into ``html``."""
+
+    port: int
+    html: str = ""
+
+    @property
+    def trusted(self) -> str:
+        """The origin that the service lets in."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def stranger(self) -> str:
+        """The same site by a name that the service does not let in."""
+        return f"http://localhost:{self.port}"
+
+
+@pytest.fixture(scope="session")
+def elsewhere() -> Iterator[Elsewhere]:
+    class Site(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html; charset=utf-8")
+            self.end_headers()
+            self.wfile.write(site.html.encode())
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Site) as server:
+        site = Elsewhere(server.server_address[1])
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        yield site
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="session")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Start:
+    """``start(NAME="value")`` is a server; its model's name says emoji, as the page expects."""
+    model = tiny_flow(tmp_path_factory.mktemp("models") / "emoji-tiny")
+    config = model / "config.json"
+    written = json.loads(config.read_text())
+    written["sampling"]["max_steps"] = MANY_STEPS
+    config.write_text(json.dumps(written))
+
+    def start(**settings: str) -> AbstractContextManager[Service]:
+        return running(model, tmp_path_factory.mktemp("service") / "log", **settings)
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def service(start: Start, elsewhere: Elsewhere) -> Iterator[Service]:
+    with start(CORS_ORIGINS=elsewhere.trusted) as service:
+        yield service.await_ready()
+
+
+@dataclass
+class Watch:
+    """What a page must not do: log errors, ask other hosts than those it was made for."""
+
+    hosts: set[str] = field(default_factory=set)
+    errors: list[str] = field(default_factory=list)
+    strangers: list[str] = field(default_factory=list)
+
+    def over(self, page: Page) -> None:
+        def asked(url: str) -> None:
+            parts = urlsplit(url)
+            if parts.scheme not in ("blob", "data") and parts.netloc not in self.hosts:
+                self.strangers.append(url)
+
+        page.on("request", lambda request: asked(request.url))
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on(
+            "console",
+            lambda message: self.errors.append(message.text) if message.type == "error" else None,
+        )
+
+
+@pytest.fixture
+def open_page(browser: Browser, service: Service, elsewhere: Elsewhere) -> Iterator[Open]:
+    """``open_page(url)`` in a browser without past. What it logs and whom it asks is checked.
+
+    ``expected`` is a text that every logged error must have (an answer of 4xx is logged as one).
+    """
+    watches: list[tuple[Watch, str | None]] = []
+    contexts = []
+
+    def open_page(url: str, expected: str | None = None, **options: Any) -> Page:
+        context = browser.new_context(**{"locale": "en-GB", "reduced_motion": "reduce"} | options)
+        context.set_default_timeout(15_000)
+        context.grant_permissions(["clipboard-read", "clipboard-write"])
+        contexts.append(context)
+        page = context.new_page()
+        hosts = {urlsplit(each).netloc for each in (url, service.url)}
+        watch = Watch(hosts)
+        watch.over(page)
+        watches.append((watch, expected))
+        page.goto(url)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    for watch, expected in watches:
+        assert not watch.strangers
+        assert [error for error in watch.errors if expected is None or expected not in error] == []
+
+
+@pytest.fixture
+def page(open_page: Open, service: Service) -> Page:
+    """The page, ready to draw."""
+    page = open_page(service.url)
+    page.locator("#status[data-state=ready]").wait_for()
+    return page
+
+
+@pytest.fixture(scope="session")
+def axe_source() -> str:
+    package = importlib.util.find_spec("axe_playwright_python")
+    assert package is not None
+    assert package.origin is not None
+    return (Path(package.origin).parent / "axe.min.js").read_text("utf-8")

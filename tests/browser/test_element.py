@@ -1,0 +1,123 @@
+"""If these fail, `<tessera-image>` does not work on other people's pages."""
+
+from __future__ import annotations
+
+import httpx
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import MANY_STEPS, Elsewhere, Open
+from tests.service.running import Service
+
+HTML = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>Elsewhere</title><link rel="icon" href="data:,">
+<script type="module" src="{url}/tessera.js"></script>
+<script>
+  window.events = [];
+  for (const name of ["progress", "load", "error"]) {{
+    document.addEventListener(name, (event) => {{ // "load" does not pass through the window
+      if (event.target.localName === "tessera-image") events.push([name, event.detail]);
+    }}, true);
+  }}
+</script>
+{body}
+"""
+
+READY = "() => events.some(([name]) => name === 'load')"
+
+
+def visit(open_page: Open, url: str, elsewhere: Elsewhere, service: Service, body: str) -> Page:
+    elsewhere.html = HTML.format(url=service.url, body=body)
+    return open_page(url, expected="")
+
+
+def test_plain_it_is_an_image_with_its_address(
+    open_page: Open, service: Service, elsewhere: Elsewhere
+) -> None:
+    body = '<tessera-image prompt="red fox" seed="ada" size="48"></tessera-image>'
+    page = visit(open_page, elsewhere.stranger, elsewhere, service, body)
+    page.wait_for_function(READY)
+    image = page.get_by_role("img", name="red fox")
+    box = image.bounding_box()
+    assert box is not None
+    assert (box["width"], box["height"]) == (48, 48)
+    src: str = page.locator("tessera-image").evaluate("(element) => element.src")
+    assert src == f"{service.url}/v1/images/ada.png?prompt=red%20fox&size=48"
+    assert image.get_attribute("src") == src
+    assert httpx.get(src).status_code == 200
+    assert page.evaluate("() => document.querySelector('tessera-image').matches(':state(done)')")
+    # Attributes may change at any time; several changes are one request.
+    page.evaluate(
+        """() => {
+          events.length = 0;
+          const element = document.querySelector("tessera-image");
+          element.setAttribute("seed", "grace");
+          element.setAttribute("alt", "");
+          element.setAttribute("size", "32");
+        }"""
+    )
+    page.wait_for_function(READY)
+    loaded = page.evaluate("() => events.map(([name, detail]) => [name, detail.src])")
+    assert loaded == [["load", f"{service.url}/v1/images/grace.png?prompt=red%20fox&size=32"]]
+
+
+def test_live_it_shows_how_it_is_drawn(
+    open_page: Open, service: Service, elsewhere: Elsewhere
+) -> None:
+    body = '<tessera-image prompt="blue square" steps="30" size="64" live></tessera-image>'
+    page = visit(open_page, elsewhere.trusted, elsewhere, service, body)
+    page.wait_for_function(READY)
+    events = page.evaluate("() => events")
+    steps = [detail["step"] for name, detail in events if name == "progress"]
+    assert len(steps) > 2
+    assert steps == sorted(steps)
+    assert page.locator("tessera-image img").evaluate("(image) => image.naturalWidth") == 64
+    assert page.locator("tessera-image img").evaluate("(image) => image.src").startswith("blob:")
+
+
+def test_live_without_leave_to_call_the_service_it_is_a_plain_image(
+    open_page: Open, service: Service, elsewhere: Elsewhere
+) -> None:
+    body = '<tessera-image prompt="blue square" seed="5" live></tessera-image>'
+    page = visit(open_page, elsewhere.stranger, elsewhere, service, body)
+    page.wait_for_function(READY)
+    assert page.evaluate("() => events.map(([name]) => name)") == ["load"]
+    assert page.get_by_role("img", name="blue square").get_attribute("src") == (
+        f"{service.url}/v1/images/5.png?prompt=blue%20square"
+    )
+
+
+def test_an_error_is_an_event_and_a_button(
+    open_page: Open, service: Service, elsewhere: Elsewhere
+) -> None:
+    for live in ("", " live"):
+        body = (
+            f'<tessera-image prompt="blue square" steps="100000" size="64"{live}></tessera-image>'
+        )
+        page = visit(open_page, elsewhere.trusted, elsewhere, service, body)
+        retry = page.get_by_role("button", name="Retry")
+        retry.wait_for()
+        assert page.evaluate("() => events.map(([name, {code}]) => [name, code])") == [
+            ["error", "invalid_value"]
+        ]
+        page.evaluate(
+            "() => {const [e] = document.getElementsByTagName('tessera-image');"
+            " e.setAttribute('steps', '4')}"
+        )
+        page.wait_for_function(READY)
+        expect(retry).to_be_hidden()
+
+
+def test_leaving_the_page_stops_the_work(
+    open_page: Open, service: Service, elsewhere: Elsewhere
+) -> None:
+    body = (
+        f'<tessera-image prompt="blue square" seed="9" steps="{MANY_STEPS}" live></tessera-image>'
+    )
+    page = visit(open_page, elsewhere.trusted, elsewhere, service, body)
+    page.wait_for_function("() => events.some(([name]) => name === 'progress')")
+    page.evaluate("() => {const [e] = document.getElementsByTagName('tessera-image'); e.remove()}")
+    page.wait_for_timeout(500)
+    count = page.evaluate("() => events.length")
+    page.wait_for_timeout(200)
+    assert page.evaluate("() => events.length") == count
+    assert not page.evaluate(READY)
