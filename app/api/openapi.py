@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from pydantic import BaseModel
+from pydantic.json_schema import JsonSchemaMode
 
 from app.settings import Settings
 from model.protocol import ModelSpec
@@ -34,7 +35,7 @@ def event_stream(events: Mapping[str, type[BaseModel]]) -> Schema:
                         "data": {
                             "type": "string",
                             "contentMediaType": "application/json",
-                            "contentSchema": _inline(model),
+                            "contentSchema": _inline(model, "serialization"),
                         },
                     },
                 }
@@ -42,6 +43,20 @@ def event_stream(events: Mapping[str, type[BaseModel]]) -> Schema:
             ]
         }
     }
+
+
+def query_parameters(model: type[BaseModel]) -> list[Schema]:
+    """The model's fields as parameters of an operation that reads its query itself."""
+    return [
+        {
+            "name": name,
+            "in": "query",
+            "required": False,
+            "description": schema.pop("description", ""),
+            "schema": schema,
+        }
+        for name, schema in _inline(model, "validation")["properties"].items()
+    ]
 
 
 def install(app: FastAPI, settings: Settings, specs: Iterable[ModelSpec]) -> None:
@@ -111,7 +126,7 @@ def _lock(schema: Schema) -> None:
             operation["security"] = [{"key": []}]
 
 
-def _inline(model: type[BaseModel]) -> Schema:
-    schema = model.model_json_schema(ref_template=_REFERENCE, mode="serialization")
+def _inline(model: type[BaseModel], mode: JsonSchemaMode) -> Schema:
+    schema = model.model_json_schema(ref_template=_REFERENCE, mode=mode)
     schema.pop("$defs", None)
     return schema

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
+from functools import cached_property
 
 from app.api.errors import ApiError, invalid, quoted
 from app.api.fields import Drawing
@@ -19,7 +20,7 @@ SHORTEST_DIGEST = 8
 """Characters of a digest that pin a model."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Order:
     """Nothing is left to decide. Equal orders of one service are answered with equal bytes."""
 
@@ -46,11 +47,11 @@ class Order:
         each = request.steps * (2 if guided else 1) * (2 if request.solver == "heun" else 1)
         return request.n * each
 
-    @property
+    @cached_property
     def etag(self) -> str:
         """Names the bytes of its (single) file, quoted as in the header."""
-        parts = (*astuple(self.request), *astuple(self.encoding), self.numerics, ENCODER)
-        return f'"{hashlib.sha256(repr(parts).encode()).hexdigest()[:32]}"'
+        parts = repr((self.request, self.encoding, self.numerics, ENCODER))
+        return f'"{hashlib.sha256(parts.encode()).hexdigest()[:32]}"'
 
 
 def take_order(
