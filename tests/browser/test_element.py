@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import httpx
+import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import MANY_STEPS, Elsewhere, Open
@@ -121,3 +125,22 @@ def test_leaving_the_page_stops_the_work(
     page.wait_for_timeout(200)
     assert page.evaluate("() => events.length") == count
     assert not page.evaluate(READY)
+
+
+def examples() -> list[str]:
+    text = (Path(__file__).parents[2] / "docs" / "embed.md").read_text(encoding="utf-8")
+    return re.findall(r"^```html\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("example", examples())
+def test_the_examples_work_as_they_stand(
+    example: str, open_page: Open, service: Service, elsewhere: Elsewhere
+) -> None:
+    html = example.replace("https://pictures.example.org", service.url)
+    elsewhere.html = f'<!doctype html><link rel="icon" href="data:,">{html}'
+    page = open_page(elsewhere.trusted)
+    page.wait_for_function(
+        """() => [...document.querySelectorAll("img, tessera-image")]
+          .map((each) => each.shadowRoot?.querySelector("img") ?? each)
+          .every((image) => image.complete && image.naturalWidth > 0)"""
+    )

@@ -1,0 +1,116 @@
+"""Takes the pictures of the page in this folder, of a running service, with Debian's Chromium.
+
+python docs/pictures/take.py http://127.0.0.1:8000
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+FOLDER = Path(__file__).parent
+PROMPTS = ["octopus", "red apple", "sunflower", "rocket", "doughnut", "penguin", "strawberry"]
+
+
+def main(url: str, only: str = "") -> None:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path="/usr/bin/chromium",
+            args=["--no-sandbox", "--disable-gpu", "--disable-quic", "--font-render-hinting=none"],
+        )
+        for take in (desktop, drawing, dark, chinese, phone, error):
+            if only in take.__name__:
+                take(browser, url)
+        browser.close()
+
+
+def desktop(browser: Browser, url: str) -> None:
+    page = opened(browser, url)
+    for prompt in PROMPTS:
+        draw(page, prompt, seed="7")
+    page.locator("#count label").nth(2).click()
+    draw(page, "cat face", seed="1")
+    page.mouse.move(0, 0)
+    page.locator("h1").click()
+    shot(page, "desktop")
+
+
+def drawing(browser: Browser, url: str) -> None:
+    page = opened(browser, url)
+    shot(page, "first")
+    page.locator("#count label").nth(3).click()
+    page.locator("#fine summary").click()
+    page.fill("#prompt", "hedgehog")
+    page.keyboard.press("Enter")
+    page.locator("#frame img").wait_for()
+    page.wait_for_timeout(700)
+    shot(page, "drawing")
+
+
+def dark(browser: Browser, url: str) -> None:
+    page = opened(browser, url, scheme="dark")
+    for prompt in PROMPTS[::-1]:
+        draw(page, prompt, seed="3")
+    shot(page, "dark")
+
+
+def chinese(browser: Browser, url: str) -> None:
+    page = opened(browser, url, locale="zh-CN")
+    for prompt in ("章鱼", "向日葵", "猫脸"):
+        draw(page, prompt, seed="5")
+    shot(page, "chinese")
+
+
+def phone(browser: Browser, url: str) -> None:
+    page = opened(browser, url, width=390, height=844)
+    shot(page, "phone-first")
+    draw(page, "strawberry", seed="7")
+    draw(page, "cat face", seed="7")
+    page.wait_for_timeout(600)
+    shot(page, "phone")
+
+
+def error(browser: Browser, url: str) -> None:
+    page = opened(browser, url)
+    draw(page, "sunflower", seed="7")
+    page.fill("#prompt", "very " * 80 + "red apple")
+    page.keyboard.press("Enter")
+    page.locator("#trouble .trouble").wait_for()
+    shot(page, "error")
+
+
+def opened(
+    browser: Browser,
+    url: str,
+    width: int = 1280,
+    height: int = 860,
+    scheme: str = "light",
+    locale: str = "en-GB",
+) -> Page:
+    page = browser.new_context(
+        viewport={"width": width, "height": height},
+        device_scale_factor=2 if width < 500 else 1.5,
+        color_scheme="dark" if scheme == "dark" else "light",
+        locale=locale,
+        has_touch=width < 500,
+    ).new_page()
+    page.goto(url)
+    page.locator("#status[data-state=ready]").wait_for()
+    return page
+
+
+def draw(page: Page, prompt: str, seed: str) -> None:
+    page.fill("#seed", seed)
+    page.fill("#prompt", prompt)
+    page.press("#prompt", "Enter")
+    page.locator("#draw:visible").wait_for(timeout=60_000)
+
+
+def shot(page: Page, name: str) -> None:
+    page.screenshot(path=FOLDER / f"{name}.png")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

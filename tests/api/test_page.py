@@ -1,0 +1,49 @@
+"""If these fail, the page loads nothing, or lets in what it should not."""
+
+from __future__ import annotations
+
+import re
+
+import httpx
+import pytest
+
+from app.api.page import FOLDER
+
+
+async def test_the_page_allows_nothing_inline_and_no_other_host(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert "http" not in policy
+    assert not re.search(r"<script(?![^>]* src=)|<style|\sstyle=|\son\w+=", answer.text)
+
+
+async def test_everything_that_the_page_names_is_there(client: httpx.AsyncClient) -> None:
+    page = (await client.get("/")).text
+    named = set(re.findall(r'(?:src|href)="((?:web/|tessera)[^"#]+)"', page))
+    assert "web/app.js" in named
+    modules = [*FOLDER.glob("*.js")]
+    for module in modules:
+        for name in re.findall(r'from "(\.[^"]+)"', module.read_text(encoding="utf-8")):
+            named.add(f"web/{name[2:]}" if name.startswith("./") else name[3:])
+    for name in named:
+        answer = await client.get(f"/{name}")
+        assert answer.status_code == 200, name
+        again = await client.get(f"/{name}", headers={"If-None-Match": answer.headers["etag"]})
+        assert again.status_code == 304, name
+
+
+async def test_the_element_may_be_loaded_from_anywhere(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/tessera.js", headers={"Origin": "https://example.org"})
+    assert answer.headers["access-control-allow-origin"] == "*"
+    assert answer.headers["content-type"].startswith("text/javascript")
+
+
+@pytest.mark.parametrize("path", ["nothing.js", "..%2Fsettings.py", "%2e%2e/main.py", "fonts"])
+async def test_nothing_else_is_served(client: httpx.AsyncClient, path: str) -> None:
+    answer = await client.get(f"/web/{path}")
+    assert answer.status_code == 404
+    assert answer.json()["error"]["code"] == "not_found"
