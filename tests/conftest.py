@@ -68,6 +68,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # Last, because Playwright keeps an event loop running in this thread until the session ends,
+    # and no asyncio test can run inside it.
+    items.sort(key=lambda item: (ROOT / "tests" / "browser") in item.path.parents)
     gpu = [item for item in items if item.get_closest_marker("gpu")]
     if gpu and not has_cuda():
         for item in gpu:
