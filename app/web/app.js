@@ -65,14 +65,14 @@ async function run(ask) {
     }
     live.took((performance.now() - began) / 1000);
     if (ask.n === 1) say(t("saidDone", { i: 1, n: 1 }));
-    remember(ask);
+    remember(slots[0].picture);
   } catch (error) {
     if (!own.signal.aborted) fail(error, ask);
   } finally {
     if (work === own) {
       work = null;
       stage.end();
-      gallery.mark(onStage());
+      gallery.mark(stage.picture);
       busy(false);
     }
   }
@@ -117,17 +117,11 @@ function busy(is) {
 
 /** The page's own address says what it shows, so that it can be sent to somebody. */
 function remember({ prompt, seed }) {
-  const query = new URLSearchParams();
-  if (prompt) query.set("prompt", prompt);
-  if (seed !== undefined) query.set("seed", seed);
-  history.replaceState(null, "", query.size ? `?${query}` : location.pathname);
+  const query = new URLSearchParams({ ...(prompt && { prompt }), seed });
+  history.replaceState(null, "", `?${query}`);
 }
 
 // What the buttons of a picture do
-
-function onStage() {
-  return stage.shown instanceof Slot ? stage.shown.picture : stage.shown;
-}
 
 function show(picture) {
   stage.show(picture);
@@ -190,6 +184,7 @@ function tell() {
   const { model } = composer;
   if (model) status("ready", { model: model.id });
   live.model = model;
+  stage.exact = model?.seed_exact === true;
 }
 
 function askForKey() {
@@ -205,7 +200,7 @@ function render() {
   $("language").lang = t("other") === "English" ? "en" : "zh";
   composer.render();
   stage.render();
-  gallery.render(onStage());
+  gallery.render(stage.picture);
   live.render();
   status(...state);
   theme();
@@ -258,8 +253,10 @@ await look();
 
 const shared = new URLSearchParams(location.search);
 if (shared.has("prompt") || shared.has("seed")) {
-  composer.fill({ prompt: shared.get("prompt") ?? "", seed: shared.get("seed") ?? "" });
-  if (composer.model) start();
+  // The seed is for this one: the form's next picture is a new one.
+  composer.fill({ prompt: shared.get("prompt") ?? "" });
+  const seed = shared.get("seed");
+  if (composer.model) run({ ...composer.take(), ...(seed && { seed }) });
 } else if (album.pictures.length) {
   stage.show(album.pictures[0]);
   gallery.mark(album.pictures[0]);

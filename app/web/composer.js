@@ -32,8 +32,9 @@ export class Composer {
       submit();
     });
     this.#prompt.addEventListener("keydown", (event) => {
-      // While an input method composes, Enter chooses characters.
-      if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+      // While an input method composes, Enter chooses characters (229: so says Safari).
+      const composing = event.isComposing || event.keyCode === 229;
+      if (event.key !== "Enter" || event.shiftKey || composing) return;
       event.preventDefault();
       this.#form.requestSubmit();
     });

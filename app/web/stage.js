@@ -62,6 +62,7 @@ export class Stage {
   #say;
   #slots = [];
   #shown = null; // a Slot or a picture
+  #exact = false;
   #before = null; // the picture that was shown before the run
 
   constructor(doing, say) {
@@ -74,10 +75,21 @@ export class Stage {
     return this.#shown;
   }
 
+  /** The finished picture on the stage, or null. */
+  get picture() {
+    return this.#shown instanceof Slot ? this.#shown.picture : this.#shown;
+  }
+
+  /** Whether the same seed gives the same bits here; the invitation says so. */
+  set exact(value) {
+    this.#exact = value;
+    this.render();
+  }
+
   /** Puts an empty run on the stage. */
   begin(slots) {
-    const { picture = this.#shown } = this.#shown ?? {};
-    if (picture) this.#before = picture;
+    this.#before = this.picture ?? this.#before;
+    this.#slots.forEach((slot) => slot.forget());
     this.#slots = slots;
     this.#strip.replaceChildren(
       ...slots.map((slot) =>
@@ -146,7 +158,7 @@ export class Stage {
 
   #draw(facts) {
     const subject = this.#shown;
-    const picture = subject instanceof Slot ? subject.picture : subject;
+    const { picture } = this;
     const source = subject instanceof Slot ? subject.source : picture ? fileUrl(picture) : "";
     const busy = subject instanceof Slot && !picture;
     this.#root.classList.toggle("busy", busy);
@@ -200,7 +212,7 @@ export class Stage {
     return [
       h("p", { class: "title" }, t("empty")),
       h("p", { class: "note" }, t("emptyNote")),
-      h("ul", { class: "promises" }, ...["seed", "address", "stop"].map(promise)),
+      h("ul", { class: "promises" }, ...[this.#exact ? "exact" : "seed", "address", "stop"].map(promise)),
     ];
   }
 

@@ -40,7 +40,8 @@ const EN = {
   empty: "Every picture begins as noise.",
   emptyNote: "Type a name or take an idea, then press Enter and watch.",
   promises: {
-    seed: ["A seed is a picture", "The same words and seed draw the same picture, bit for bit."],
+    exact: ["A seed is a picture", "The same words and seed draw the same picture, bit for bit."],
+    seed: ["A seed is a picture", "The same words and seed draw the same picture again."],
     address: ["A picture is an address", "Link it, embed it, keep it in any cache."],
     stop: ["Change your mind", "Stop at any step; what is left is not drawn."],
   },
@@ -156,7 +157,8 @@ const ZH = {
   empty: "每张图片都从噪声开始。",
   emptyNote: "输入名称或选一个建议，按回车，看它成形。",
   promises: {
-    seed: ["种子就是图片", "同样的文字和种子，画出一模一样的图片。"],
+    exact: ["种子就是图片", "同样的文字和种子，画出一模一样的图片，每一位都相同。"],
+    seed: ["种子就是图片", "同样的文字和种子，会画出同样的图片。"],
     address: ["图片就是网址", "可以链接、嵌入，也可以缓存。"],
     stop: ["随时改主意", "任何一步都能停，剩下的就不画了。"],
   },

@@ -12,6 +12,7 @@ import httpx
 from PIL import Image
 from playwright.sync_api import Page, expect
 
+from app.api.seeds import seed_of
 from tests.browser.conftest import MANY_STEPS, Open, Start
 from tests.service.running import Service
 
@@ -163,6 +164,39 @@ def test_errors_are_in_words_and_the_page_goes_on(open_page: Open, service: Serv
     expect(page.locator("#trouble")).to_be_empty()
 
 
+def test_a_full_queue_and_a_lost_connection_are_said_and_overcome(
+    open_page: Open, service: Service
+) -> None:
+    page = open_page(service.url, expected="Failed to load resource")
+    page.locator("#status[data-state=ready]").wait_for()
+    draw(page, "blue square")
+    error = {"message": "the queue is full", "type": "server_error", "code": "queue_full"}
+    full = {"status": 503, "headers": {"Retry-After": "1"}, "json": {"error": error}}
+    trouble = page.locator("#trouble")
+    page.route("**/v1/images", lambda route: route.fulfill(**full))
+    page.press("#prompt", "Enter")
+    expect(trouble).to_contain_text("Many people are drawing")
+    expect(trouble.get_by_role("button", name="Try again in 1 s")).to_be_disabled()
+    # What was there before is there again.
+    expect(page.locator("#facts .title")).to_have_text("blue square, fluent 3d style")
+    page.unroute_all()
+    page.route("**/v1/images", lambda route: route.abort())
+    trouble.get_by_role("button", name="Try again", exact=True).click()
+    expect(trouble).to_contain_text("The service does not answer")
+    page.unroute_all()
+    broken = 'event: progress\ndata: {"index": 0, "step": 1, "steps": 4}\n\n'
+    page.route(
+        "**/v1/images", lambda route: route.fulfill(body=broken, content_type="text/event-stream")
+    )
+    trouble.get_by_role("button", name="Try again", exact=True).click()
+    expect(trouble).to_contain_text("The connection broke off")
+    page.unroute_all()
+    trouble.get_by_role("button", name="Try again", exact=True).click()
+    expect(trouble).to_be_empty()
+    page.locator("#draw").wait_for()
+    expect(trouble).to_be_empty()
+
+
 def test_everything_is_within_reach_of_the_keyboard(page: Page) -> None:
     page.locator("body").evaluate("() => document.activeElement.blur()")
     reached: list[str] = []
@@ -215,7 +249,10 @@ def test_a_shared_address_draws_what_it_says(open_page: Open, service: Service) 
     page = open_page(f"{service.url}/?prompt=green+circle&seed=ada")
     page.locator("#facts dl").wait_for()
     expect(page.locator("#facts .title")).to_have_text("green circle")
-    assert page.input_value("#seed") == "ada"
+    ada = seed_of("ada")
+    expect(page.locator("#facts dd").first).to_have_text(str(ada))
+    assert page.input_value("#seed") == "", "the next picture should be a new one"
+    assert page.url.endswith(f"?prompt=green+circle&seed={ada}")
 
 
 def test_axe_finds_nothing(open_page: Open, service: Service, axe_source: str) -> None:
