@@ -22,6 +22,7 @@ from app.api.telemetry import Telemetry
 from app.engine import Engine
 from app.metrics import Metrics, installed_version
 from app.settings import Settings
+from model.checkpoint import SHIPPED, CheckpointError
 
 DESCRIPTION = """
 Image transformers over HTTP: a prompt or a seed in, a picture out.
@@ -32,6 +33,8 @@ The same checkpoint, numerics and request give the same bytes, and every picture
 
 def create_app(settings: Settings) -> FastAPI:
     """The whole service. Raises `CheckpointError` for a model folder that cannot be used."""
+    if not settings.engine.models:
+        raise CheckpointError(f"{SHIPPED}: no model ships; name folders in TESSERA_MODELS")
     metrics = Metrics()
     return assemble(settings, Engine(settings.engine, metrics), metrics)
 

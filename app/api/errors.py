@@ -25,6 +25,7 @@ from app.engine.request import (
     EngineError,
     NotReady,
     QueueFull,
+    RequestRefused,
     UnknownModel,
     WorkerCrashed,
 )
@@ -117,6 +118,8 @@ def of_engine(error: EngineError) -> ApiError:
             return ApiError(504, message, code="deadline_exceeded", headers=_NO_RETRY)
         case WorkerCrashed():
             return ApiError(500, message, code="worker_crashed", headers=_NO_RETRY)
+        case RequestRefused():
+            return ApiError(400, message, code="request_refused")
         case UnknownModel():
             return ApiError(404, message, code="model_not_found", param="model")
         case _:

@@ -10,7 +10,7 @@ from math import ceil
 from limits import parse
 from limits.aio.storage import Storage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
-from limits.errors import StorageError
+from limits.errors import ConfigurationError, StorageError
 from limits.storage import storage_from_string
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -30,15 +30,21 @@ class Meter:
 
     Where the store does not answer, requests are let through and counted in a metric: a limit
     must not take the service down with it.
+
+    Raises:
+        ValueError: there is no such kind of store, or its library is not installed.
     """
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._metrics = metrics
         self._limit = parse(settings.rate_limit) if settings.rate_limit else None
         remote = {} if settings.rate_limit_store.startswith("memory:") else _REMOTE
-        store = storage_from_string(
-            f"async+{settings.rate_limit_store}", wrap_exceptions=True, **remote
-        )
+        try:
+            store = storage_from_string(
+                f"async+{settings.rate_limit_store}", wrap_exceptions=True, **remote
+            )
+        except ConfigurationError as error:
+            raise ValueError(f"TESSERA_RATE_LIMIT_STORE: {error}") from error
         assert isinstance(store, Storage)
         self._limiter = SlidingWindowCounterRateLimiter(store)
 

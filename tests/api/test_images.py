@@ -10,10 +10,12 @@ from io import BytesIO
 import httpx
 import pytest
 from PIL import Image
+from pydantic import HttpUrl
 
 from app.api import answers
-from app.engine import DeadlineExceeded, QueueFull, WorkerCrashed
+from app.engine import DeadlineExceeded, EngineError, QueueFull, RequestRefused, WorkerCrashed
 from app.pictures import read_caption
+from app.settings import Settings
 from tests.api.easel import Easel
 
 APPLE = {"prompt": "red apple", "seed": 7}
@@ -205,12 +207,13 @@ async def test_a_picture_is_computed_and_encoded_once(
         (QueueFull("256 rows wait", 2.5), 503, "queue_full", {"retry-after": "3"}),
         (DeadlineExceeded("too late"), 504, "deadline_exceeded", {"x-should-retry": "false"}),
         (WorkerCrashed("poison"), 500, "worker_crashed", {"x-should-retry": "false"}),
+        (RequestRefused("not this one"), 400, "request_refused", {}),
     ],
 )
 async def test_what_the_engine_refuses_is_said(
     client: httpx.AsyncClient,
     easel: Easel,
-    error: QueueFull | DeadlineExceeded,
+    error: EngineError,
     status: int,
     code: str,
     headers: dict[str, str],
@@ -221,3 +224,21 @@ async def test_what_the_engine_refuses_is_said(
         assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
         assert answer.json()["error"]["message"] == str(error)
         assert answer.headers.items() >= headers.items()
+
+
+async def test_an_address_too_long_for_a_header_is_left_out(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/v1/images", json={"prompt": " " * 1000, "seed": 1})
+    assert answer.status_code == 200
+    assert "content-location" not in answer.headers
+
+
+class TestBehindAProxy:
+    @pytest.fixture
+    def settings(self) -> Settings:
+        return Settings(public_url=HttpUrl("https://pictures.example/t/"))
+
+    async def test_addresses_begin_with_the_public_one(self, client: httpx.AsyncClient) -> None:
+        answer = await client.post("/v1/images", json=APPLE | {"n": 2})
+        assert answer.json()["images"][0]["url"].startswith(
+            "https://pictures.example/t/v1/images/7.png?"
+        )

@@ -112,8 +112,11 @@ def test_a_checkpoint_that_cannot_be_used_is_named(
         assert file in line
 
 
-def test_a_wrong_setting_is_said_in_one_line(start: Start) -> None:
-    with start(TILE="many") as service:
+@pytest.mark.parametrize(
+    ("name", "value"), [("TILE", "many"), ("RATE_LIMIT_STORE", "punchcards://")]
+)
+def test_a_wrong_setting_is_said_in_one_line(start: Start, name: str, value: str) -> None:
+    with start(**{name: value}) as service:
         assert service.ended() == 1
         (line,) = service.log.splitlines()
-        assert line.startswith("TESSERA_TILE: ")
+        assert f"TESSERA_{name}: " in line
