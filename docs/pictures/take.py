@@ -6,12 +6,24 @@ python docs/pictures/take.py http://127.0.0.1:8000
 from __future__ import annotations
 
 import sys
+from io import BytesIO
 from pathlib import Path
 
+from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 FOLDER = Path(__file__).parent
-PROMPTS = ["octopus", "red apple", "sunflower", "rocket", "doughnut", "penguin", "strawberry"]
+PROMPTS = [
+    "cat face, noto style",
+    "sailboat, noto style",
+    "cactus, fluent 3d style",
+    "octopus, noto style",
+    "snowman, noto style",
+    "cherry blossom, fluent 3d style",
+    "red apple, noto style",
+    "spouting whale, fluent 3d style",
+    "owl, fluent 3d style",
+]
 
 
 def main(url: str, only: str = "") -> None:
@@ -31,7 +43,7 @@ def desktop(browser: Browser, url: str) -> None:
     for prompt in PROMPTS:
         draw(page, prompt, seed="7")
     page.locator("#count label").nth(2).click()
-    draw(page, "cat face", seed="1")
+    draw(page, "butterfly, fluent 3d style", seed="2")
     page.mouse.move(0, 0)
     page.locator("h1").click()
     shot(page, "desktop")
@@ -42,10 +54,10 @@ def drawing(browser: Browser, url: str) -> None:
     shot(page, "first")
     page.locator("#count label").nth(3).click()
     page.locator("#fine summary").click()
-    page.fill("#prompt", "hedgehog")
+    page.fill("#prompt", "sailboat, noto style")
     page.keyboard.press("Enter")
     page.locator("#frame img").wait_for()
-    page.wait_for_timeout(700)
+    page.wait_for_timeout(900)
     shot(page, "drawing")
 
 
@@ -58,7 +70,7 @@ def dark(browser: Browser, url: str) -> None:
 
 def chinese(browser: Browser, url: str) -> None:
     page = opened(browser, url, locale="zh-CN")
-    for prompt in ("章鱼", "向日葵", "猫脸"):
+    for prompt in ("章鱼", "帆船", "仙人掌", "樱花", "蝴蝶"):
         draw(page, prompt, seed="5")
     shot(page, "chinese")
 
@@ -66,15 +78,15 @@ def chinese(browser: Browser, url: str) -> None:
 def phone(browser: Browser, url: str) -> None:
     page = opened(browser, url, width=390, height=844)
     shot(page, "phone-first")
-    draw(page, "strawberry", seed="7")
-    draw(page, "cat face", seed="7")
-    page.wait_for_timeout(600)
+    draw(page, "cactus", seed="7")
+    draw(page, "cherry blossom", seed="7")
+    page.wait_for_timeout(1200)
     shot(page, "phone")
 
 
 def error(browser: Browser, url: str) -> None:
     page = opened(browser, url)
-    draw(page, "sunflower", seed="7")
+    draw(page, "snowman", seed="7")
     page.fill("#prompt", "very " * 80 + "red apple")
     page.keyboard.press("Enter")
     page.locator("#trouble .trouble").wait_for()
@@ -109,7 +121,8 @@ def draw(page: Page, prompt: str, seed: str) -> None:
 
 
 def shot(page: Page, name: str) -> None:
-    page.screenshot(path=FOLDER / f"{name}.png")
+    with Image.open(BytesIO(page.screenshot())) as picture:
+        picture.save(FOLDER / f"{name}.webp", quality=88, method=6)
 
 
 if __name__ == "__main__":
