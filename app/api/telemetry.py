@@ -14,9 +14,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import logs
 from app.api.guard import CLIENT, Client
+from app.api.presence import CLIENT_GONE
 from app.metrics import Metrics
 
 HEADER = "X-Request-Id"
+PROBES = {"/livez", "/readyz", "/metrics"}
+"""Asked every few seconds by machines: logged only for those who look for it."""
+
 _ACCEPTED_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 _OUTCOMES = {
@@ -24,7 +28,7 @@ _OUTCOMES = {
     HTTPStatus.UNAUTHORIZED: "unauthorized",
     HTTPStatus.FORBIDDEN: "unauthorized",
     HTTPStatus.TOO_MANY_REQUESTS: "limited",
-    499: "cancelled",
+    CLIENT_GONE: "cancelled",
     HTTPStatus.SERVICE_UNAVAILABLE: "unavailable",
     HTTPStatus.GATEWAY_TIMEOUT: "late",
 }
@@ -56,16 +60,26 @@ class Telemetry:
         state: dict[str, Any] = scope.setdefault("state", {})
         logs.request_id.set(request_id)
         status = 500  # what the client gets if nothing is sent
+        complete = False
 
         async def sending(message: Message) -> None:
-            nonlocal status
+            nonlocal status, complete
             if message["type"] == "http.response.start":
                 status = message["status"]
                 MutableHeaders(scope=message)[HEADER] = request_id
+            elif message["type"] == "http.response.body":
+                complete = not message.get("more_body", False)
             await send(message)
 
+        async def receiving() -> Message:
+            nonlocal status
+            message = await receive()
+            if message["type"] == "http.disconnect" and not complete:
+                status = CLIENT_GONE
+            return message
+
         try:
-            await self._app(scope, receive, sending)
+            await self._app(scope, receiving, sending)
         finally:
             seconds = time.perf_counter() - start
             # The route's pattern, not the address: seeds are no labels.
@@ -77,4 +91,5 @@ class Telemetry:
             if isinstance(client, Client) and client.key is not None:
                 self._metrics.answered_to_key(client.key, outcome)
                 line["key"] = client.key
-            logger.info("%s %s", scope["method"], route, extra=line)
+            level = logging.DEBUG if route in PROBES else logging.INFO
+            logger.log(level, "%s %s", scope["method"], route, extra=line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 
@@ -102,3 +103,7 @@ def test_who_hangs_up_takes_the_work_along(service: Service) -> None:
             break
         httpx.post(f"{service.url}/v1/images", json=APPLE)
     assert cancelled() >= before + 2
+    outcome = re.compile(r'tessera_requests_total\{outcome="cancelled"\} (\S+)')
+    found = outcome.search(httpx.get(f"{service.url}/metrics").text)
+    assert found is not None
+    assert float(found[1]) >= 2
