@@ -8,14 +8,14 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
-from app.api import errors, images, models, openapi, probes
+from app.api import addresses, errors, images, models, openapi, page, probes
+from app.api.body import BodyLimit
 from app.api.errors import ErrorAnswer
 from app.api.guard import Guard, signer_of
 from app.api.headers import EXPOSED, SecurityHeaders
-from app.api.limits import BodyLimit, Meter
 from app.api.links import Links
+from app.api.meter import Meter
 from app.api.openai import generations
-from app.api.page import router as page
 from app.api.services import Services
 from app.api.studio import Studio
 from app.api.telemetry import Telemetry
@@ -67,8 +67,8 @@ def assemble(settings: Settings, engine: Engine, metrics: Metrics) -> FastAPI:
     )
     app.state.services = services
     errors.install(app)
-    for router in (images.router, generations.router, models.router, probes.router, page):
-        app.include_router(router)
+    for surface in (images, addresses, generations, models, probes, page):
+        app.include_router(surface.router)
     if settings.metrics_access != "off":
         app.include_router(probes.metrics_router)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 from fastapi import Response
 from fastapi.responses import StreamingResponse
@@ -19,6 +20,12 @@ from app.api.orders import Order
 from app.api.studio import File
 from app.engine import EngineError, Job
 from app.pictures import MEDIA_TYPES
+
+PICTURE_CONTENT: dict[str, Any] = {
+    media_type: {"schema": {"type": "string", "format": "binary"}}
+    for media_type in MEDIA_TYPES.values()
+}
+"""What the document says of answers that are pictures."""
 
 SILENCE = 15.0
 """Seconds after which a stream in which nothing happens says so."""

@@ -7,8 +7,11 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from app.api.guard import Client
 from app.api.links import Links
-from app.api.studio import Studio
+from app.api.orders import Order
+from app.api.presence import while_connected
+from app.api.studio import File, Studio
 from app.engine import Engine
 from app.metrics import Metrics
 from app.settings import Settings
@@ -29,6 +32,13 @@ class Services:
     def ready(self) -> bool:
         """Whether a balancer should send work here."""
         return self.engine.state == "ready" and not self.leaving
+
+    async def file(self, order: Order, request: Request, client: Client) -> File:
+        """The one picture of an order for one, kept or drawn while the client waits for it."""
+        kept = self.studio.kept(order)
+        if kept is not None:
+            return kept
+        return await while_connected(request, self.studio.file(order, client))
 
 
 async def services_of(request: Request) -> Services:

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from app.api.guard import Client
-from app.api.limits import Meter
+from app.api.meter import Meter
 from app.api.orders import Order
 from app.engine import Done, Engine, Job, Preview, Progress, Timings
 from app.metrics import Metrics
