@@ -10,6 +10,12 @@ from pydantic import ValidationError
 from app.settings import Settings
 
 
+@pytest.fixture(autouse=True)
+def _no_dotenv(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A developer's .env must not change what is tested."""
+    monkeypatch.chdir(tmp_path)
+
+
 def read(monkeypatch: pytest.MonkeyPatch, **values: str) -> Settings:
     for name, value in values.items():
         monkeypatch.setenv(f"TESSERA_{name}", value)

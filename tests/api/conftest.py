@@ -20,6 +20,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_flow(tmp_path_factory.mktemp("models") / "tiny")
 
 
+@pytest.fixture(autouse=True)
+def _no_dotenv(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A developer's .env must not change what is tested."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture
 def settings() -> Settings:
     """Overridden by tests that are about a setting."""

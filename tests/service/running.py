@@ -15,7 +15,6 @@ from pathlib import Path
 
 import httpx
 
-ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 60.0  # seconds; a loaded machine imports torch slowly
 
 
@@ -74,7 +73,7 @@ def running(folder: Path, log_file: Path, **settings: str) -> Iterator[Service]:
     with log_file.open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "app.cli", "serve"],
-            cwd=ROOT,
+            cwd=log_file.parent,  # where there is no developer's .env
             env=environment,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -10,10 +10,11 @@ import time
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from tests.service.conftest import Start
-from tests.service.running import running
+from tests.service.running import Service, running
 
 SLOW = {"prompt": "red apple", "steps": 100, "n": 8, "seed": 1}
 
@@ -39,6 +40,13 @@ def test_it_lives_before_it_is_ready_and_drains_with_the_port_open(start: Start)
         assert service.ended() == 0
         assert answers[0].status_code == 200
         assert len(answers[0].json()["images"]) == 8
+
+
+def test_the_process_that_serves_has_no_torch(service: Service) -> None:
+    # Seconds of start-up, hundreds of megabytes, and on a GPU a context that outlives workers.
+    loaded = {map_.path for map_ in psutil.Process(service.process.pid).memory_maps()}
+    assert any("python" in path for path in loaded)
+    assert not [path for path in loaded if "torch" in path]
 
 
 def test_the_second_signal_does_not_wait(start: Start) -> None:
