@@ -15,7 +15,6 @@ from app.api.fields import ImageQuery
 from app.api.guard import Asker, Client
 from app.api.openapi import query_parameters
 from app.api.orders import Order, take_order
-from app.api.presence import while_connected
 from app.api.seeds import LONGEST, seed_of
 from app.api.services import Services, Shared
 from app.pictures import MEDIA_TYPES, Format
