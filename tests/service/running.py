@@ -59,7 +59,13 @@ class Service:
 
 
 @contextmanager
-def running(folder: Path, log_file: Path, **settings: str) -> Iterator[Service]:
+def running(
+    folder: Path,
+    log_file: Path,
+    *,
+    command: tuple[str, ...] = ("app.cli", "serve"),
+    **settings: str,
+) -> Iterator[Service]:
     """Starts a server on a free port; ``settings`` are names without TESSERA_ and values."""
     given = {
         "PORT": "0",
@@ -72,7 +78,7 @@ def running(folder: Path, log_file: Path, **settings: str) -> Iterator[Service]:
     environment = os.environ | {f"TESSERA_{name}": value for name, value in given.items()}
     with log_file.open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "app.cli", "serve"],
+            [sys.executable, "-m", *command],
             cwd=log_file.parent,  # where there is no developer's .env
             env=environment,
             stdout=log,

@@ -1,0 +1,79 @@
+"""The server, with a model that dies of one prompt: ``python -m tests.faults.poisoned``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+from unittest import mock
+
+from fastapi import FastAPI
+
+from app import server
+from app.engine import Engine
+from app.engine.device import Device, Placed
+from app.engine.messages import WorkerSettings
+from app.main import assemble
+from app.metrics import Metrics
+from app.settings import Settings
+from model.protocol import ImageModel, Picture, Row, RowRequest
+
+POISON = "poison"
+
+
+class Fragile:
+    """A model whose process dies in the second step of a row with that prompt."""
+
+    def __init__(self, model: ImageModel[Any]) -> None:
+        self._model = model
+        self._poisonous: list[Row] = []
+        self.spec = model.spec
+        self.tile = model.tile
+
+    def start(self, request: RowRequest) -> Row:
+        row: Row = self._model.start(request)
+        if request.prompt == POISON:
+            self._poisonous.append(row)
+        return row
+
+    def step(self, rows: Sequence[Row]) -> None:
+        if any(row.step == 1 for row in rows if row in self._poisonous):
+            os._exit(70)
+        self._model.step(rows)
+
+    def result(self, row: Row) -> Picture:
+        return self._model.result(row)
+
+    def release(self, row: Row) -> None:
+        self._model.release(row)
+
+
+class FragileDevice:
+    """The real device, with fragile models."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        from app.engine.worker import TorchDevice
+
+        self._device: Device = TorchDevice(settings)
+        self.names = self._device.names
+
+    def load(self, folder: str) -> Placed:
+        placed = self._device.load(folder)
+        return replace(placed, model=Fragile(placed.model))
+
+    def memory(self) -> int:
+        return self._device.memory()
+
+
+def create_app(settings: Settings) -> FastAPI:
+    metrics = Metrics()
+    opener = "tests.faults.poisoned:FragileDevice"
+    engine = Engine(settings.engine, metrics, open_device=opener)
+    return assemble(settings, engine, metrics)
+
+
+if __name__ == "__main__":
+    with mock.patch.object(server, "create_app", create_app):
+        sys.exit(server.serve(Settings()))
