@@ -45,7 +45,7 @@ async def test_a_stopped_worker_with_a_full_pipe_does_not_block_the_loop() -> No
         heard.channel.send(large)
         await asyncio.sleep(0)
         slowest = max(slowest, time.monotonic() - began)
-    assert slowest < 0.1
+    assert slowest < 0.3  # for ever where the loop waits for the pipe
     assert not heard.ends
     for _ in range(100):  # more than any worker leaves unread
         heard.channel.send(large)

@@ -44,7 +44,7 @@ async def test_a_worker_killed_during_many_requests(start: Start, full: bool) ->
 
 async def test_a_poisonous_row_fails_alone(start: Start) -> None:
     healthy = bodies(6)
-    with start(command=("tests.faults.poisoned",)) as service:
+    with start(("tests.faults.poisoned",)) as service:
         service.await_ready()
         async with client(service) as http:
             undisturbed = await draw_all(http, healthy)
@@ -82,8 +82,8 @@ async def test_a_stopped_worker_while_large_uploads_arrive(start: Start) -> None
             assert await answers == undisturbed
             await asyncio.gather(*uploads, return_exceptions=True)
             assert await metric(http, "worker_restarts_total") == 1
-        # 100 ms on a machine with a core to spare for the server.
-        assert slowest < 0.5, f"/livez took {slowest:.3f} s"
+        # 10 ms were measured, with both cores busy; 3 s and more where the worker blocks the loop.
+        assert slowest < 0.3, f"/livez took {slowest:.3f} s"
 
 
 async def test_rows_of_clients_that_disconnect_leave_the_batch(start: Start) -> None:

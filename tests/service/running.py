@@ -62,8 +62,8 @@ class Service:
 def running(
     folder: Path,
     log_file: Path,
-    *,
     command: tuple[str, ...] = ("app.cli", "serve"),
+    /,
     **settings: str,
 ) -> Iterator[Service]:
     """Starts a server on a free port; ``settings`` are names without TESSERA_ and values."""
