@@ -28,7 +28,7 @@ RUN case "$DEVICE" in \
       cuda) pip install -c constraints.txt torch ;; \
       *)    echo "DEVICE is \"$DEVICE\"; expected cpu or cuda" >&2; exit 1 ;; \
     esac
-COPY pyproject.toml LICENSE NOTICE ./
+COPY pyproject.toml README.md LICENSE NOTICE ./
 RUN pip install -c constraints.txt . && pip uninstall --yes tessera-serve
 COPY app app
 COPY model model

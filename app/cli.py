@@ -7,6 +7,7 @@ imported inside the command that needs it, so that ``tessera serve`` starts quic
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
@@ -86,6 +87,26 @@ def serve() -> None:
     from app.settings import load_settings
 
     raise typer.Exit(run_server(load_settings()))
+
+
+@cli.command()
+def sign(
+    address: Annotated[
+        str, typer.Argument(help='For example "/v1/images/7.png?prompt=red%20apple".')
+    ],
+    hours: Annotated[float, typer.Option(min=0, help="Until it expires.")] = 24.0,
+) -> None:
+    """Sign a picture's address, so that it can be fetched without a key (TESSERA_URL_SECRET)."""
+    from app.api.guard import signer_of
+    from app.settings import load_settings
+
+    with _one_line_errors():
+        signer = signer_of(load_settings())
+        if signer is None:
+            raise UserError("no secret to sign with: set TESSERA_URL_SECRET, as the service has it")
+        output.print(
+            signer.sign(address, int(time.time() + 3600 * hours)), highlight=False, soft_wrap=True
+        )
 
 
 @cli.command()

@@ -145,6 +145,7 @@ def save_weights(path: Path, state: dict[str, torch.Tensor]) -> None:
         if not torch.isfinite(tensor.half()).all():
             raise ValueError(f"{name} has values beyond fp16")
     save_file({name: tensor.half().contiguous() for name, tensor in state.items()}, path)
+    path.chmod(0o644)  # written for its owner alone, it could not be read in a container
 
 
 def _check_files(folder: Path) -> None:

@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from app.api.signing import Signer
 from app.cli import cli
 from tests.model.data.test_emoji import make_set
 from tests.tiny import tiny_flow
@@ -112,6 +114,25 @@ def test_bench_measures_tiles_and_recommends_one(model: str) -> None:
     result = run.invoke(cli, f"bench tile 2 4 --seconds 0.02 --model {model}")
     assert result.exit_code == 0, result.output
     assert "Recommended: TESSERA_TILE=" in result.output
+
+
+def test_a_signed_address_is_one_that_the_service_accepts() -> None:
+    result = run.invoke(
+        cli,
+        ["sign", "/v1/images/7.png?prompt=red%20apple", "--hours", "1"],
+        env={"TESSERA_URL_SECRET": "a-secret-of-the-right-length-0123456789"},
+    )
+    assert result.exit_code == 0, result.output
+    path, _, query = result.output.strip().partition("?")
+    expiry = Signer("a-secret-of-the-right-length-0123456789").expiry(path, query)
+    assert expiry is not None
+    assert expiry > time.time() + 3500
+
+
+def test_without_a_secret_nothing_is_signed() -> None:
+    result = run.invoke(cli, ["sign", "/v1/images/7.png"], env={"TESSERA_URL_SECRET": ""})
+    assert result.exit_code == 1
+    assert "set TESSERA_URL_SECRET" in result.output
 
 
 def test_help_does_not_load_torch() -> None:

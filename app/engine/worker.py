@@ -41,6 +41,7 @@ from app.engine.messages import (
 )
 from app.engine.runner import Runner
 from app.engine.selftest import seed_exact
+from model.checkpoint import CheckpointError
 from model.protocol import LoadedModel
 
 BEAT = 1.0  # seconds between signs of life while there is nothing to do
@@ -216,7 +217,8 @@ def run(connection: Connection) -> int:
         placed = [device.load(folder) for folder in settings.models]
         loaded = tuple(_test(one) for one in placed)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is why there is no worker
-        traceback.print_exc()
+        if not isinstance(error, CheckpointError | MemoryError):  # these say all there is to say
+            traceback.print_exc()
         pipe.send(StartFailed(str(error) or type(error).__name__))
         pipe.close()
         return 1
