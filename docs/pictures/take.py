@@ -43,7 +43,7 @@ def desktop(browser: Browser, url: str) -> None:
     for prompt in PROMPTS:
         draw(page, prompt, seed="7")
     page.locator("#count label").nth(2).click()
-    draw(page, "butterfly, fluent 3d style", seed="2")
+    draw(page, "red apple, noto style", seed="2")
     page.mouse.move(0, 0)
     page.locator("h1").click()
     shot(page, "desktop")
