@@ -67,7 +67,7 @@ def test_plain_it_is_an_image_with_its_address(
 def test_live_it_shows_how_it_is_drawn(
     open_page: Open, service: Service, elsewhere: Elsewhere
 ) -> None:
-    body = '<tessera-image prompt="blue square" steps="30" size="64" live></tessera-image>'
+    body = '<tessera-image prompt="blue square" steps="600" size="64" live></tessera-image>'
     page = visit(open_page, elsewhere.trusted, elsewhere, service, body)
     page.wait_for_function(READY)
     events = page.evaluate("() => events")

@@ -57,7 +57,8 @@ def test_previews_come_and_the_last_picture_is_the_servers(page: Page) -> None:
     page.evaluate(WATCH_FRAME)
     page.click("#fine summary")
     page.uncheck("#transparent")
-    page.locator("#steps").evaluate(SET, 30)
+    # The tiny model takes a millisecond a step: with fewer, all is over before a page can look.
+    page.locator("#steps").evaluate(SET, 600)
     draw(page, "blue square")
     assert page.input_value("#prompt") == "blue square, fluent 3d style"
     assert len(page.evaluate("() => [...window.seen]")) >= 2, "fewer than two previews were shown"
