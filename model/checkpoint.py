@@ -126,11 +126,9 @@ def load_model(checkpoint: Checkpoint, *, device: str, dtype: Dtype, tile: int) 
     from model.flow.network import FlowTransformer
     from model.flow.sampler import FlowSampler
 
-    with torch.device("meta"):
-        network = FlowTransformer(checkpoint.config.network)
-    weights = _read_weights(checkpoint.folder / "model.safetensors", network.state_dict())
-    network = FlowTransformer(checkpoint.config.network)  # computes the tables, which do not ship
-    network.load_state_dict(weights)
+    network = FlowTransformer(checkpoint.config.network)
+    path = checkpoint.folder / "model.safetensors"
+    network.load_state_dict(_read_weights(path, network.state_dict()))
     precision = torch.bfloat16 if resolve_dtype(dtype, device) == "bf16" else torch.float32
     network.to(device=device, dtype=precision)
     return FlowSampler(checkpoint.spec, network, checkpoint.tokenizer, tile)

@@ -12,7 +12,7 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
 
-from model.checkpoint import Checkpoint
+from model.checkpoint import Checkpoint, resolve_dtype
 from model.config import FlowConfig, TextConfig
 from model.data.pictures import PictureFormat, PictureSet
 from model.data.sources import load
@@ -93,7 +93,7 @@ def _network(options: TrainingOptions, tokenizer: PromptTokenizer) -> FlowConfig
 def _accelerator(options: TrainingOptions, progress: Progress) -> Accelerator:
     """bf16 where it is fast; compiled where a C++ compiler is at hand."""
     on_cpu = options.cpu or not torch.cuda.is_available()
-    bf16 = torch.cpu._is_avx512_bf16_supported() if on_cpu else torch.cuda.is_bf16_supported()
+    bf16 = resolve_dtype("auto", "cpu" if on_cpu else "cuda") == "bf16"
     compiled = options.compiled and shutil.which("g++") is not None
     if options.compiled and not compiled:
         progress.note("no C++ compiler (g++) found: training uncompiled, at about half the speed")
