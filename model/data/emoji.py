@@ -64,17 +64,17 @@ class Emoji:
     def prompt(self, draw: random.Random) -> str:
         """A prompt for training: the caption half the time, else one of the ways people write."""
         kind = draw.random()
-        if kind < 0.15 and self.chinese:
-            return f"{self.chinese}，{CHINESE_STYLE[self.style]}"
         if kind < 0.20 and self.chinese:
+            return f"{self.chinese}，{CHINESE_STYLE[self.style]}"
+        if kind < 0.25 and self.chinese:
             return self.chinese
-        if kind < 0.35 and self.keywords:
+        if kind < 0.37 and self.keywords:
             words = draw.sample(self.keywords, min(len(self.keywords), draw.randint(1, 4)))
             return f"{', '.join(words)}, {self.style} style"
         text = self.name
-        if 0.35 <= kind < 0.45 and not text.startswith(("keycap", "a ", "an ")):
+        if 0.37 <= kind < 0.44 and not text.startswith(("keycap", "a ", "an ")):
             text = f"{'an' if text[0].lower() in 'aeiou' else 'a'} {text}"
-        if 0.45 <= kind < 0.55:
+        if 0.44 <= kind < 0.51:
             return text
         return f"{text}, {self.style} style"
 
