@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 
-Operation = Literal["generate"]
+Operation = Literal["generate", "vary", "inpaint", "upscale", "colorize", "denoise"]
+"""What a row does: ``generate`` starts from noise alone, the others from a `Source`."""
 Solver = Literal["euler", "heun"]
 
 R = TypeVar("R", bound="Row")
@@ -48,6 +49,30 @@ class ModelSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Picture:
+    """uint8 [height, width, channels], row by row from the top. RGBA is not premultiplied."""
+
+    width: int
+    height: int
+    channels: int
+    pixels: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The picture that a row starts from, fitted to the model: no other size is taken.
+
+    ``picture`` has the model's size and channels. For ``upscale`` it is smaller by the factor, 2
+    or 4; for ``colorize`` its colours count only by their brightness.
+    """
+
+    picture: Picture
+    mask: bytes | None = None  # inpaint: uint8 [height, width], 255 is made anew, 0 is kept
+    strength: float = 1.0  # vary, inpaint: 0 leaves the picture as it is, 1 starts from noise
+    noise: float | None = None  # denoise: its deviation, of values 0…1; None is estimated
+
+
+@dataclass(frozen=True, slots=True)
 class RowRequest:
     """One picture to make, with every default filled in. Equal requests make equal pictures."""
 
@@ -57,21 +82,12 @@ class RowRequest:
     guidance: float
     solver: Solver = "euler"
     operation: Operation = "generate"
+    source: Source | None = None  # with every operation but "generate"
 
     @property
     def places(self) -> int:
         """The most places that a step of this row may take in a tile: two with guidance."""
         return 2 if self.guidance != 1 and self.prompt.strip() else 1
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """uint8 [height, width, channels], row by row from the top. RGBA is not premultiplied."""
-
-    width: int
-    height: int
-    channels: int
-    pixels: bytes
 
 
 class Row(Protocol):

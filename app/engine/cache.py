@@ -41,4 +41,6 @@ class PictureCache:
 
 
 def _size(key: Key, picture: Picture) -> int:
-    return len(picture.pixels) + 4 * len(key.request.prompt) + OVERHEAD
+    request = key.request
+    uploaded = 2 * len(request.source.picture.pixels) if request.source is not None else 0
+    return len(picture.pixels) + 4 * len(request.prompt) + uploaded + OVERHEAD

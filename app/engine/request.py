@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from model.protocol import SEEDS, Operation, Picture, RowRequest, Solver
+from model.protocol import SEEDS, Operation, Picture, RowRequest, Solver, Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,7 @@ class ImageRequest:
     guidance: float
     solver: Solver = "euler"
     operation: Operation = "generate"
+    source: Source | None = None  # with every operation but "generate"
 
     def rows(self) -> tuple[RowRequest, ...]:
         """The pictures one by one; each is what its seed gives alone."""
@@ -30,6 +31,7 @@ class ImageRequest:
                 guidance=self.guidance,
                 solver=self.solver,
                 operation=self.operation,
+                source=self.source,
             )
             for k in range(self.n)
         )
