@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 
 from model.config import FlowConfig
-from model.protocol import ImageModel, ModelSpec, Range, Solver
+from model.protocol import ImageModel, ModelSpec, Operation, Range, Solver
 from model.tokenizer import PromptTokenizer
 
 if TYPE_CHECKING:
@@ -27,6 +27,15 @@ SHIPPED = Path(__file__).parent / "checkpoints"
 
 FILES = ("config.json", "model.safetensors", "tokenizer.json")
 PICKLES = ("*.pt", "*.pth", "*.bin", "*.ckpt", "*.pkl")
+
+FLOW_OPERATIONS: tuple[Operation, ...] = (
+    "generate",
+    "vary",
+    "inpaint",
+    "upscale",
+    "colorize",
+    "denoise",
+)
 
 Dtype = Literal["auto", "fp32", "bf16"]
 
@@ -93,7 +102,7 @@ class Checkpoint:
             steps=Range(1, sampling.max_steps, sampling.steps),
             guidance=Range(0, sampling.max_guidance, sampling.guidance),
             solver=sampling.solver,
-            operations=("generate",),
+            operations=FLOW_OPERATIONS,
             max_prompt_tokens=config.network.text.max_tokens,
             digest=_digest(folder),
             licence=config.licence,

@@ -1,7 +1,8 @@
-"""Model values to pixels: −1…1 with premultiplied colours in, uint8 with straight alpha out."""
+"""Between a model's values (−1…1, colours premultiplied) and pixels (uint8, straight alpha)."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,3 +22,13 @@ def to_picture(values: Tensor) -> Picture:
     pixels = unit.mul(255).round_().to(torch.uint8).permute(1, 2, 0).contiguous()
     height, width, channels = pixels.shape
     return Picture(width=width, height=height, channels=channels, pixels=pixels.numpy().tobytes())
+
+
+def to_values(picture: Picture) -> Tensor:
+    """A picture → fp32 [C, H, W] in −1…1, premultiplied where C is 4."""
+    shape = (picture.height, picture.width, picture.channels)
+    pixels = np.frombuffer(picture.pixels, np.uint8).reshape(shape).transpose(2, 0, 1)
+    unit = torch.from_numpy(pixels.astype(np.float32)) / 255
+    if picture.channels == 4:
+        unit[:3] *= unit[3:]
+    return unit * 2 - 1

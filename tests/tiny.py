@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -14,8 +15,8 @@ from model.tokenizer import PromptTokenizer
 PROMPTS = ["red apple, noto style", "blue square", "绿色圆形", "a grinning face with big eyes"]
 
 
-def tiny_flow(folder: Path, seed: int = 0) -> Path:
-    """Writes a random 16 px RGBA checkpoint into ``folder`` (made if missing) and returns it."""
+def tiny_flow(folder: Path, seed: int = 0, channels: Literal[3, 4] = 4) -> Path:
+    """Writes a random 16 px checkpoint into ``folder`` (made if missing) and returns it."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = PromptTokenizer.train(PROMPTS, 300)
     text = TextConfig(
@@ -24,6 +25,7 @@ def tiny_flow(folder: Path, seed: int = 0) -> Path:
     network = FlowConfig(
         image_size=16,
         patch_size=4,
+        channels=channels,
         width=32,
         depth=2,
         heads=2,

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from model.flow.network import FlowTransformer, PromptEncoding
+from model.flow.repair import Known, begin, paste
 from model.flow.solver import Trajectory
 from model.pixels import to_picture
-from model.protocol import ModelSpec, Picture, RowRequest
+from model.protocol import ModelSpec, Picture, RowRequest, Source
 from model.tokenizer import PromptTokenizer
 
 
@@ -29,6 +30,8 @@ class FlowRow:
     tokens: list[int]
     guidance: float
     predicted: Tensor  # the clean picture as last predicted, fp32 [C, H, W] on the CPU
+    known: Known | None = None  # what predictions are corrected by
+    pasted: Source | None = None  # what stays of it outside the mask
     encoding: PromptEncoding | None = None
 
     @property
@@ -89,11 +92,14 @@ class FlowSampler:
         tokens = self._tokenizer.padded(request.prompt, self.spec.max_prompt_tokens)
         generator = torch.Generator().manual_seed(request.seed)
         noise = torch.randn(self._shape, generator=generator)
+        start = begin(request, self.spec, noise)
         return FlowRow(
-            trajectory=Trajectory(noise, request.steps, request.solver),
+            trajectory=Trajectory(start.latent, request.steps, request.solver, start.time),
             tokens=tokens,
             guidance=request.guidance,
-            predicted=noise,
+            predicted=start.latent,
+            known=start.known,
+            pasted=request.source if request.operation == "inpaint" else None,
         )
 
     @torch.inference_mode()
@@ -114,7 +120,8 @@ class FlowSampler:
 
     def result(self, row: FlowRow) -> Picture:
         """See `ImageModel.result`."""
-        return to_picture(row.predicted)
+        picture = to_picture(row.predicted)
+        return picture if row.pasted is None else paste(row.pasted, picture)
 
     def release(self, row: FlowRow) -> None:
         """Rows hold nothing but their own memory."""
@@ -147,6 +154,8 @@ class FlowSampler:
             clean = predicted[conditional].clone()
             if unconditional is not None:  # classifier-free guidance, Ho and Salimans 2022
                 clean = torch.lerp(predicted[unconditional], clean, row.guidance)
+            if row.known is not None:
+                clean = row.known.correct(clean)
             row.trajectory.advance(clean)
             row.predicted = clean
 

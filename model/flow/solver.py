@@ -14,11 +14,15 @@ from model.protocol import Solver
 
 
 class Trajectory:
-    """Where one picture is: ``latent`` [C, H, W] (fp32) at ``time`` in 0…1."""
+    """Where one picture is: ``latent`` [C, H, W] (fp32) at ``time`` in 0…1.
 
-    def __init__(self, noise: Tensor, steps: int, solver: Solver) -> None:
-        self.latent = noise
-        self.time = 0.0
+    Its ``steps`` are even and lead from the time where it begins to 1.
+    """
+
+    def __init__(self, latent: Tensor, steps: int, solver: Solver, time: float = 0.0) -> None:
+        self.latent = latent
+        self.time = time
+        self._begin = time
         self.step = 0
         self.steps = steps
         self._solver = solver
@@ -30,7 +34,7 @@ class Trajectory:
 
     def advance(self, predicted: Tensor) -> None:
         """Moves on, given the clean picture [C, H, W] predicted at ``latent`` and ``time``."""
-        begin, end = self.step / self.steps, (self.step + 1) / self.steps
+        begin, end = self._at(self.step), self._at(self.step + 1)
         velocity = (predicted - self.latent) / (1 - self.time)
         if self._corrector is not None:
             start, first = self._corrector
@@ -44,4 +48,8 @@ class Trajectory:
                 self.time = end
                 return
         self.step += 1
-        self.time = self.step / self.steps
+        self.time = end
+
+    def _at(self, step: int) -> float:
+        """The time after ``step`` steps."""
+        return self._begin + (1 - self._begin) * (step / self.steps)
