@@ -359,7 +359,9 @@ def evaluate(
     with _one_line_errors():
         checkpoint = _checkpoint(model)
         try:
-            from model.evaluate import EmojiEvaluation, Sampling, write_report
+            from model.evaluation.report import write_report
+            from model.evaluation.retrieval import EmojiEvaluation
+            from model.evaluation.sampling import Sampling
         except ImportError as error:
             raise UserError(
                 f"evaluation needs {error.name}: pip install 'tessera-serve[train]'"

@@ -7,15 +7,11 @@ import pytest
 
 from model.checkpoint import Checkpoint, load_model
 from model.data.emoji import read_pictures, read_records
-from model.evaluate import (
-    EmojiEvaluation,
-    Gallery,
-    Sampling,
-    Share,
-    choose,
-    thumbnail,
-    write_report,
-)
+from model.evaluation.gallery import Gallery, thumbnail
+from model.evaluation.report import write_report
+from model.evaluation.retrieval import EmojiEvaluation
+from model.evaluation.sampling import Sampling, choose
+from model.evaluation.share import Share
 from tests.model.data.test_emoji import make_set
 from tests.tiny import tiny_flow
 
