@@ -1,0 +1,31 @@
+"""The ``tessera`` command: serve, draw, look at models, train, evaluate.
+
+Only argument handling, progress bars and one-line errors live here. Whatever needs torch is
+imported inside the command that needs it, so that ``tessera serve`` starts quickly.
+"""
+
+from __future__ import annotations
+
+import typer
+
+from app.cli.benchmarks import bench
+from app.cli.drawing import generate, sheet
+from app.cli.evaluation import evaluate
+from app.cli.listing import models
+from app.cli.serving import serve, sign
+from app.cli.training import train
+
+cli = typer.Typer(
+    help="Serve image transformers over HTTP, draw with them, train your own.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (serve, sign, models, generate, sheet, train, evaluate):
+    cli.command()(command)
+cli.add_typer(bench, name="bench")
+
+
+def main() -> None:
+    """The console script."""
+    cli()

@@ -1,0 +1,123 @@
+"""``tessera generate`` and ``tessera sheet``: pictures from prompts, without a server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.cli.console import UserError, one_line_errors, output, progress_bar
+from app.cli.options import Chosen, Device, Guidance, Precision, Prompt, Steps, open_checkpoint
+from model.checkpoint import Checkpoint, Dtype
+from model.protocol import SEEDS, Picture, RowRequest, Solver
+from model.tokenizer import PromptTooLong
+
+
+def draw_all(
+    checkpoint: Checkpoint,
+    prompts: list[tuple[str, int]],
+    *,
+    steps: int | None,
+    guidance: float | None,
+    solver: Solver | None,
+    device: str,
+    dtype: Dtype,
+) -> Iterator[tuple[RowRequest, Picture]]:
+    """Draws prompts with their seeds under a progress bar. Raises `UserError`."""
+    from model.checkpoint import load_model
+    from model.sampling import generate as draw
+
+    spec = checkpoint.spec
+    chosen = int(spec.steps.default) if steps is None else steps
+    if chosen > spec.steps.high:
+        raise UserError(f"--steps is {chosen}, {spec.id} takes 1 to {spec.steps.high:g}")
+    requests = [
+        RowRequest(
+            prompt=prompt,
+            seed=seed % SEEDS,
+            steps=chosen,
+            guidance=spec.guidance.default if guidance is None else guidance,
+            solver=solver or spec.solver,
+        )
+        for prompt, seed in prompts
+    ]
+    model = load_model(checkpoint, device=device, dtype=dtype, tile=8)
+    with progress_bar() as bar:
+        task = bar.add_task("drawing", total=len(requests) * chosen)
+        try:
+            pictures = draw(model, requests, lambda done: bar.advance(task, done))
+            yield from zip(requests, pictures, strict=True)
+        except PromptTooLong as error:
+            raise UserError(str(error)) from error
+
+
+def generate(
+    prompt: Prompt = "",
+    seed: Annotated[
+        int, typer.Option(min=0, max=SEEDS - 1, help="The first picture's; the next ones follow.")
+    ] = 0,
+    n: Annotated[int, typer.Option("-n", min=1, help="How many pictures.")] = 1,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the pictures.")] = Path(
+        "out"
+    ),
+    steps: Steps = None,
+    guidance: Guidance = None,
+    solver: Annotated[Solver | None, typer.Option(help="ODE solver.")] = None,
+    background: Annotated[
+        str, typer.Option(help='"transparent" or a colour that Pillow knows.')
+    ] = "white",
+    model: Chosen = None,
+    device: Device = "cpu",
+    dtype: Precision = "auto",
+) -> None:
+    """Draw pictures without a server, into PNG files named by their seeds."""
+    from model.report import to_image
+
+    with one_line_errors():
+        drawn = draw_all(
+            open_checkpoint(model),
+            [(prompt, seed + k) for k in range(n)],
+            steps=steps,
+            guidance=guidance,
+            solver=solver,
+            device=device,
+            dtype=dtype,
+        )
+        out.mkdir(parents=True, exist_ok=True)
+        for request, picture in drawn:
+            path = out / f"{request.seed}.png"
+            to_image(picture, None if background == "transparent" else background).save(path)
+            output.print(str(path), highlight=False)
+
+
+def sheet(
+    prompts: Annotated[list[str], typer.Argument(help="One picture for each.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The PNG file.")] = Path("sheet.png"),
+    seed: Annotated[int, typer.Option(min=0, max=SEEDS - 1, help="The same for all.")] = 0,
+    columns: Annotated[int, typer.Option(min=1)] = 8,
+    scale: Annotated[int, typer.Option(min=1, help="Times that pictures are enlarged.")] = 2,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    model: Chosen = None,
+    device: Device = "cpu",
+    dtype: Precision = "auto",
+) -> None:
+    """Draw several prompts into one contact sheet."""
+    from model.report import contact_sheet
+
+    with one_line_errors():
+        drawn = draw_all(
+            open_checkpoint(model),
+            [(prompt, seed) for prompt in prompts],
+            steps=steps,
+            guidance=guidance,
+            solver=None,
+            device=device,
+            dtype=dtype,
+        )
+        pictures = [picture for _, picture in drawn]
+        out.parent.mkdir(parents=True, exist_ok=True)
+        contact_sheet(pictures, prompts, columns, scale).save(out)
+        output.print(str(out), highlight=False)

@@ -1,0 +1,37 @@
+"""``tessera serve`` and ``tessera sign``."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+
+from app.cli.console import UserError, one_line_errors, output
+
+
+def serve() -> None:
+    """Serve the models over HTTP. Settings come from TESSERA_… variables or .env."""
+    from app.server import serve as run_server
+    from app.settings import load_settings
+
+    raise typer.Exit(run_server(load_settings()))
+
+
+def sign(
+    address: Annotated[
+        str, typer.Argument(help='For example "/v1/images/7.png?prompt=red%20apple".')
+    ],
+    hours: Annotated[float, typer.Option(min=0, help="Until it expires.")] = 24.0,
+) -> None:
+    """Sign a picture's address, so that it can be fetched without a key (TESSERA_URL_SECRET)."""
+    from app.api.guard import signer_of
+    from app.settings import load_settings
+
+    with one_line_errors():
+        signer = signer_of(load_settings())
+        if signer is None:
+            raise UserError("no secret to sign with: set TESSERA_URL_SECRET, as the service has it")
+        output.print(
+            signer.sign(address, int(time.time() + 3600 * hours)), highlight=False, soft_wrap=True
+        )

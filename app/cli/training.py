@@ -1,0 +1,104 @@
+"""``tessera train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.progress import Progress
+
+from app.cli.console import UserError, one_line_errors, output, problems, progress_bar
+
+
+class _TrainingBar:
+    """Shows a run on the terminal; where there is none, a line every hundred steps."""
+
+    def __init__(self, bar: Progress, steps: int) -> None:
+        self._bar = bar
+        self._task = bar.add_task("training", total=steps, loss="", rate="")
+
+    def update(self, step: int, loss: float, pictures_per_second: float) -> None:
+        rate = f"{pictures_per_second:.0f} images/s"
+        self._bar.update(self._task, completed=step, loss=f"loss {loss:.4f}", rate=rate)
+        if not problems.is_terminal and step % 100 == 0:
+            problems.print(f"step {step}: loss {loss:.4f}, {rate}", highlight=False)
+
+    def note(self, text: str) -> None:
+        problems.print(text, highlight=False, soft_wrap=True)
+
+
+def train(
+    data: Annotated[
+        list[Path],
+        typer.Argument(help="Emoji sets, a CIFAR-10 folder, or any folder of pictures."),
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The run's folder.")] = Path("runs/flow"),
+    steps: Annotated[int, typer.Option(min=1, help="Steps in all.")] = 20_000,
+    batch: Annotated[int, typer.Option(min=1, help="Pictures a step.")] = 128,
+    size: Annotated[int, typer.Option(help="Pixels along each side.")] = 64,
+    patch: Annotated[int, typer.Option(help="Pixels along each side of a patch.")] = 8,
+    width: Annotated[int, typer.Option(help="Channels of each token.")] = 256,
+    depth: Annotated[int, typer.Option(min=1, help="Transformer blocks.")] = 8,
+    channels: Annotated[int, typer.Option(min=3, max=4, help="3: RGB on white; 4: RGBA.")] = 4,
+    learning_rate: Annotated[float, typer.Option(min=0)] = 1e-3,
+    cooldown: Annotated[
+        float, typer.Option(min=0, max=1, help="Last part of the run, with a falling rate.")
+    ] = 0.4,
+    seed: int = 0,
+    init: Annotated[
+        Path | None,
+        typer.Option(help="Checkpoint to begin from: its tokenizer and all weights that fit."),
+    ] = None,
+    device: Annotated[
+        Literal["auto", "cpu"], typer.Option(help="auto takes a GPU where there is one.")
+    ] = "auto",
+    compiled: Annotated[
+        bool, typer.Option("--compile/--no-compile", help="Faster steps after a slow first one.")
+    ] = True,
+    sample_every: Annotated[int, typer.Option(min=1)] = 1000,
+    save_every: Annotated[int, typer.Option(min=1)] = 500,
+    description: str = "pictures from prompts",
+    licence: str = "not stated",
+) -> None:
+    """Train a flow transformer. The same command goes on where an interrupted run stopped.
+
+    Several GPUs: accelerate launch -m app.cli train …
+    """
+    with one_line_errors():
+        try:
+            from model.launch import TrainingOptions, start_training
+        except ImportError as error:
+            raise UserError(
+                f"training needs {error.name}: pip install 'tessera-serve[train]'"
+            ) from error
+        from model.data.pictures import DataError
+        from model.train import TrainingError
+
+        options = TrainingOptions(
+            data=tuple(data),
+            out=out,
+            steps=steps,
+            batch=batch,
+            size=size,
+            patch=patch,
+            width=width,
+            depth=depth,
+            channels=4 if channels == 4 else 3,
+            learning_rate=learning_rate,
+            cooldown=cooldown,
+            seed=seed,
+            init=init,
+            cpu=device == "cpu",
+            compiled=compiled,
+            sample_every=sample_every,
+            save_every=save_every,
+            description=description,
+            licence=licence,
+        )
+        try:
+            with progress_bar("{task.fields[rate]}", "{task.fields[loss]}") as bar:
+                folder = start_training(options, _TrainingBar(bar, steps))
+        except (DataError, TrainingError, ValueError) as error:
+            raise UserError(str(error)) from error
+        output.print(f"{folder}", highlight=False)
