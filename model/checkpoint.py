@@ -8,19 +8,23 @@ pickle can run code when it is opened.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 
-from model.config import FlowConfig
-from model.protocol import ImageModel, ModelSpec, Operation, Range, Solver
+from model.families import CheckpointConfig, parse_config
+from model.protocol import ImageModel, ModelSpec
 from model.tokenizer import PromptTokenizer
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
+
+    N = TypeVar("N", bound=nn.Module)
 
 SHIPPED = Path(__file__).parent / "checkpoints"
 """Where the trained models that ship lie, one folder each."""
@@ -28,45 +32,11 @@ SHIPPED = Path(__file__).parent / "checkpoints"
 FILES = ("config.json", "model.safetensors", "tokenizer.json")
 PICKLES = ("*.pt", "*.pth", "*.bin", "*.ckpt", "*.pkl")
 
-FLOW_OPERATIONS: tuple[Operation, ...] = (
-    "generate",
-    "vary",
-    "inpaint",
-    "upscale",
-    "colorize",
-    "denoise",
-)
-
 Dtype = Literal["auto", "fp32", "bf16"]
 
 
 class CheckpointError(Exception):
     """A checkpoint cannot be used. ``str()`` names the file and says why."""
-
-
-class SamplingConfig(BaseModel):
-    """How pictures are drawn when a request does not say."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    steps: Annotated[int, Field(ge=1)] = 20
-    max_steps: Annotated[int, Field(ge=1)] = 100
-    guidance: Annotated[float, Field(ge=0)] = 2.0
-    max_guidance: Annotated[float, Field(ge=0)] = 10.0
-    solver: Solver = "euler"
-
-
-class CheckpointConfig(BaseModel):
-    """``config.json``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    format: Literal[1] = 1
-    family: Literal["flow"]
-    description: str
-    licence: str
-    network: FlowConfig
-    sampling: SamplingConfig = SamplingConfig()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,26 +58,12 @@ class Checkpoint:
             tokenizer = PromptTokenizer.load(folder / "tokenizer.json")
         except Exception as error:  # tokenizers raises nothing narrower
             raise CheckpointError(f"{folder / 'tokenizer.json'}: no tokenizer: {error}") from error
-        if tokenizer.vocabulary > config.network.text.vocabulary:
+        if tokenizer.vocabulary > config.vocabulary:
             raise CheckpointError(
                 f"{folder / 'tokenizer.json'}: has {tokenizer.vocabulary} tokens, "
-                f"config.json has room for {config.network.text.vocabulary}"
+                f"config.json has room for {config.vocabulary}"
             )
-        sampling = config.sampling
-        spec = ModelSpec(
-            id=folder.name,
-            family=config.family,
-            size=config.network.image_size,
-            channels=config.network.channels,
-            steps=Range(1, sampling.max_steps, sampling.steps),
-            guidance=Range(0, sampling.max_guidance, sampling.guidance),
-            solver=sampling.solver,
-            operations=FLOW_OPERATIONS,
-            max_prompt_tokens=config.network.text.max_tokens,
-            digest=_digest(folder),
-            licence=config.licence,
-            description=config.description,
-        )
+        spec = config.spec(folder.name, _digest(folder))
         return cls(folder, config, spec, tokenizer)
 
 
@@ -132,18 +88,30 @@ def load_model(checkpoint: Checkpoint, *, device: str, dtype: Dtype, tile: int) 
     """The checkpoint on a device ("cpu", "cuda:0"). Imports torch. Raises `CheckpointError`."""
     import torch
 
-    from model.flow.network import FlowTransformer
-    from model.flow.sampler import FlowSampler
-
-    network = FlowTransformer(checkpoint.config.network)
-    path = checkpoint.folder / "model.safetensors"
-    network.load_state_dict(_read_weights(path, network.state_dict()))
     precision = torch.bfloat16 if resolve_dtype(dtype, device) == "bf16" else torch.float32
-    network.to(device=device, dtype=precision)
-    return FlowSampler(checkpoint.spec, network, checkpoint.tokenizer, tile)
+
+    def place(network: N) -> N:
+        path = checkpoint.folder / "model.safetensors"
+        network.load_state_dict(_read_weights(path, network.state_dict()))
+        return network.to(device=device, dtype=precision)
+
+    return checkpoint.config.model(place, checkpoint.spec, checkpoint.tokenizer, tile)
 
 
-def save_weights(path: Path, state: dict[str, torch.Tensor]) -> None:
+def save_checkpoint(
+    folder: Path,
+    config: CheckpointConfig,
+    weights: Mapping[str, torch.Tensor],
+    tokenizer: PromptTokenizer,
+) -> None:
+    """Writes the three files into ``folder``, made if missing. Imports torch."""
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    save_weights(folder / "model.safetensors", weights)
+    tokenizer.save(folder / "tokenizer.json")
+
+
+def save_weights(path: Path, state: Mapping[str, torch.Tensor]) -> None:
     """Writes fp16 safetensors. Raises ``ValueError`` for a value that fp16 cannot hold."""
     import torch
     from safetensors.torch import save_file
@@ -180,7 +148,7 @@ def _check_files(folder: Path) -> None:
 
 def _read_config(path: Path) -> CheckpointConfig:
     try:
-        return CheckpointConfig.model_validate_json(path.read_bytes())
+        return parse_config(path.read_bytes())
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"])) or "the file"

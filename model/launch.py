@@ -16,9 +16,11 @@ from model.checkpoint import Checkpoint, resolve_dtype
 from model.config import FlowConfig, TextConfig
 from model.data.pictures import PictureFormat, PictureSet
 from model.data.sources import load
+from model.flow.recipe import FlowRecipe, FlowTraining
 from model.optimizer import OptimizerConfig
+from model.recipe import Recipe, Start, take_over
 from model.tokenizer import PromptTokenizer
-from model.train import Progress, Start, TrainConfig, Trainer
+from model.train import Progress, TrainConfig, Trainer
 
 VOCABULARY = 2048
 PROMPTS_A_PICTURE = 8  # drawn to learn the tokenizer from
@@ -59,9 +61,7 @@ def start_training(options: TrainingOptions, progress: Progress) -> Path:
     data = load(options.data, PictureFormat(options.size, options.channels))
     progress.note(f"{len(data)} pictures in {len(data.groups)} groups, {data.skipped} skipped")
     accelerator = _accelerator(options, progress)
-    start = _start(options, data)
     config = TrainConfig(
-        network=_network(options, start.tokenizer),
         optimizer=OptimizerConfig(learning_rate=options.learning_rate, cooldown=options.cooldown),
         steps=options.steps,
         batch=options.batch,
@@ -69,25 +69,32 @@ def start_training(options: TrainingOptions, progress: Progress) -> Path:
         sample_every=options.sample_every,
         save_every=options.save_every,
     )
-    return Trainer(data, config, start, options.out, accelerator, progress).run()
+    tokenizer = _tokenizer(options, data)
+    start = Start(tokenizer, options.description, options.licence)
+    torch.manual_seed(options.seed)
+    recipe = _flow(options, data, config.optimizer, start)
+    if options.init is not None:
+        weights = load_file(options.init / "model.safetensors")
+        progress.note(take_over(recipe.network, {k: v.float() for k, v in weights.items()}))
+    return Trainer(recipe, config, options.out, accelerator, progress).run()
 
 
-def _network(options: TrainingOptions, tokenizer: PromptTokenizer) -> FlowConfig:
+def _flow(
+    options: TrainingOptions, data: PictureSet, optimizer: OptimizerConfig, start: Start
+) -> Recipe:
     grid = options.size // options.patch
-    return FlowConfig(
+    heads = max(1, options.width // 64)
+    network = FlowConfig(
         image_size=options.size,
         patch_size=options.patch,
         channels=options.channels,
         width=options.width,
         depth=options.depth,
-        heads=max(1, options.width // 64),
+        heads=heads,
         layout_size=-(-8 // grid) * grid if grid < 8 else grid,
-        text=TextConfig(
-            vocabulary=tokenizer.vocabulary,
-            width=options.width,
-            heads=max(1, options.width // 64),
-        ),
+        text=TextConfig(vocabulary=start.tokenizer.vocabulary, width=options.width, heads=heads),
     )
+    return FlowRecipe(data, FlowTraining(network), optimizer, start)
 
 
 def _accelerator(options: TrainingOptions, progress: Progress) -> Accelerator:
@@ -104,21 +111,13 @@ def _accelerator(options: TrainingOptions, progress: Progress) -> Accelerator:
     )
 
 
-def _start(options: TrainingOptions, data: PictureSet) -> Start:
+def _tokenizer(options: TrainingOptions, data: PictureSet) -> PromptTokenizer:
     """The tokenizer of this run, of ``init``, or a new one learned from the prompts."""
     kept = options.out / "checkpoint" / "tokenizer.json"
-    weights = None
     if options.init is not None:
-        other = Checkpoint.open(options.init)
-        tokenizer = other.tokenizer
-        weights = {
-            name: value.float()
-            for name, value in load_file(other.folder / "model.safetensors").items()
-        }
-    elif kept.is_file():
-        tokenizer = PromptTokenizer.load(kept)
-    else:
-        draw = random.Random(options.seed)
-        prompts = [prompter(draw) for prompter in data.prompters for _ in range(PROMPTS_A_PICTURE)]
-        tokenizer = PromptTokenizer.train([*data.captions, *prompts], VOCABULARY)
-    return Start(tokenizer, weights, options.description, options.licence)
+        return Checkpoint.open(options.init).tokenizer
+    if kept.is_file():
+        return PromptTokenizer.load(kept)
+    draw = random.Random(options.seed)
+    prompts = [prompter(draw) for prompter in data.prompters for _ in range(PROMPTS_A_PICTURE)]
+    return PromptTokenizer.train([*data.captions, *prompts], VOCABULARY)

@@ -15,7 +15,7 @@ import json
 import random
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,35 +24,19 @@ from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
 
-from model.checkpoint import Checkpoint, CheckpointConfig, load_model, save_weights
-from model.config import FlowConfig
-from model.data.pictures import PictureSet
-from model.flow.network import FlowTransformer
-from model.flow.objective import FlowObjective
-from model.optimizer import Average, OptimizerConfig, optimizers
-from model.protocol import RowRequest
-from model.report import contact_sheet, loss_curve
-from model.sampling import generate
-from model.tokenizer import PADDING, PromptTokenizer
-
-
-class TrainingError(Exception):
-    """A run cannot start or go on. ``str()`` says why and what would help."""
+from model.optimizer import Average, OptimizerConfig
+from model.recipe import Phase, Recipe, TrainingError
+from model.report import loss_curve
 
 
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
     """One run. ``steps`` and the two intervals may change when it is resumed, the rest may not."""
 
-    network: FlowConfig = field(default_factory=FlowConfig)
-    objective: FlowObjective = field(default_factory=FlowObjective)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     steps: int = 20_000
     batch: int = 128  # pictures a step, over all processes
-    prompt_dropout: float = 0.1  # share of pictures trained without a prompt, for guidance
-    prompt_tokens: int = 24  # longer training prompts are cut; short passes are fast
     average: float = 0.995  # decay of the weights' moving average, which is what ships
     seed: int = 0
     sample_every: int = 1000
@@ -62,16 +46,6 @@ class TrainConfig:
         """What may not change when a run is resumed."""
         free = ("steps", "sample_every", "save_every")
         return {key: value for key, value in asdict(self).items() if key not in free}
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """What a run begins with beside its configuration."""
-
-    tokenizer: PromptTokenizer
-    weights: dict[str, Tensor] | None = None  # of another checkpoint; what fits is taken over
-    description: str = "a flow transformer"
-    licence: str = "not stated"
 
 
 class Progress(Protocol):
@@ -84,27 +58,13 @@ class Progress(Protocol):
         """Something worth a line."""
 
 
-class FlowLoss(nn.Module):
-    """Network and objective as one module, so that both are compiled and distributed together."""
-
-    def __init__(self, network: FlowTransformer, objective: FlowObjective) -> None:
-        super().__init__()
-        self.network = network
-        self.objective = objective
-
-    def forward(self, picture: Tensor, noise: Tensor, time: Tensor, tokens: Tensor) -> Tensor:
-        noisy = self.objective.noisy(picture, noise, time)
-        return self.objective.loss(self.network(noisy, time, tokens), picture, time)
-
-
 class Trainer:
     """One run in one folder, on one or many processes."""
 
     def __init__(
         self,
-        data: PictureSet,
+        recipe: Recipe,
         config: TrainConfig,
-        start: Start,
         folder: Path,
         accelerator: Accelerator,
         progress: Progress,
@@ -114,22 +74,21 @@ class Trainer:
                 f"a batch of {config.batch} does not divide over "
                 f"{accelerator.num_processes} processes"
             )
-        self._data = data
+        self._recipe = recipe
         self._config = config
-        self._start = start
         self._folder = folder
         self._accelerator = accelerator
         self._progress = progress
         self._share = config.batch // accelerator.num_processes
-        torch.manual_seed(config.seed)
-        self._network = FlowTransformer(config.network)
-        if start.weights is not None:
-            self._take_over(start.weights)
-        self._optimizers = optimizers(self._network, config.optimizer)
-        loss = FlowLoss(self._network, config.objective)
-        self._loss, *self._optimizers = accelerator.prepare(loss, *self._optimizers)
-        self._average = Average(self._network, config.average)
+        self._phases = [self._prepare(phase) for phase in recipe.phases]
+        self._optimizers = [one for phase in self._phases for one in phase.optimizers]
+        self._average = Average(recipe.averaged, config.average)
         self._step = self._resume()
+
+    def _prepare(self, phase: Phase) -> Phase:
+        """On its device, compiled and distributed. Moves the recipe's own weights."""
+        loss, *optimizers = self._accelerator.prepare(phase.loss, *phase.optimizers)
+        return Phase(phase.name, loss, optimizers)
 
     def run(self) -> Path:
         """Trains to the last step, or until a signal. Returns the checkpoint folder."""
@@ -137,11 +96,11 @@ class Trainer:
         with _interruptible() as interrupted:
             while self._step < config.steps and not interrupted():
                 began = time.perf_counter()
-                loss = self._advance()
+                losses = self._advance()
                 rate = config.batch / (time.perf_counter() - began)
                 if accelerator.is_main_process:
-                    self._average.update(self._network, self._step)
-                    self._log(loss, rate)
+                    self._average.update(self._recipe.averaged, self._step)
+                    self._log(losses, rate)
                 self._step += 1
                 last = self._step == config.steps
                 if self._step % config.save_every == 0 or last or interrupted():
@@ -152,51 +111,32 @@ class Trainer:
             self._progress.note(f"interrupted after step {self._step}; the same command goes on")
         return self._folder / "checkpoint"
 
-    def _advance(self) -> float:
+    def _advance(self) -> dict[str, float]:
+        """One step: each phase's loss, by its name."""
         config, rank = self._config, self._accelerator.process_index
         draw = random.Random(f"{config.seed}/{rank}/{self._step}")
         generator = torch.Generator().manual_seed(draw.getrandbits(63))
-        picture, prompts = self._data.sample(self._share, draw)
-        prompts = ["" if draw.random() < config.prompt_dropout else text for text in prompts]
-        batch = (
-            picture,
-            torch.randn(picture.shape, generator=generator),
-            config.objective.times(self._share, generator),
-            self._tokens(prompts),
-        )
         rate = config.optimizer.rate(self._step, config.steps)
         for optimizer in self._optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate
-        loss = self._loss(*(part.to(self._accelerator.device) for part in batch))
+        return {phase.name: self._turn(phase, draw, generator) for phase in self._phases}
+
+    def _turn(self, phase: Phase, draw: random.Random, generator: torch.Generator) -> float:
+        batch = self._recipe.batch(self._share, draw, generator)
+        loss = phase.loss(*(part.to(self._accelerator.device) for part in batch))
         self._accelerator.backward(loss)
-        for optimizer in self._optimizers:
+        for optimizer in phase.optimizers:
             optimizer.step()
+        for optimizer in self._optimizers:  # a phase may leave gradients on another's weights
             optimizer.zero_grad()
         value = float(self._accelerator.reduce(loss.detach(), reduction="mean"))
         if value != value:
             raise TrainingError(
-                f"the loss is not a number at step {self._step}; "
-                f"a lower learning rate than {config.optimizer.learning_rate} may help"
+                f"the {phase.name} is not a number at step {self._step}; "
+                f"a lower learning rate than {self._config.optimizer.learning_rate} may help"
             )
         return value
-
-    def _tokens(self, prompts: Sequence[str]) -> Tensor:
-        """[B, prompt_tokens]; a prompt that is longer is cut."""
-        length, tokenizer = self._config.prompt_tokens, self._start.tokenizer
-        rows = [tokenizer.tokens(prompt)[:length] for prompt in prompts]
-        return torch.tensor([row + [PADDING] * (length - len(row)) for row in rows])
-
-    def _take_over(self, weights: dict[str, Tensor]) -> None:
-        """Starts from another network's weights; what has another shape starts anew."""
-        own = self._network.state_dict()
-        fits = {key: value for key, value in weights.items() if _fits(own, key, value)}
-        self._network.load_state_dict(fits, strict=False)
-        fresh = [key for key in own if key not in fits]
-        self._progress.note(
-            f"took over {len(fits)} of {len(own)} tensors; "
-            f"starting anew: {', '.join(fresh) or 'none'}"
-        )
 
     def _resume(self) -> int:
         """Loads ``resume.pt`` where there is one. Returns the steps already done."""
@@ -204,14 +144,14 @@ class Trainer:
         if not path.exists():
             return 0
         state = torch.load(path, map_location="cpu", weights_only=True)
-        asked, had = self._config.fixed(), json.loads(state["config"])
-        changed = [key for key in asked if json.loads(json.dumps(asked[key])) != had.get(key)]
+        asked, had = json.loads(self._fixed()), json.loads(state["config"])
+        changed = [key for key in asked if asked[key] != had.get(key)]
         if changed:
             raise TrainingError(
                 f"{self._folder} holds a run with another {', '.join(changed)}; "
                 "give the same values to go on, or another --out to begin anew"
             )
-        self._network.load_state_dict(state["network"])
+        self._recipe.network.load_state_dict(state["network"])
         for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         for name, value in state["average"].items():
@@ -228,64 +168,39 @@ class Trainer:
         if self._accelerator.is_main_process:
             state = {
                 "step": self._step,
-                "config": json.dumps(self._config.fixed()),
-                "network": self._network.state_dict(),
+                "config": self._fixed(),
+                "network": self._recipe.network.state_dict(),
                 "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
                 "average": self._average.state,
             }
             part = self._folder / "resume.part"
             torch.save(state, part)
             part.replace(self._folder / "resume.pt")
-            folder = self._folder / "checkpoint"
-            folder.mkdir(exist_ok=True)
-            config = CheckpointConfig(
-                family="flow",
-                description=self._start.description,
-                licence=self._start.licence,
-                network=self._config.network,
-            )
-            (folder / "config.json").write_text(
-                config.model_dump_json(indent=2) + "\n", encoding="utf-8"
-            )
-            save_weights(folder / "model.safetensors", self._average.state)
-            self._start.tokenizer.save(folder / "tokenizer.json")
+            self._recipe.save(self._folder / "checkpoint", self._average.state)
         self._accelerator.wait_for_everyone()
 
-    def _log(self, loss: float, rate: float) -> None:
+    def _fixed(self) -> str:
+        return json.dumps({**self._recipe.fixed, **self._config.fixed()})
+
+    def _log(self, losses: dict[str, float], rate: float) -> None:
         line = {
             "step": self._step + 1,
-            "loss": round(loss, 5),
+            **{name: round(value, 5) for name, value in losses.items()},
             "pictures_per_second": round(rate, 1),
         }
         with (self._folder / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-        self._progress.update(self._step + 1, loss, rate)
+        self._progress.update(self._step + 1, losses["loss"], rate)
 
     def _sample(self) -> None:
-        """Draws the same prompts with the averaged weights; renews the loss curve."""
+        """Shows what the averaged weights can do; renews the loss curve."""
         if self._accelerator.is_main_process:
-            rows = sample_rows(self._data, 16)
-            captions = [self._data.captions[row] for row in rows]
-            checkpoint = Checkpoint.open(self._folder / "checkpoint")
             device = str(self._accelerator.device)
-            model = load_model(checkpoint, device=device, dtype="auto", tile=32)
-            requests = [RowRequest(text, seed, 20, 2.0) for seed, text in enumerate(captions)]
+            sheet = self._recipe.sheet(self._folder / "checkpoint", device)
             (self._folder / "samples").mkdir(exist_ok=True)
-            contact_sheet(list(generate(model, requests)), captions).save(
-                self._folder / "samples" / f"{self._step:07}.png"
-            )
+            sheet.save(self._folder / "samples" / f"{self._step:07}.png")
             loss_curve(self._folder / "log.jsonl", self._folder / "loss.png")
         self._accelerator.wait_for_everyone()
-
-
-def sample_rows(data: PictureSet, count: int) -> list[int]:
-    """Rows to look at: the same for every run on this data, spread over its groups."""
-    groups = random.Random(0).sample(data.groups, min(count, len(data.groups)))
-    return [group[0] for group in groups]
-
-
-def _fits(own: dict[str, Tensor], name: str, value: Tensor) -> bool:
-    return name in own and own[name].shape == value.shape
 
 
 @contextmanager

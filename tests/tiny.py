@@ -7,8 +7,9 @@ from typing import Literal
 
 import torch
 
-from model.checkpoint import CheckpointConfig, SamplingConfig, save_weights
+from model.checkpoint import save_weights
 from model.config import FlowConfig, TextConfig
+from model.families import FlowCheckpointConfig, SamplingConfig
 from model.flow.network import FlowTransformer
 from model.tokenizer import PromptTokenizer
 
@@ -34,8 +35,7 @@ def tiny_flow(folder: Path, seed: int = 0, channels: Literal[3, 4] = 4) -> Path:
         layout_channels=4,
         text=text,
     )
-    config = CheckpointConfig(
-        family="flow",
+    config = FlowCheckpointConfig(
         description="random weights for tests",
         licence="Apache-2.0",
         network=network,

@@ -73,7 +73,7 @@ def train(
                 f"training needs {error.name}: pip install 'tessera-serve[train]'"
             ) from error
         from model.data.pictures import DataError
-        from model.train import TrainingError
+        from model.recipe import TrainingError
 
         options = TrainingOptions(
             data=tuple(data),

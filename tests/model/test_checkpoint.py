@@ -117,6 +117,13 @@ def test_looking_at_a_checkpoint_does_not_load_torch(folder: Path) -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_a_config_written_again_is_the_same_text() -> None:
+    """Else a resumed run, or a checkpoint saved by a newer version, would change its digest."""
+    for folder in shipped():
+        config = Checkpoint.open(folder).config
+        assert config.model_dump_json(indent=2) + "\n" == (folder / "config.json").read_text()
+
+
 def test_what_ships_can_be_opened() -> None:
     specs = [Checkpoint.open(folder).spec for folder in shipped()]
     assert specs

@@ -13,8 +13,8 @@ from model.checkpoint import Checkpoint, load_model
 from model.launch import TrainingOptions, start_training
 from model.optimizer import OptimizerConfig
 from model.protocol import RowRequest
+from model.recipe import TrainingError
 from model.sampling import generate
-from model.train import TrainingError
 from tests.model.data.test_emoji import make_set
 
 
