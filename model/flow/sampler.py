@@ -1,8 +1,9 @@
 """A flow transformer behind the engine's seam: rows in, one fixed-shape pass a step.
 
-Promises that a row's pixels depend on its request alone: its noise comes from its own seed on the
-CPU, every pass has the same shape whatever is in it, and guidance and the solver act on each row
-apart. Knows nothing about queues, processes or HTTP.
+Promises that a row's pixels depend on its request alone: its noise comes from its own seed, every
+pass has the same shape whatever is in it, and guidance, corrections and the solver act on each row
+apart. Rows live on the CPU, in fp32: their arithmetic is the same whatever runs the network, and
+previews cost the device nothing. Knows nothing about queues, processes or HTTP.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch import Tensor
 from model.flow.network import FlowTransformer, PromptEncoding
 from model.flow.repair import Known, begin, paste
 from model.flow.solver import Trajectory
+from model.passes import FixedPass, Mode, mode_on
 from model.pixels import to_picture
 from model.protocol import ModelSpec, Picture, RowRequest, Source
 from model.tokenizer import PromptTokenizer
@@ -61,7 +63,10 @@ class FlowRow:
 
 
 class FlowSampler:
-    """An `ImageModel`. The network must be in its serving dtype, on its device."""
+    """An `ImageModel`. The network must be in its serving dtype, on its device.
+
+    ``mode`` is how its passes run; the default is the device's.
+    """
 
     def __init__(
         self,
@@ -69,6 +74,7 @@ class FlowSampler:
         network: FlowTransformer,
         tokenizer: PromptTokenizer,
         tile: int,
+        mode: Mode | None = None,
     ) -> None:
         if tile < 2:
             raise ValueError(f"tile is {tile}, guidance needs at least 2")
@@ -76,16 +82,20 @@ class FlowSampler:
         self.tile = tile
         self._network = network.eval().requires_grad_(False)
         self._tokenizer = tokenizer
-        self._device = network.patch_embed.weight.device
         self._dtype = network.patch_embed.weight.dtype
-        shape = (spec.channels, spec.size, spec.size)
-        self._shape = shape
-        self._tokens = torch.zeros(tile, spec.max_prompt_tokens, dtype=torch.long)
-        self._noisy = torch.zeros(tile, *shape)
-        self._time = torch.zeros(tile)
-        blank = self._encode([[0] * spec.max_prompt_tokens])
-        self._encoding = PromptEncoding(*(part.expand_as(part).clone() for part in blank))
+        self._shape = (spec.channels, spec.size, spec.size)
+        device = network.patch_embed.weight.device
+        mode = mode or mode_on(device)
+        tokens = torch.zeros(tile, spec.max_prompt_tokens, dtype=torch.long)
+        self._reading = FixedPass(network.read, [tokens], device, mode)
+        blank = self._reading.launch()
         self._unconditional = self._at(blank, 0)
+        self._encoding = PromptEncoding(
+            *(part.expand(tile, *part.shape).clone() for part in self._unconditional)
+        )
+        self._placed = [self._unconditional] * tile  # what lies at each place of it
+        noisy_and_time = [torch.zeros(tile, *self._shape), torch.zeros(tile)]
+        self._denoising = FixedPass(self._predict, noisy_and_time, device, mode)
 
     def start(self, request: RowRequest) -> FlowRow:
         """See `ImageModel.start`."""
@@ -112,9 +122,7 @@ class FlowSampler:
             if needed > self.tile:
                 raise ValueError(f"{needed} evaluations do not fit a tile of {self.tile}")
         if encode:
-            encodings = self._encode([row.tokens for row in encode])
-            for place, row in enumerate(encode):
-                row.encoding = self._at(encodings, place)
+            self._encode(encode)
         if denoise:
             self._denoise(denoise)
 
@@ -130,37 +138,44 @@ class FlowSampler:
     def _at(encodings: PromptEncoding, place: int) -> PromptEncoding:
         return PromptEncoding(*(part[place].clone() for part in encodings))
 
-    @torch.inference_mode()
-    def _encode(self, prompts: Sequence[list[int]]) -> PromptEncoding:
-        for place, tokens in enumerate(prompts):
-            self._tokens[place] = torch.tensor(tokens)
-        return self._network.read(self._tokens.to(self._device))
+    def _encode(self, rows: Sequence[FlowRow]) -> None:
+        (tokens,) = self._reading.inputs()
+        for place, row in enumerate(rows):
+            tokens[place] = torch.tensor(row.tokens)
+        encodings = self._reading.launch()
+        for place, row in enumerate(rows):
+            row.encoding = self._at(encodings, place)
+
+    def _predict(self, noisy: Tensor, time: Tensor) -> tuple[Tensor]:
+        """A pass: the clean pictures, fp32 [tile, C, H, W]."""
+        predicted = self._network.denoise(noisy.to(self._dtype), time, self._encoding)
+        return (predicted.float(),)
 
     def _denoise(self, rows: Sequence[FlowRow]) -> None:
-        places: list[tuple[int, int | None]] = []
+        noisy, time = self._denoising.inputs()
         place = 0
         for row in rows:
             assert row.encoding is not None
-            self._put(place, row, row.encoding)
-            if row.guided:
-                self._put(place + 1, row, self._unconditional)
-            places.append((place, place + 1 if row.guided else None))
+            for encoding in (row.encoding, self._unconditional)[: row.evaluations]:
+                noisy[place] = row.trajectory.latent
+                time[place] = row.trajectory.time
+                self._put(place, encoding)
+                place += 1
+        (predicted,) = self._denoising.fetch()
+        place = 0
+        for row in rows:
+            clean = predicted[place].clone()
+            if row.guided:  # classifier-free guidance, Ho and Salimans 2022
+                clean = torch.lerp(predicted[place + 1], clean, row.guidance)
             place += row.evaluations
-        predicted = self._network.denoise(
-            self._noisy.to(self._device, self._dtype), self._time.to(self._device), self._encoding
-        )
-        predicted = predicted.float().cpu()
-        for row, (conditional, unconditional) in zip(rows, places, strict=True):
-            clean = predicted[conditional].clone()
-            if unconditional is not None:  # classifier-free guidance, Ho and Salimans 2022
-                clean = torch.lerp(predicted[unconditional], clean, row.guidance)
             if row.known is not None:
                 clean = row.known.correct(clean)
             row.trajectory.advance(clean)
             row.predicted = clean
 
-    def _put(self, place: int, row: FlowRow, encoding: PromptEncoding) -> None:
-        self._noisy[place] = row.trajectory.latent
-        self._time[place] = row.trajectory.time
+    def _put(self, place: int, encoding: PromptEncoding) -> None:
+        if self._placed[place] is encoding:  # rows keep their places, mostly
+            return
+        self._placed[place] = encoding
         for target, source in zip(self._encoding, encoding, strict=True):
             target[place] = source

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from app.engine import Engine, EngineSettings, ImageRequest
 from app.engine.selftest import seed_exact
@@ -74,12 +75,13 @@ class FreeBatch(FlowSampler):
     """The fixed tile switched off: a pass has as many places as it has evaluations."""
 
     def _denoise(self, rows: Sequence[FlowRow]) -> None:
-        used = sum(row.evaluations for row in rows)
-        whole = self._noisy, self._time, self._encoding
-        self._noisy, self._time = self._noisy[:used], self._time[:used]
-        self._encoding = PromptEncoding(*(part[:used] for part in self._encoding))
+        self._used = sum(row.evaluations for row in rows)
         super()._denoise(rows)
-        self._noisy, self._time, self._encoding = whole
+
+    def _predict(self, noisy: Tensor, time: Tensor) -> tuple[Tensor]:
+        used = PromptEncoding(*(part[: self._used] for part in self._encoding))
+        noisy, time = noisy[: self._used].to(self._dtype), time[: self._used]
+        return (self._network.denoise(noisy, time, used).float(),)
 
 
 @pytest.fixture(params=["fp32", "bf16"])
