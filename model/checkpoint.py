@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from model.passes import Mode
+
     N = TypeVar("N", bound=nn.Module)
 
 SHIPPED = Path(__file__).parent / "checkpoints"
@@ -84,9 +86,16 @@ def resolve_dtype(dtype: Dtype, device: str) -> Literal["fp32", "bf16"]:
     return "bf16" if torch.cpu._is_avx512_bf16_supported() else "fp32"
 
 
-def load_model(checkpoint: Checkpoint, *, device: str, dtype: Dtype, tile: int) -> ImageModel[Any]:
-    """The checkpoint on a device ("cpu", "cuda:0"). Imports torch. Raises `CheckpointError`."""
+def load_model(
+    checkpoint: Checkpoint, *, device: str, dtype: Dtype, tile: int, mode: Mode | None = None
+) -> ImageModel[Any]:
+    """The checkpoint on a device ("cpu", "cuda:0"). Imports torch. Raises `CheckpointError`.
+
+    ``mode`` is how its passes run, as the device suggests where it is None.
+    """
     import torch
+
+    from model.passes import mode_on
 
     precision = torch.bfloat16 if resolve_dtype(dtype, device) == "bf16" else torch.float32
 
@@ -95,7 +104,9 @@ def load_model(checkpoint: Checkpoint, *, device: str, dtype: Dtype, tile: int) 
         network.load_state_dict(_read_weights(path, network.state_dict()))
         return network.to(device=device, dtype=precision)
 
-    return checkpoint.config.model(place, checkpoint.spec, checkpoint.tokenizer, tile)
+    return checkpoint.config.model(
+        place, checkpoint.spec, checkpoint.tokenizer, tile, mode or mode_on(device)
+    )
 
 
 def save_checkpoint(

@@ -18,6 +18,8 @@ from model.tokenizer import PromptTokenizer
 if TYPE_CHECKING:
     from torch import nn
 
+    from model.passes import Mode
+
     N = TypeVar("N", bound=nn.Module)
     Place = Callable[[N], N]
     """Gives a network the checkpoint's weights, on the device and in the dtype that serve."""
@@ -45,9 +47,14 @@ class CheckpointConfig(BaseModel):
         raise NotImplementedError
 
     def model(
-        self, place: Place[Any], spec: ModelSpec, tokenizer: PromptTokenizer, tile: int
+        self,
+        place: Place[Any],
+        spec: ModelSpec,
+        tokenizer: PromptTokenizer,
+        tile: int,
+        mode: Mode,
     ) -> ImageModel[Any]:
-        """The model that ``spec`` tells of. Imports torch."""
+        """The model that ``spec`` tells of; ``mode`` is how its passes run. Imports torch."""
         raise NotImplementedError
 
 
@@ -92,12 +99,17 @@ class FlowCheckpointConfig(CheckpointConfig):
         )
 
     def model(
-        self, place: Place[Any], spec: ModelSpec, tokenizer: PromptTokenizer, tile: int
+        self,
+        place: Place[Any],
+        spec: ModelSpec,
+        tokenizer: PromptTokenizer,
+        tile: int,
+        mode: Mode,
     ) -> ImageModel[Any]:
         from model.flow.network import FlowTransformer
         from model.flow.sampler import FlowSampler
 
-        return FlowSampler(spec, place(FlowTransformer(self.network)), tokenizer, tile)
+        return FlowSampler(spec, place(FlowTransformer(self.network)), tokenizer, tile, mode)
 
 
 FLOW_OPERATIONS: tuple[Operation, ...] = (

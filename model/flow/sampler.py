@@ -18,7 +18,7 @@ from torch import Tensor
 from model.flow.network import FlowTransformer, PromptEncoding
 from model.flow.repair import Known, begin, paste
 from model.flow.solver import Trajectory
-from model.passes import FixedPass, Mode, mode_on
+from model.passes import FixedPass, Mode
 from model.pixels import to_picture
 from model.protocol import ModelSpec, Picture, RowRequest, Source
 from model.tokenizer import PromptTokenizer
@@ -63,10 +63,7 @@ class FlowRow:
 
 
 class FlowSampler:
-    """An `ImageModel`. The network must be in its serving dtype, on its device.
-
-    ``mode`` is how its passes run; the default is the device's.
-    """
+    """An `ImageModel`. The network must be in its serving dtype, on its device."""
 
     def __init__(
         self,
@@ -74,7 +71,7 @@ class FlowSampler:
         network: FlowTransformer,
         tokenizer: PromptTokenizer,
         tile: int,
-        mode: Mode | None = None,
+        mode: Mode = "eager",
     ) -> None:
         if tile < 2:
             raise ValueError(f"tile is {tile}, guidance needs at least 2")
@@ -85,7 +82,6 @@ class FlowSampler:
         self._dtype = network.patch_embed.weight.dtype
         self._shape = (spec.channels, spec.size, spec.size)
         device = network.patch_embed.weight.device
-        mode = mode or mode_on(device)
         tokens = torch.zeros(tile, spec.max_prompt_tokens, dtype=torch.long)
         self._reading = FixedPass(network.read, [tokens], device, mode)
         blank = self._reading.launch()
