@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from app.api.errors import ErrorAnswer
 from app.api.orders import find_model
 from app.api.services import Services, Shared
+from app.settings import Settings
 from model.checkpoint import Checkpoint
 from model.protocol import Range
 
@@ -52,18 +53,40 @@ class Model(BaseModel):
     tile: int | None = Field(description="Evaluations in every pass.")
 
 
+class Limits(BaseModel):
+    """What one request may ask for, whatever the model."""
+
+    n: int = Field(description="Pictures.", examples=[10])
+    size: int = Field(description="Pixels along each side.", examples=[1024])
+    prompt_characters: int = Field(examples=[1000])
+
+    @classmethod
+    def of(cls, settings: Settings) -> Limits:
+        return cls(
+            n=settings.max_n,
+            size=settings.max_size,
+            prompt_characters=settings.max_prompt_characters,
+        )
+
+
 class ModelList(BaseModel):
     """All models, the default one first."""
 
     object: Literal["list"] = "list"
     data: list[Model]
+    limits: Limits
+    docs: bool = Field(description="Whether /docs and /openapi.json describe the interface.")
 
 
 @router.get("/v1/models")
 async def models(services: Shared) -> ModelList:
     """All models, the default one first."""
     checkpoints = services.engine.checkpoints.values()
-    return ModelList(data=[_model(checkpoint, services) for checkpoint in checkpoints])
+    return ModelList(
+        data=[_model(checkpoint, services) for checkpoint in checkpoints],
+        limits=Limits.of(services.settings),
+        docs=services.settings.docs_access != "off",
+    )
 
 
 @router.get("/v1/models/{id}", responses={404: {"model": ErrorAnswer}})

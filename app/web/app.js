@@ -6,7 +6,7 @@ import { Composer } from "./composer.js";
 import { icon } from "./dom.js";
 import { Gallery } from "./gallery.js";
 import { Live } from "./live.js";
-import { currentKey, models, useKey } from "./service.js";
+import { currentKey, offer, useKey } from "./service.js";
 import { Slot, Stage } from "./stage.js";
 import { complain } from "./trouble.js";
 import { speak, switchLanguage, t } from "./words.js";
@@ -15,6 +15,8 @@ const $ = (id) => document.getElementById(id);
 const say = (words) => {
   $("said").textContent = words;
 };
+
+const ALIKE = 4; // pictures that "more like it" draws
 
 speak();
 
@@ -136,7 +138,7 @@ function again(picture) {
 
 function alike(picture) {
   composer.fill({ ...picture, seed: "" });
-  run({ ...composer.take(), n: 4 });
+  run({ ...composer.take(), n: stage.most });
 }
 
 function remove(picture) {
@@ -162,10 +164,12 @@ function status(name, values = {}) {
 
 async function look() {
   try {
-    const found = await models();
-    composer.models = found;
+    const found = await offer();
+    composer.offer(found);
+    stage.most = Math.min(ALIKE, found.limits.n);
+    $("docs").hidden = !found.docs;
     tell();
-    if (found.some(({ numerics }) => numerics === null)) {
+    if (found.models.some(({ numerics }) => numerics === null)) {
       status("loading");
       setTimeout(look, 1000);
     }

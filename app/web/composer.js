@@ -14,6 +14,7 @@ export class Composer {
   #form = $("composer");
   #prompt = $("prompt");
   #models = [];
+  #limits = { n: COUNTS.at(-1), size: 1024 }; // until the service says
   #style = "fluent"; // the chip that is pressed
   #bare = null; // the prompt without its style, while it names one
   #page = 0; // of ideas
@@ -22,11 +23,7 @@ export class Composer {
   constructor(submit) {
     $("die").append(icon("die"));
     $("more-ideas").append(icon("turn"));
-    $("count").append(
-      ...COUNTS.map((n) =>
-        h("label", {}, h("input", { type: "radio", name: "n", value: n, checked: n === 1 }), h("span", {}, String(n))),
-      ),
-    );
+    this.#counts();
     this.#form.addEventListener("submit", (event) => {
       event.preventDefault();
       submit();
@@ -52,10 +49,13 @@ export class Composer {
     }
   }
 
-  /** The models to choose from, the default one first. */
-  set models(models) {
+  /** What there is to choose from: the models, the default one first, and the service's limits. */
+  offer({ models, limits }) {
     const before = $("model").value;
     this.#models = models;
+    this.#limits = limits;
+    this.#prompt.maxLength = limits.prompt_characters;
+    this.#counts();
     $("model").replaceChildren(...models.map(({ id }) => h("option", { value: id }, id)));
     if (models.some(({ id }) => id === before)) $("model").value = before;
     $("model-field").hidden = models.length < 2;
@@ -66,12 +66,16 @@ export class Composer {
     return this.#models.find(({ id }) => id === $("model").value) ?? null;
   }
 
+  get #count() {
+    return Number(this.#form.elements.n?.value ?? 1);
+  }
+
   /** What is asked for, as the body of a request. A style that was chosen is written out. */
   take() {
     if (this.#style && drawsEmoji(this.model) && !styleOf(this.#prompt.value)) {
       this.#write(withStyle(this.#prompt.value, this.#style));
     }
-    const ask = { prompt: this.#prompt.value.trim(), n: Number(this.#form.elements.n.value) };
+    const ask = { prompt: this.#prompt.value.trim(), n: this.#count };
     const seed = $("seed").value.trim();
     if (seed) ask.seed = seed;
     if (!this.model) return ask;
@@ -179,11 +183,29 @@ export class Composer {
     $(`${name}-value`).textContent = $(name).value;
   }
 
+  #counts() {
+    const most = Math.min(this.#limits.n, COUNTS.at(-1));
+    if ($("count").dataset.most === String(most)) return; // a focus in it stays
+    const before = Math.min(this.#count, most);
+    $("count").dataset.most = most;
+    $("count").replaceChildren(
+      ...[...COUNTS.filter((n) => n < most), most].map((n) =>
+        h("label", {},
+          h("input", { type: "radio", name: "n", value: n, checked: n === before }),
+          h("span", {}, String(n)),
+        ),
+      ),
+    );
+    $("count-field").hidden = most === 1;
+  }
+
   #sizes() {
     const { model } = this;
     if (!model) return;
     const before = Number($("size").value);
-    const sizes = TIMES.map((times) => times * model.size).filter((size) => size <= 1024);
+    const most = this.#limits.size;
+    const sizes = TIMES.map((times) => times * model.size).filter((size) => size <= most);
+    if (!sizes.length) sizes.push(most);
     $("size").replaceChildren(
       ...sizes.map((size) =>
         h("option", { value: size }, t(size === model.size ? "sizeOwn" : "sizeTimes", { size })),

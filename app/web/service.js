@@ -37,9 +37,13 @@ async function ask(path) {
   return response;
 }
 
-/** What is loaded, the default model first. Throws `ServiceError`. */
-export async function models() {
-  return (await (await ask("v1/models")).json()).data;
+/**
+ * What is loaded and allowed: `{models, limits, docs}`, the default model first. Throws
+ * `ServiceError`.
+ */
+export async function offer() {
+  const { data, limits, docs } = await (await ask("v1/models")).json();
+  return { models: data, limits, docs };
 }
 
 /** Rows that wait and rows in the making, of all models; null where metrics are not shown. */

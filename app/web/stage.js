@@ -63,6 +63,7 @@ export class Stage {
   #slots = [];
   #shown = null; // a Slot or a picture
   #exact = false;
+  #most = 1;
   #before = null; // the picture that was shown before the run
 
   constructor(doing, say) {
@@ -83,6 +84,16 @@ export class Stage {
   /** Whether the same seed gives the same bits here; the invitation says so. */
   set exact(value) {
     this.#exact = value;
+    this.render();
+  }
+
+  /** How many pictures "more like it" draws. */
+  get most() {
+    return this.#most;
+  }
+
+  set most(value) {
+    this.#most = value;
     this.render();
   }
 
@@ -248,7 +259,7 @@ export class Stage {
       list,
       h("div", { class: "buttons" },
         button(t("again"), () => this.#doing.again(picture)),
-        button(t("alike"), () => this.#doing.alike(picture)),
+        button(t("alike", { n: this.#most }), () => this.#doing.alike(picture)),
         button(t("download"), () => share.download(picture)),
         button(t("remove"), () => this.#doing.remove(picture), "plain"),
       ),

@@ -80,6 +80,7 @@ async def test_probes_are_open_and_docs_can_be_off(client: httpx.AsyncClient) ->
     assert (await client.get("/readyz")).status_code == 200
     for address in ("/docs", "/openapi.json"):
         assert (await client.get(address, headers=ADA)).status_code == 404
+    assert (await client.get("/v1/models", headers=ADA)).json()["docs"] is False
 
 
 async def test_a_signed_address_opens_that_picture_only(client: httpx.AsyncClient) -> None:

@@ -155,6 +155,22 @@ def test_a_key_is_asked_for_and_a_wrong_one_is_said_to_be_wrong(
         assert httpx.get(signed).status_code == 200, "a copied link must work without the key"
 
 
+def test_it_offers_what_the_service_allows(start: Start, open_page: Open) -> None:
+    with start(MAX_N="3", MAX_SIZE="40", MAX_PROMPT_CHARACTERS="50", DOCS_ACCESS="off") as service:
+        page = open_page(service.await_ready().url)
+        page.locator("#status[data-state=ready]").wait_for()
+        expect(page.get_by_role("link", name="API")).to_be_hidden()
+        expect(page.get_by_role("radio")).to_have_count(3)
+        sizes = page.locator("#size option").evaluate_all("(all) => all.map(({value}) => value)")
+        assert sizes == ["16", "32"]
+        page.get_by_role("radio").last.check(force=True)
+        expect(page.locator("#prompt")).to_have_attribute("maxlength", "50")
+        draw(page, "red apple")
+        page.get_by_role("button", name="3 more like it").click()
+        expect(page.locator("#run button:not(.busy)")).to_have_count(3)
+        expect(page.locator("#tiles button")).to_have_count(6)
+
+
 def test_errors_are_in_words_and_the_page_goes_on(open_page: Open, service: Service) -> None:
     page = open_page(service.url, expected="400")
     page.locator("#status[data-state=ready]").wait_for()
