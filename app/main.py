@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
-from app.api import addresses, errors, images, models, openapi, page, probes
+from app.api import addresses, docs, errors, images, models, openapi, page, probes
 from app.api.body import BodyLimit
 from app.api.errors import ErrorAnswer
 from app.api.guard import Guard, signer_of
@@ -55,13 +55,14 @@ def assemble(settings: Settings, engine: Engine, metrics: Metrics) -> FastAPI:
             await engine.stop()
             services.studio.close()
 
-    docs = settings.docs_access != "off"
+    documented = settings.docs_access != "off"
     app = FastAPI(
         title="Tessera",
         version=installed_version(),
         description=DESCRIPTION,
         lifespan=lifespan,
-        openapi_url="/openapi.json" if docs else None,
+        openapi_url="/openapi.json" if documented else None,
+        docs_url=None,  # FastAPI's loads Swagger UI from another host
         redoc_url=None,
         responses={"4XX": {"model": ErrorAnswer}, "5XX": {"model": ErrorAnswer}},
     )
@@ -71,6 +72,8 @@ def assemble(settings: Settings, engine: Engine, metrics: Metrics) -> FastAPI:
         app.include_router(surface.router)
     if settings.metrics_access != "off":
         app.include_router(probes.metrics_router)
+    if documented:
+        app.include_router(docs.router)
 
     openapi.install(app, settings, [each.spec for each in engine.checkpoints.values()])
 

@@ -56,7 +56,7 @@ class Guard:
         if settings.metrics_access == "key":
             self._locked.append("/metrics")
         if settings.docs_access == "key":
-            self._locked += ["/docs", "/openapi.json"]
+            self._locked.append("/openapi.json")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":

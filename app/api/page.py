@@ -20,9 +20,6 @@ POLICY = (
 )
 """The page's Content-Security-Policy: nothing inline, nothing from another host."""
 
-HEADERS = {"Content-Security-Policy": POLICY, "Cache-Control": "no-cache"}
-"""Every file is asked for again, and answered 304: there are no hashes in names."""
-
 router = APIRouter(include_in_schema=False)
 _files = StaticFiles(directory=FOLDER)
 
@@ -31,14 +28,14 @@ _files = StaticFiles(directory=FOLDER)
 @router.head("/")
 async def page(request: Request) -> Response:
     """The page: type a prompt, see it drawn."""
-    return await _file("index.html", request)
+    return await send("index.html", request)
 
 
 @router.get("/tessera.js")
 @router.head("/tessera.js")
 async def element(request: Request) -> Response:
     """``<tessera-image>``. Browsers load a module from another origin only where CORS lets them."""
-    response = await _file("tessera.js", request)
+    response = await send("tessera.js", request)
     response.headers["Access-Control-Allow-Origin"] = "*"
     return response
 
@@ -47,10 +44,13 @@ async def element(request: Request) -> Response:
 @router.head("/web/{path:path}")
 async def part(path: str, request: Request) -> Response:
     """A module, style sheet, font or icon of the page."""
-    return await _file(path, request)
+    return await send(path, request)
 
 
-async def _file(path: str, request: Request) -> Response:
-    response = await _files.get_response(path, request.scope)
-    response.headers.update(HEADERS)
+async def send(
+    path: str, request: Request, *, folder: StaticFiles = _files, policy: str = POLICY
+) -> Response:
+    """A file. It is asked for again every time, and answered 304: there are no hashes in names."""
+    response = await folder.get_response(path, request.scope)
+    response.headers.update({"Content-Security-Policy": policy, "Cache-Control": "no-cache"})
     return response

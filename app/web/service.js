@@ -46,6 +46,11 @@ export async function offer() {
   return { models: data, limits, docs };
 }
 
+/** The description of the interface. Throws `ServiceError`. */
+export async function description() {
+  return (await ask("openapi.json")).json();
+}
+
 /** Rows that wait and rows in the making, of all models; null where metrics are not shown. */
 export async function load() {
   try {

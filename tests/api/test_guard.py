@@ -78,7 +78,7 @@ async def test_each_key_opens_and_is_counted_by_name(client: httpx.AsyncClient) 
 async def test_probes_are_open_and_docs_can_be_off(client: httpx.AsyncClient) -> None:
     assert (await client.get("/livez")).status_code == 200
     assert (await client.get("/readyz")).status_code == 200
-    for address in ("/docs", "/openapi.json"):
+    for address in ("/docs", "/docs/swagger-ui.css", "/openapi.json"):
         assert (await client.get(address, headers=ADA)).status_code == 404
     assert (await client.get("/v1/models", headers=ADA)).json()["docs"] is False
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import httpx
 
 from tests.api.easel import Easel
@@ -57,6 +59,14 @@ async def test_every_answer_has_an_id(client: httpx.AsyncClient) -> None:
 
 
 async def test_the_schema_and_its_page_are_served(client: httpx.AsyncClient) -> None:
-    assert (await client.get("/docs")).status_code == 200
+    page = await client.get("/docs")
+    assert page.status_code == 200
+    assert "unsafe" not in page.headers["content-security-policy"]
+    named = re.findall(r'(?:src|href)="((?:docs|web)/[^"]+)"', page.text)
+    assert "docs/swagger-ui-bundle.js" in named
+    for name in named:
+        assert (await client.get(f"/{name}")).status_code == 200, name
+    assert (await client.get("/docs/redoc.standalone.js")).status_code == 404
     paths = (await client.get("/openapi.json")).json()["paths"]
     assert "/v1/images/{seed}.{format}" in paths
+    assert not [path for path in paths if path.startswith("/docs")]
