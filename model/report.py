@@ -49,7 +49,8 @@ def contact_sheet(
 
 def _shorten(caption: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
     """As much of the first part of a caption as fits."""
-    text = caption.encode("latin-1", "replace").decode("latin-1")  # what the built-in font has
+    # What the built-in font has.
+    text = caption.replace("×", "x").encode("latin-1", "replace").decode("latin-1")
     while font.getlength(text) > width:
         text = text[:-2].rstrip(" ,") + "…" if len(text) > 2 else ""
     return text

@@ -98,16 +98,25 @@ def test_a_folder_without_pictures_cannot_train(tmp_path: Path) -> None:
 
 def test_evaluate_writes_a_report(model: str, tmp_path: Path) -> None:
     data = make_set(tmp_path / "noto", "noto", {"1f34e": "red apple", "1f680": "rocket"})
-    result = run.invoke(
-        cli,
-        f"evaluate {data} --model {model} -o {tmp_path / 'report'} -n 8 --steps 2",
-    )
+    out = tmp_path / "report"
+    result = run.invoke(cli, f"evaluate {data} --model {model} -o {out} -n 8 --steps 2")
     assert result.exit_code == 0, result.output
-    assert {path.name for path in (tmp_path / "report").iterdir()} == {
-        "report.json",
-        "report.md",
-        "samples.png",
-    }
+    assert {path.name for path in out.iterdir()} == {"report.json", "report.md", "samples.png"}
+
+
+def test_evaluate_transform_writes_a_report(model: str, tmp_path: Path) -> None:
+    """By sha256, 1f305 is one of the symbols whose Fluent picture is held out."""
+    out = tmp_path / "report"
+    seen = make_set(tmp_path / "noto", "noto", {"1f34e": "red apple"})
+    command = f"evaluate transform --model {model} -o {out} -n 2 --steps 2"
+    result = run.invoke(cli, f"{command} {seen}")
+    assert result.exit_code == 1
+    assert "none of these pictures is held out" in result.output
+    unseen = make_set(tmp_path / "fluent", "fluent 3d", {"1f305": "a thing"})
+    result = run.invoke(cli, f"{command} {seen} {unseen}")
+    assert result.exit_code == 0, result.output
+    names = {path.name for path in out.iterdir()}
+    assert names == {"transform.json", "transform.md", "transform.png"}
 
 
 def test_bench_measures_tiles_and_recommends_one(model: str) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from app.cli.benchmarks import bench
 from app.cli.drawing import generate, sheet
-from app.cli.evaluation import evaluate
+from app.cli.evaluation import evaluation
 from app.cli.listing import models
 from app.cli.serving import serve, sign
 from app.cli.training import train
@@ -21,8 +21,9 @@ cli = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (serve, sign, models, generate, sheet, train, evaluate):
+for command in (serve, sign, models, generate, sheet, train):
     cli.command()(command)
+cli.add_typer(evaluation, name="evaluate")
 cli.add_typer(bench, name="bench")
 
 

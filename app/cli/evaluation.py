@@ -1,48 +1,61 @@
-"""``tessera evaluate``."""
+"""``tessera evaluate``: ``prompts`` (also without a word), and ``transform``."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from app.cli.console import UserError, one_line_errors, output, progress_bar
 from app.cli.options import Chosen, Device, Guidance, Precision, Steps, open_checkpoint
 
+if TYPE_CHECKING:
+    from model.evaluation.sampling import Sampling
+    from model.protocol import ImageModel
 
-def evaluate(
-    data: Annotated[list[Path], typer.Argument(help="Emoji sets, as for training.")],
+TILE = 32
+
+Data = Annotated[list[Path], typer.Argument(help="Emoji sets, as for training.")]
+Out = Annotated[Path, typer.Option("-o", "--out", help="Folder for the report.")]
+
+
+class PromptsByDefault(TyperGroup):
+    """``evaluate DATA`` means ``evaluate prompts DATA``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+            args = ["prompts", *args]
+        return super().parse_args(ctx, args)
+
+
+evaluation = typer.Typer(
+    cls=PromptsByDefault,
+    no_args_is_help=True,
+    help="Measure a checkpoint against real pictures. Without a command: prompts.",
+)
+
+
+@evaluation.command()
+def prompts(
+    data: Data,
     model: Chosen = None,
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the report.")] = Path(
-        "evaluation"
-    ),
+    out: Out = Path("evaluation"),
     n: Annotated[int, typer.Option("-n", min=8, help="Prompts for each style.")] = 500,
     steps: Steps = None,
     guidance: Guidance = None,
     device: Device = "cpu",
     dtype: Precision = "auto",
 ) -> None:
-    """Measure a checkpoint against real pictures: report.json, report.md and samples.png."""
+    """Are pictures what their prompts asked for? Writes report.json, report.md, samples.png."""
     with one_line_errors():
-        checkpoint = open_checkpoint(model)
-        try:
-            from model.evaluation.report import write_report
-            from model.evaluation.retrieval import EmojiEvaluation
-            from model.evaluation.sampling import Sampling
-        except ImportError as error:
-            raise UserError(
-                f"evaluation needs {error.name}: pip install 'tessera-serve[train]'"
-            ) from error
-        from model.checkpoint import load_model
+        _check_extra()
         from model.data.pictures import DataError
+        from model.evaluation.report import write_report
+        from model.evaluation.retrieval import EmojiEvaluation
 
-        spec = checkpoint.spec
-        sampling = Sampling(
-            steps=int(spec.steps.default) if steps is None else steps,
-            guidance=spec.guidance.default if guidance is None else guidance,
-        )
-        loaded = load_model(checkpoint, device=device, dtype=dtype, tile=32)
+        loaded, sampling = _load(model, steps, guidance, device, dtype)
         try:
             evaluation = EmojiEvaluation(loaded, data, sampling, n)
         except DataError as error:
@@ -58,3 +71,80 @@ def evaluate(
                 )
         write_report(out, evaluation, lines)
         output.print(str(out / "report.md"), highlight=False)
+
+
+@evaluation.command()
+def transform(
+    data: Data,
+    model: Chosen = None,
+    out: Out = Path("evaluation"),
+    n: Annotated[int, typer.Option("-n", min=1, help="Held-out pictures for each task.")] = 48,
+    steps: Steps = None,
+    guidance: Annotated[
+        float, typer.Option(min=0, help="More is sharper, and further from the original.")
+    ] = 1.0,
+    device: Device = "cpu",
+    dtype: Precision = "auto",
+) -> None:
+    """How well are held-out pictures repaired? Writes transform.json, transform.md, transform.png.
+
+    Pictures are spoiled, repaired and compared with themselves, beside methods without a model.
+    """
+    with one_line_errors():
+        _check_extra()
+        from model.data.pictures import DataError
+        from model.evaluation.repair import RepairEvaluation
+        from model.evaluation.repair_report import write_repair_report
+
+        loaded, sampling = _load(model, steps, guidance, device, dtype)
+        missing = {"vary", "inpaint", "upscale", "colorize", "denoise"} - {*loaded.spec.operations}
+        if missing:
+            raise UserError(f"{loaded.spec.id} cannot {', '.join(sorted(missing))}")
+        try:
+            evaluation = RepairEvaluation(loaded, data, sampling, n)
+        except DataError as error:
+            raise UserError(str(error)) from error
+        lines, restyles = [], []
+        with progress_bar() as bar:
+            task = bar.add_task("repairing", total=evaluation.steps)
+            for line in evaluation.run(lambda done: bar.advance(task, done)):
+                lines.append(line)
+                best = line.others[line.baseline]
+                bar.console.print(
+                    f"{line.task}: {line.mean.psnr:.2f} dB, {line.baseline} {best.psnr:.2f} dB",
+                    highlight=False,
+                )
+            for restyle in evaluation.restyle(lambda done: bar.advance(task, done)):
+                restyles.append(restyle)
+                bar.console.print(
+                    f"restyle from {restyle.start}, {restyle.prompt}: {restyle.twin}",
+                    highlight=False,
+                )
+        write_repair_report(out, evaluation, lines, restyles)
+        output.print(str(out / "transform.md"), highlight=False)
+
+
+def _check_extra() -> None:
+    """Raises `UserError` where the packages of evaluation are not installed."""
+    try:
+        import emoji  # noqa: F401
+        import skimage  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            f"evaluation needs {error.name}: pip install 'tessera-serve[train]'"
+        ) from error
+
+
+def _load(
+    model: str | None, steps: int | None, guidance: float | None, device: str, dtype: Any
+) -> tuple[ImageModel[Any], Sampling]:
+    """The model, and how to draw with it."""
+    from model.checkpoint import load_model
+    from model.evaluation.sampling import Sampling
+
+    checkpoint = open_checkpoint(model)
+    spec = checkpoint.spec
+    return load_model(checkpoint, device=device, dtype=dtype, tile=TILE), Sampling(
+        steps=int(spec.steps.default) if steps is None else steps,
+        guidance=spec.guidance.default if guidance is None else guidance,
+    )
