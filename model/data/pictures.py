@@ -18,6 +18,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+CROWD = 0.35
+"""A group of n pictures has n to this power turns: with 0 every group has one, and each of its
+pictures is seldom seen; with 1 every picture has one."""
+
 Prompter = Callable[[random.Random], str]
 """Draws one of the prompts that describe a picture."""
 
@@ -62,8 +66,8 @@ class PictureFormat:
 class PictureSet:
     """Pictures with their prompts.
 
-    ``groups`` are indices of pictures that share one turn when sampling, so that a symbol with
-    five skin tones is not seen five times as often as one without.
+    ``groups`` are indices of pictures that share their turns when sampling, so that a symbol with
+    five skin tones is not seen five times as often as one without (but more often, see `CROWD`).
     """
 
     name: str
@@ -77,8 +81,9 @@ class PictureSet:
         return len(self.pictures)
 
     def sample(self, count: int, draw: random.Random) -> tuple[Tensor, list[str]]:
-        """``count`` pictures, fp32 [count, C, H, W] in −1…1, uniform over groups, and prompts."""
-        rows = [draw.choice(draw.choice(self.groups)) for _ in range(count)]
+        """``count`` pictures, fp32 [count, C, H, W] in −1…1, and prompts."""
+        turns = [len(group) ** CROWD for group in self.groups]
+        rows = [draw.choice(group) for group in draw.choices(self.groups, turns, k=count)]
         return self.tensor(rows), [self.prompters[row](draw) for row in rows]
 
     def tensor(self, rows: Sequence[int]) -> Tensor:
