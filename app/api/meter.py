@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from math import ceil
 
 from limits import parse
-from limits.aio.storage import Storage
+from limits.aio.storage import SlidingWindowCounterSupport, Storage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from limits.errors import ConfigurationError, StorageError
 from limits.storage import storage_from_string
@@ -44,6 +43,8 @@ class Meter:
         except ConfigurationError as error:
             raise ValueError(f"TESSERA_RATE_LIMIT_STORE: {error}") from error
         assert isinstance(store, Storage)
+        assert isinstance(store, SlidingWindowCounterSupport)
+        self._store = store
         self._limiter = SlidingWindowCounterRateLimiter(store)
 
     async def charge(self, client: Client, evaluations: int) -> None:
@@ -54,18 +55,36 @@ class Meter:
             async with asyncio.timeout(STORE_TIMEOUT):
                 if await self._limiter.hit(self._limit, client.id, cost=evaluations):
                     return
-                reset = (await self._limiter.get_window_stats(self._limit, client.id)).reset_time
+                hopeless = evaluations > self._limit.amount
+                wait = 0.0 if hopeless else await self._wait(client, evaluations)
         except (StorageError, TimeoutError):
             self._metrics.limit_unchecked()
             logger.warning("the rate limits' store does not answer; the request is let through")
             return
         self._metrics.refused("rate_limited")
         message = f"{evaluations} evaluations were asked for, the limit is {self._limit}"
-        if evaluations > self._limit.amount:
+        if hopeless:
             headers = {"x-should-retry": "false"}
         else:
-            headers = {"Retry-After": str(max(1, ceil(reset - time.time())))}
+            headers = {"Retry-After": str(max(1, ceil(wait)))}
         raise ApiError(429, message, code="rate_limited", headers=headers)
+
+    async def _wait(self, client: Client, evaluations: int) -> float:
+        """Seconds until so many are free, if nothing else is used.
+
+        The library's own ``reset_time`` is when the next one is free. Its window slides thus: what
+        was used in the window before counts in proportion to what is left of that.
+        """
+        assert self._limit is not None
+        seconds = self._limit.get_expiry()
+        before, before_lasts, used, used_lasts = await self._store.get_sliding_window(
+            self._limit.key_for(client.id), seconds
+        )
+        free = self._limit.amount - evaluations
+        if used <= free:
+            return before_lasts - seconds * (free - used) / before if before else 0.0
+        # Not in this window. In the next one, what is used now is what was used before.
+        return used_lasts - seconds * free / used
 
 
 _REMOTE: dict[str, float | str | bool] = {

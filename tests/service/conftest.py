@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import openai
 import pytest
 
 from tests.service.running import Service, running
@@ -31,3 +33,15 @@ def service(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
 def start(tiny: Path, tmp_path: Path) -> Start:
     """``start(NAME="value")`` is a server with settings of its own."""
     return partial(running, tiny, tmp_path / "log")
+
+
+def official(service: Service, **options: Any) -> openai.OpenAI:
+    """The OpenAI client, unchanged but for its base_url; it tries once, unless told otherwise."""
+    given: dict[str, Any] = {"api_key": "unused", "max_retries": 0, "timeout": 60, **options}
+    return openai.OpenAI(base_url=f"{service.url}/v1", **given)
+
+
+@pytest.fixture(scope="session")
+def client(service: Service) -> Iterator[openai.OpenAI]:
+    with official(service) as client:
+        yield client

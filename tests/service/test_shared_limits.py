@@ -11,11 +11,8 @@ from functools import partial
 from pathlib import Path
 
 import httpx
-import pytest
 
 from tests.service.running import Service, running
-
-pytest.importorskip("redis")
 
 BODY = {"prompt": "red apple", "steps": 4, "n": 5}  # guided: 40 evaluations
 
