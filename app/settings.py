@@ -114,6 +114,10 @@ class Settings(BaseSettings):
     threads: Annotated[int, Field(ge=1)] | None = None
     """CPU threads of each worker; without it the cores are shared out. Changes numerics on CPUs."""
 
+    cuda_graphs: bool = True
+    """On a GPU, replay each pass as one CUDA graph rather than launch its kernels one by one. Off
+    where the driver cannot capture them. Changes numerics."""
+
     max_rows_waiting: Annotated[int, Field(ge=1)] = 256
     """Pictures that may wait; requests beyond are refused at once (503). Bounds memory and wait."""
 
@@ -242,6 +246,7 @@ class Settings(BaseSettings):
             dtype=self.dtype,
             tile=self.tile,
             threads=self.threads,
+            cuda_graphs=self.cuda_graphs,
             max_rows_waiting=self.max_rows_waiting,
             cache_bytes=self.cache_bytes,
             previews=self.previews,

@@ -106,7 +106,6 @@ def _spawn(settings: WorkerSettings) -> tuple[subprocess.Popen[bytes], Connectio
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-        "CUBLAS_WORKSPACE_CONFIG": ":16:8",  # cuBLAS repeats its bits only with a fixed workspace
         "OMP_NUM_THREADS": str(settings.threads),
         "OMP_WAIT_POLICY": "PASSIVE",  # idle threads sleep: spinning ones starve the API process
     }

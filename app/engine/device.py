@@ -21,6 +21,10 @@ class Placed:
     dtype: str
 
 
+class DeviceError(Exception):
+    """Why a device cannot be used. ``str()`` says all there is to say."""
+
+
 class Device(Protocol):
     """A device that this process owns."""
 
@@ -30,6 +34,9 @@ class Device(Protocol):
 
     def load(self, folder: str) -> Placed:
         """Loads a checkpoint. Whatever it raises is reported as the reason of a failed start."""
+
+    def explain(self, error: Exception, doing: str) -> DeviceError | None:
+        """The same error in words that help, if it is one of the device's: no memory, mostly."""
 
     def memory(self) -> int:
         """Bytes held on the device; 0 where it does not tell."""

@@ -194,6 +194,7 @@ class Engine:
                 dtype=settings.dtype,
                 tile=settings.tile,
                 threads=settings.threads or max(1, _cores() // on_cpu),
+                cuda_graphs=settings.cuda_graphs,
                 previews=settings.previews,
             ),
             self,

@@ -23,6 +23,7 @@ class WorkerSettings:
     dtype: Literal["auto", "fp32", "bf16"]
     tile: int | None
     threads: int
+    cuda_graphs: bool
     previews: int  # of a picture, where they are wanted
 
 

@@ -28,6 +28,10 @@ class EngineSettings:
     threads: int | None = None
     """CPU threads of each worker. Changes numerics on a CPU; None shares the cores out evenly."""
 
+    cuda_graphs: bool = True
+    """On a GPU, replay each kind of pass as one CUDA graph: the host no longer waits to launch its
+    kernels one by one. False for a driver that cannot capture them. Changes numerics."""
+
     max_rows_waiting: int = 256
     """Rows that may wait for a worker. A request that would exceed it is refused at once, so it
     also bounds the pictures of a single request, memory and the longest wait."""

@@ -12,94 +12,37 @@ import ctypes
 import faulthandler
 import importlib
 import os
-import queue
 import signal
 import sys
-import threading
 import traceback
 from collections.abc import Iterator
-from dataclasses import replace
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 from app.engine.batcher import next_turn
-from app.engine.device import Device, Placed
+from app.engine.device import Device, DeviceError, Placed
 from app.engine.messages import (
     Admit,
     Beat,
     Cancel,
-    FromWorker,
     Left,
     Opened,
     Ready,
     StartFailed,
     Stepped,
     Stop,
-    ToWorker,
     Watch,
     WorkerSettings,
 )
+from app.engine.pipe import Pipe
 from app.engine.runner import Runner
 from app.engine.selftest import seed_exact
 from model.checkpoint import CheckpointError
 from model.protocol import LoadedModel
 
 BEAT = 1.0  # seconds between signs of life while there is nothing to do
-BACKLOG = 64  # messages that wait for the pipe; more, and the worker waits too
-
 DEFAULT_TILE = {"cpu": 8, "cuda": 32}
-
-
-class Pipe:
-    """The worker's end: a thread that reads, a thread that writes, bounded queues between.
-
-    The pipe's end is the parent's end, and then this process's.
-    """
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._inbox: queue.Queue[ToWorker] = queue.Queue(BACKLOG)
-        self._outbox: queue.Queue[FromWorker | None] = queue.Queue(BACKLOG)
-        self._writer = threading.Thread(target=self._write, name="pipe-writer", daemon=True)
-        threading.Thread(target=self._read, name="pipe-reader", daemon=True).start()
-        self._writer.start()
-
-    def receive(self, timeout: float) -> Iterator[ToWorker]:
-        """All that has come; waits up to ``timeout`` seconds for the first."""
-        try:
-            yield self._inbox.get(timeout=timeout) if timeout else self._inbox.get_nowait()
-            while True:
-                yield self._inbox.get_nowait()
-        except queue.Empty:
-            return
-
-    def send(self, message: FromWorker) -> None:
-        """Queues a message. Where the parent is slow, previews give way; the rest waits for it."""
-        if isinstance(message, Stepped) and self._outbox.full():
-            message = replace(message, previewed=())
-        self._outbox.put(message)
-
-    def close(self, timeout: float = 1.0) -> None:
-        """Waits until all is written, but not for a parent that does not read."""
-        try:
-            self._outbox.put(None, timeout=timeout)
-        except queue.Full:
-            return
-        self._writer.join(timeout)
-
-    def _read(self) -> None:
-        try:
-            while True:
-                self._inbox.put(self._connection.recv())
-        except (EOFError, OSError):
-            os._exit(0)
-
-    def _write(self) -> None:
-        try:
-            while (message := self._outbox.get()) is not None:
-                self._connection.send(message)
-        except OSError:
-            os._exit(0)
 
 
 class Loop:
@@ -157,39 +100,53 @@ class TorchDevice:
     def __init__(self, settings: WorkerSettings) -> None:
         import torch
 
+        from model.checkpoint import resolve_dtype
+        from model.numerics import settle
+        from model.passes import mode_on
+
         self.names = _names(settings.device)
         self._name = self.names[0]
-        self._settings = settings
-        torch.set_num_threads(settings.threads)
-        torch.backends.cudnn.benchmark = False
-        if self._name.startswith("cuda"):
-            torch.cuda.set_device(self._name)
-            torch.use_deterministic_algorithms(True)
+        settle(self._name, settings.threads)
+        self._dtype = resolve_dtype(settings.dtype, self._name)
+        self._tile = settings.tile or DEFAULT_TILE[torch.device(self._name).type]
+        self._mode = mode_on(self._name) if settings.cuda_graphs else "eager"
+        self._models = len(settings.models)
 
     def load(self, folder: str) -> Placed:
         """See `Device.load`."""
         import torch
 
-        from model.checkpoint import Checkpoint, load_model, resolve_dtype
+        from model.checkpoint import Checkpoint, load_model
         from model.numerics import device_name, numerics
 
-        name = self._name
-        dtype = resolve_dtype(self._settings.dtype, name)
-        tile = self._settings.tile or DEFAULT_TILE[name.partition(":")[0]]
+        name, dtype, tile, mode = self._name, self._dtype, self._tile, self._mode
         checkpoint = Checkpoint.open(Path(folder))
-        try:
-            model = load_model(checkpoint, device=name, dtype=dtype, tile=tile)
-        except torch.OutOfMemoryError as error:
-            raise MemoryError(
-                f"{name} has no room for {checkpoint.spec.id}: "
-                "fewer models, a smaller tile or dtype bf16 need less memory"
-            ) from error
+        model = load_model(checkpoint, device=name, dtype=dtype, tile=tile, mode=mode)
         threads = f", {torch.get_num_threads()} threads" if name == "cpu" else ""
         return Placed(
             model=model,
-            numerics=numerics(digest=checkpoint.spec.digest, device=name, dtype=dtype, tile=tile),
+            numerics=numerics(
+                digest=checkpoint.spec.digest, device=name, dtype=dtype, tile=tile, mode=mode
+            ),
             device=f"{name} ({device_name(name)}{threads})",
             dtype=dtype,
+        )
+
+    def explain(self, error: Exception, doing: str) -> DeviceError | None:
+        """See `Device.explain`."""
+        from model.memory import Room, explain, is_shortage
+
+        if not is_shortage(error):
+            return None
+        return DeviceError(
+            explain(
+                device=self._name,
+                doing=doing,
+                room=Room.on(self._name),
+                models=self._models,
+                tile=self._tile,
+                dtype=self._dtype,
+            )
         )
 
     def memory(self) -> int:
@@ -202,9 +159,12 @@ class TorchDevice:
 def _names(device: str) -> tuple[str, ...]:
     import torch
 
-    if device != "auto":
-        return (device,)
-    return tuple(f"cuda:{index}" for index in range(torch.cuda.device_count())) or ("cpu",)
+    gpus = tuple(f"cuda:{index}" for index in range(torch.cuda.device_count()))
+    if device == "auto":
+        return gpus or ("cpu",)
+    if device != "cpu" and device not in gpus:
+        raise DeviceError(f"there is no such device here, only {', '.join(('cpu', *gpus))}")
+    return (device,)
 
 
 def run(connection: Connection) -> int:
@@ -214,10 +174,10 @@ def run(connection: Connection) -> int:
     try:
         device = _open(settings)
         pipe.send(Opened(device.names))
-        placed = [device.load(folder) for folder in settings.models]
-        loaded = tuple(_test(one) for one in placed)
+        placed = [_load(device, folder) for folder in settings.models]
+        loaded = tuple(_test(device, one) for one in placed)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is why there is no worker
-        if not isinstance(error, CheckpointError | MemoryError):  # these say all there is to say
+        if not isinstance(error, CheckpointError | DeviceError):  # these say all there is to say
             traceback.print_exc()
         pipe.send(StartFailed(str(error) or type(error).__name__))
         pipe.close()
@@ -240,15 +200,32 @@ def _open(settings: WorkerSettings) -> Device:
     return device
 
 
-def _test(placed: Placed) -> LoadedModel:
+def _load(device: Device, folder: str) -> Placed:
+    with _explained(device, f"while {Path(folder).name} was loaded"):
+        return device.load(folder)
+
+
+def _test(device: Device, placed: Placed) -> LoadedModel:
+    with _explained(device, f"while {placed.model.spec.id} was tested"):
+        exact = seed_exact(placed.model)
     return LoadedModel(
         spec=placed.model.spec,
         numerics=placed.numerics,
-        seed_exact=seed_exact(placed.model),
+        seed_exact=exact,
         tile=placed.model.tile,
         device=placed.device,
         dtype=placed.dtype,
     )
+
+
+@contextmanager
+def _explained(device: Device, doing: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if explained := device.explain(error, doing):
+            raise explained from error
+        raise
 
 
 def die_with(parent: int) -> None:

@@ -24,7 +24,7 @@ from typing import Any, cast
 import psutil
 
 from app.engine import Done, Engine, EngineMetrics, EngineSettings, ImageRequest, NoMetrics
-from app.engine.device import Placed
+from app.engine.device import DeviceError, Placed
 from app.engine.messages import Admit, Assignment, ToWorker, WorkerSettings
 from model.checkpoint import Checkpoint
 from model.protocol import ModelSpec, Picture, Range, RowRequest
@@ -151,6 +151,11 @@ class FakeDevice:
         model = FakeModel(name, self.settings.tile or 8)
         numerics = str(os.getpid()) if BEHAVIOURS[name].drifts else f"{name}-{model.tile}"
         return Placed(model, numerics, self.settings.device, "fp32")
+
+    def explain(self, error: Exception, doing: str) -> DeviceError | None:
+        if isinstance(error, MemoryError):
+            return DeviceError(f"no memory left {doing}")
+        return None
 
     def memory(self) -> int:
         return 0

@@ -20,6 +20,7 @@ SETTINGS = WorkerSettings(
     dtype="auto",
     tile=None,
     threads=1,
+    cuda_graphs=True,
     previews=0,
 )
 

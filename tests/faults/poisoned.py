@@ -13,7 +13,7 @@ from fastapi import FastAPI
 
 from app import server
 from app.engine import Engine
-from app.engine.device import Device, Placed
+from app.engine.device import Device, DeviceError, Placed
 from app.engine.messages import WorkerSettings
 from app.main import assemble
 from app.metrics import Metrics
@@ -62,6 +62,9 @@ class FragileDevice:
     def load(self, folder: str) -> Placed:
         placed = self._device.load(folder)
         return replace(placed, model=Fragile(placed.model))
+
+    def explain(self, error: Exception, doing: str) -> DeviceError | None:
+        return self._device.explain(error, doing)
 
     def memory(self) -> int:
         return self._device.memory()
