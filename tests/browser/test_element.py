@@ -7,6 +7,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from markdown_it import MarkdownIt
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import MANY_STEPS, Elsewhere, Open
@@ -127,20 +128,36 @@ def test_leaving_the_page_stops_the_work(
     assert not page.evaluate(READY)
 
 
-def examples() -> list[str]:
+def examples(language: str) -> list[str]:
     text = (Path(__file__).parents[2] / "docs" / "embed.md").read_text(encoding="utf-8")
-    return re.findall(r"^```html\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("example", examples())
+ALL_SEEN = """() => {
+  const images = [...document.querySelectorAll("img, tessera-image")]
+    .map((each) => each.shadowRoot?.querySelector("img") ?? each);
+  return images.length && images.every((image) => image.complete && image.naturalWidth > 0);
+}"""
+
+
+@pytest.mark.parametrize("example", examples("html"))
 def test_the_examples_work_as_they_stand(
     example: str, open_page: Open, service: Service, elsewhere: Elsewhere
 ) -> None:
     html = example.replace("https://pictures.example.org", service.url)
     elsewhere.html = f'<!doctype html><link rel="icon" href="data:,">{html}'
-    page = open_page(elsewhere.trusted)
-    page.wait_for_function(
-        """() => [...document.querySelectorAll("img, tessera-image")]
-          .map((each) => each.shadowRoot?.querySelector("img") ?? each)
-          .every((image) => image.complete && image.naturalWidth > 0)"""
+    open_page(elsewhere.trusted).wait_for_function(ALL_SEEN)
+
+
+@pytest.mark.parametrize("example", examples("markdown"))
+def test_the_examples_in_markdown_work_once_rendered(
+    example: str, open_page: Open, service: Service, elsewhere: Elsewhere
+) -> None:
+    # As GitHub does: its flavour is CommonMark with tables and the like.
+    html = MarkdownIt("gfm-like", {"linkify": False}).render(example)
+    elsewhere.html = '<!doctype html><link rel="icon" href="data:,">' + html.replace(
+        "https://pictures.example.org", service.url
     )
+    page = open_page(elsewhere.stranger)
+    page.wait_for_function(ALL_SEEN)
+    assert page.locator("img").evaluate_all("(all) => all.every(({alt}) => alt)")
