@@ -50,9 +50,7 @@ class Room:
         )
 
 
-def explain(
-    *, device: str, doing: str, room: Room | None, models: int, tile: int, dtype: str
-) -> str:
+def explain(*, doing: str, room: Room | None, models: int, tile: int, dtype: str) -> str:
     """Why there was no room for ``doing``, and the settings that need less of it."""
     helps = []
     if tile > 2:
@@ -65,4 +63,4 @@ def explain(
         helps.append("a device to itself (TESSERA_DEVICES)")
     found = f" ({room})" if room else ""
     what_helps = f"; what helps: {', '.join(helps)}" if helps else ""
-    return f"no memory left on {device} {doing}{found}{what_helps}"
+    return f"no memory left {doing}{found}{what_helps}"

@@ -140,7 +140,6 @@ class TorchDevice:
             return None
         return DeviceError(
             explain(
-                device=self._name,
                 doing=doing,
                 room=Room.on(self._name),
                 models=self._models,

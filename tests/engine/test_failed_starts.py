@@ -1,0 +1,83 @@
+"""If these fail, whoever starts the service on a machine too small for it is not told what to do.
+
+Real workers, the real device; what is wrong is the machine or what is asked of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from app.engine import Engine, EngineSettings, NoMetrics, NotReady
+from app.engine.device import Placed
+from app.engine.messages import WorkerSettings
+from app.engine.worker import TorchDevice
+from model.flow.sampler import FlowRow, FlowSampler
+from tests.tiny import tiny_flow
+
+ENDLESS = 10**12  # places that no machine has memory for
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_flow(tmp_path_factory.mktemp("models") / "tiny")
+
+
+async def failure(settings: EngineSettings, opener: str = "app.engine.worker:TorchDevice") -> str:
+    """Why the engine does not start."""
+    engine = Engine(settings, NoMetrics(), open_device=opener)
+    await engine.start()
+    try:
+        with pytest.raises(NotReady):
+            await engine.wait_ready()
+        return str(engine.failure)
+    finally:
+        await engine.stop()
+
+
+async def test_a_model_that_does_not_fit(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    settings = EngineSettings(
+        models=(folder,), devices=("cpu",), dtype="fp32", threads=1, tile=ENDLESS
+    )
+    assert await failure(settings) == (
+        "cpu: no memory left while tiny was loaded; what helps: "
+        f"a smaller TESSERA_TILE (it is {ENDLESS}), TESSERA_DTYPE=bf16"
+    )
+    assert "Traceback" not in capfd.readouterr().err
+
+
+class Swelling(FlowSampler):
+    """Takes all memory there is for its first pass."""
+
+    def _denoise(self, rows: Sequence[FlowRow]) -> None:
+        bytearray(2**62)
+
+
+class SwellingDevice(TorchDevice):
+    """The real device, with models that fit until they run."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        super().__init__(replace(settings, models=(*settings.models, "another")))
+
+    def load(self, folder: str) -> Placed:
+        placed = super().load(folder)
+        placed.model.__class__ = Swelling
+        return placed
+
+
+async def test_a_model_that_fits_only_until_it_runs(folder: Path) -> None:
+    settings = EngineSettings(models=(folder,), devices=("cpu",), dtype="bf16", threads=1)
+    said = await failure(settings, "tests.engine.test_failed_starts:SwellingDevice")
+    assert said == (
+        "cpu: no memory left while tiny was tested; what helps: "
+        "a smaller TESSERA_TILE (it is 8), fewer TESSERA_MODELS (there are 2)"
+    )
+
+
+async def test_a_device_that_is_not_there(folder: Path) -> None:
+    settings = EngineSettings(models=(folder,), devices=("cuda:99",), threads=1)
+    said = await failure(settings)
+    assert said.startswith("cuda:99: there is no such device here, only cpu")
