@@ -7,12 +7,14 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi.routing import APIRoute
 
-from app.api import addresses, docs, errors, images, models, openapi, page, probes
+from app.api import addresses, docs, errors, images, models, openapi, page, probes, transform
 from app.api.body import BodyLimit
 from app.api.errors import ErrorAnswer
 from app.api.guard import Guard, signer_of
 from app.api.headers import EXPOSED, SecurityHeaders
+from app.api.intake import Intake
 from app.api.links import Links
 from app.api.meter import Meter
 from app.api.openai import generations
@@ -41,8 +43,10 @@ def create_app(settings: Settings) -> FastAPI:
 
 def assemble(settings: Settings, engine: Engine, metrics: Metrics) -> FastAPI:
     """The routes around an engine. ``app.state.services`` holds the parts."""
-    studio = Studio(engine, Meter(settings, metrics), metrics, settings)
-    services = Services(settings, engine, metrics, studio, Links(settings, signer_of(settings)))
+    intake = Intake(settings, metrics)
+    studio = Studio(engine, Meter(settings, metrics), metrics, settings, intake)
+    links = Links(settings, signer_of(settings))
+    services = Services(settings, engine, metrics, studio, intake, links)
     metrics.watch_ready(lambda: services.ready)
 
     @asynccontextmanager
@@ -54,6 +58,7 @@ def assemble(settings: Settings, engine: Engine, metrics: Metrics) -> FastAPI:
         finally:
             await engine.stop()
             services.studio.close()
+            services.intake.close()
 
     documented = settings.docs_access != "off"
     app = FastAPI(
@@ -68,8 +73,11 @@ def assemble(settings: Settings, engine: Engine, metrics: Metrics) -> FastAPI:
     )
     app.state.services = services
     errors.install(app)
+    uploading = (transform.router,)
     for surface in (images, addresses, generations, models, probes, page):
         app.include_router(surface.router)
+    for router in uploading:
+        app.include_router(router)
     if settings.metrics_access != "off":
         app.include_router(probes.metrics_router)
     if documented:
@@ -78,7 +86,10 @@ def assemble(settings: Settings, engine: Engine, metrics: Metrics) -> FastAPI:
     openapi.install(app, settings, [each.spec for each in engine.checkpoints.values()])
 
     # The last one added is the first to see a request.
-    app.add_middleware(BodyLimit, settings=settings)
+    uploads = {
+        route.path for router in uploading for route in router.routes if isinstance(route, APIRoute)
+    }
+    app.add_middleware(BodyLimit, settings=settings, uploads=uploads)
     app.add_middleware(Guard, settings=settings, metrics=metrics)
     if settings.cors_origins:
         app.add_middleware(

@@ -1,4 +1,4 @@
-"""Pixels to files: resampled, laid on a background, encoded as PNG, WebP or JPEG.
+"""Pixels to files: framed, resampled, laid on a background, encoded as PNG, WebP or JPEG.
 
 The same picture, encoding and caption give the same bytes with the same libraries
 (`ENCODER` names their versions). Knows nothing of HTTP; takes a millisecond or more, so call it
@@ -8,7 +8,8 @@ off the event loop.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from io import BytesIO
 from typing import Literal
 
@@ -43,7 +44,8 @@ class Encoding:
     """How a picture becomes a file."""
 
     format: Format
-    size: int  # pixels along each side
+    width: int  # pixels
+    height: int
     background: str  # "rrggbb", or "transparent" (not for jpeg)
     quality: int  # 1 to 100, for webp and jpeg
 
@@ -56,11 +58,32 @@ class Caption:
     seed: int
     model: str
     numerics: str
+    operation: str = "generate"  # said only where it is another
+
+    @property
+    def fields(self) -> dict[str, str | int]:
+        """What is written, by name."""
+        fields: dict[str, str | int] = {
+            "prompt": self.prompt,
+            "seed": self.seed,
+            "model": self.model,
+            "numerics": self.numerics,
+        }
+        return fields if self.operation == "generate" else fields | {"operation": self.operation}
 
 
-def encode(picture: Picture, encoding: Encoding, caption: Caption) -> bytes:
+Framing = Callable[[Image.Image], Image.Image]
+"""What is done to a model's picture (RGB or RGBA) before it becomes a file."""
+
+
+def encode(
+    picture: Picture, encoding: Encoding, caption: Caption, framing: Framing | None = None
+) -> bytes:
     """The file. Its caption is in PNG text chunks, or as JSON in the Exif image description."""
-    image = _resample(_lay(_open(picture), encoding.background), encoding.size)
+    image = open_picture(picture)
+    if framing is not None:
+        image = framing(image)
+    image = _resample(_lay(image, encoding.background), (encoding.width, encoding.height))
     file = BytesIO()
     match encoding.format:
         case "png":
@@ -77,21 +100,26 @@ def read_caption(file: bytes) -> Caption | None:
     with Image.open(BytesIO(file)) as image:
         image.load()
         if image.format == "PNG":
-            fields = {key: value for key, value in image.info.items() if key in Caption.__slots__}
+            found = {key: value for key, value in image.info.items() if key in _FIELDS}
         else:
             text = str(image.getexif().get(_EXIF_DESCRIPTION, "{}"))
-            fields = json.loads(text) if text.startswith("{") else {}
-    if set(fields) != set(Caption.__slots__):
+            found = json.loads(text) if text.startswith("{") else {}
+    if set(found) | {"operation"} != _FIELDS:
         return None
     return Caption(
-        prompt=str(fields["prompt"]),
-        seed=int(fields["seed"]),
-        model=str(fields["model"]),
-        numerics=str(fields["numerics"]),
+        prompt=str(found["prompt"]),
+        seed=int(found["seed"]),
+        model=str(found["model"]),
+        numerics=str(found["numerics"]),
+        operation=str(found.get("operation", "generate")),
     )
 
 
-def _open(picture: Picture) -> Image.Image:
+_FIELDS = {field.name for field in fields(Caption)}
+
+
+def open_picture(picture: Picture) -> Image.Image:
+    """The same pixels, as Pillow holds them."""
     mode = {1: "L", 3: "RGB", 4: "RGBA"}[picture.channels]
     return Image.frombytes(mode, (picture.width, picture.height), picture.pixels)
 
@@ -106,21 +134,18 @@ def _lay(image: Image.Image, background: str) -> Image.Image:
     return Image.alpha_composite(ground, image).convert("RGB")
 
 
-def _resample(image: Image.Image, size: int) -> Image.Image:
+def _resample(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     """Lanczos, on premultiplied colours where there is transparency (Pillow sees to that)."""
-    if image.size == (size, size):
-        return image
-    return image.resize((size, size), Image.Resampling.LANCZOS)
+    return image if image.size == size else image.resize(size, Image.Resampling.LANCZOS)
 
 
 def _png_text(caption: Caption) -> PngInfo:
     info = PngInfo()
     info.add_text("Software", SOFTWARE)
-    # NUL ends a text chunk's fields, so that it cannot be in one.
-    info.add_itxt("prompt", caption.prompt.replace("\0", " "))
-    info.add_text("seed", str(caption.seed))
-    info.add_text("model", caption.model)
-    info.add_text("numerics", caption.numerics)
+    for name, value in caption.fields.items():
+        # NUL ends a text chunk's fields, so that it cannot be in one.
+        text = str(value).replace("\0", " ")
+        (info.add_itxt if name == "prompt" else info.add_text)(name, text)
     return info
 
 
@@ -128,12 +153,5 @@ def _exif(caption: Caption) -> bytes:
     # Exif text is ASCII; JSON writes the rest of Unicode in it.
     exif = Image.Exif()
     exif[_EXIF_SOFTWARE] = SOFTWARE
-    exif[_EXIF_DESCRIPTION] = json.dumps(
-        {
-            "prompt": caption.prompt,
-            "seed": caption.seed,
-            "model": caption.model,
-            "numerics": caption.numerics,
-        }
-    )
+    exif[_EXIF_DESCRIPTION] = json.dumps(caption.fields)
     return exif.tobytes()

@@ -156,6 +156,20 @@ class Settings(BaseSettings):
     body_timeout: Seconds = 20.0
     """A body that has not arrived by then is refused (408): half-sent requests hold memory."""
 
+    max_upload_bytes: Annotated[int, Field(ge=1024)] = 16 * MIB
+    """Bytes of a form with pictures, all its files together. What is larger is refused (413)."""
+
+    upload_timeout: Seconds = 60.0
+    """A form that has not arrived by then is refused (408). Slow clients need more, and hold
+    memory for longer."""
+
+    max_upload_pixels: Annotated[int, Field(ge=1)] = 4096 * 4096
+    """Pixels of an uploaded picture, or of an edit with its margins; checked before decoding. Each
+    takes about 12 bytes in every upload thread, and edits are as large as their uploads."""
+
+    upload_memory_bytes: Annotated[int, Field(ge=1024)] = 256 * MIB
+    """Memory for forms that are being received or worked on; beyond that they are refused (503)."""
+
     model_aliases: Pairs = Field(default_factory=dict)
     """Other names of models, e.g. gpt-image-1=emoji-flow, for clients that insist on theirs."""
 
@@ -163,6 +177,9 @@ class Settings(BaseSettings):
 
     encode_threads: Annotated[int, Field(ge=1)] = 2
     """Threads that write PNG, WebP and JPEG. More only help where cores are idle."""
+
+    upload_threads: Annotated[int, Field(ge=1)] = 2
+    """Threads that decode uploads and write edits, so that large ones hold up each other only."""
 
     file_cache_bytes: Annotated[int, Field(ge=0)] = 32 * MIB
     """Memory for encoded pictures; 0 keeps none. Answers repeated addresses without encoding."""

@@ -77,7 +77,7 @@ class FixedPass(Generic[T]):
         on_gpu = device.type == "cuda"
         self._host = tuple(one.pin_memory() if on_gpu else one for one in inputs)
         self._device = self._host
-        if on_gpu or mode == "cuda graph":
+        if device.type != "cpu" or mode == "cuda graph":
             self._device = tuple(one.to(device, copy=True) for one in inputs)
         self._recording: Recording[T] | None = None
         if mode == "cuda graph":

@@ -10,7 +10,7 @@ from app.pictures import Caption, Encoding, Format, encode, read_caption
 from model.protocol import Picture
 
 CAPTION = Caption(prompt='红苹果 "red" apple 🍎', seed=2**53 - 1, model="tiny", numerics="a1b2")
-PNG = Encoding(format="png", size=8, background="transparent", quality=90)
+PNG = Encoding(format="png", width=8, height=8, background="transparent", quality=90)
 
 
 def half_red() -> Picture:
@@ -45,7 +45,7 @@ def test_a_background_is_laid_beneath() -> None:
 
 def test_resampling_does_not_pull_hidden_colours_into_the_edge() -> None:
     # Without premultiplication the black beneath the clear half would darken the edge's red.
-    image = opened(encode(half_red(), replace(PNG, size=32), CAPTION))
+    image = opened(encode(half_red(), replace(PNG, width=32, height=32), CAPTION))
     assert image.size == (32, 32)
     seen = [pixel for _, pixel in image.getcolors() or [] if isinstance(pixel, tuple) and pixel[3]]
     assert seen
@@ -68,5 +68,5 @@ def test_a_file_of_another_maker_has_no_caption() -> None:
 def test_grey_and_rgb_pictures_are_encoded_too() -> None:
     for channels in (1, 3):
         picture = Picture(2, 2, channels, bytes(4 * channels))
-        file = encode(picture, replace(PNG, size=2, background="ffffff"), CAPTION)
+        file = encode(picture, replace(PNG, width=2, height=2, background="ffffff"), CAPTION)
         assert opened(file).mode == "RGB"

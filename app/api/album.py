@@ -23,8 +23,11 @@ class Image(BaseModel):
     index: int = Field(description="Its place among the n that were asked for.", examples=[0])
     seed: int = Field(description="The seed that gives it alone.", examples=[7])
     format: Format
-    size: int = Field(description="Pixels along each side.", examples=[64])
-    url: str = Field(description="Its address, which gives the same bytes.")
+    width: int = Field(description="Pixels.", examples=[64])
+    height: int = Field(description="Pixels.", examples=[64])
+    url: str | None = Field(
+        description="Its address, which gives the same bytes; null where a picture was uploaded."
+    )
     b64_json: str = Field(description="The file, in base64.")
 
 
@@ -35,6 +38,10 @@ class Images(BaseModel):
     model: str = Field(examples=["emoji-flow"])
     numerics: str = Field(description="Names all that may change bits.", examples=["3f9a0c1be2d4"])
     prompt: str = Field(examples=["red apple, fluent 3d style"])
+    fitted: str | None = Field(
+        description="How the model saw a picture that was uploaded, where it was resampled.",
+        examples=["640x480 -> 64x48"],
+    )
     images: list[Image]
 
 
@@ -83,8 +90,9 @@ class Album:
             index=file.index,
             seed=order.seed(file.index),
             format=order.encoding.format,
-            size=order.encoding.size,
-            url=self.url(path_of(order, file.index)),
+            width=order.encoding.width,
+            height=order.encoding.height,
+            url=self.url(path_of(order, file.index)) if order.addressable else None,
             b64_json=base64_of(file.body),
         )
 
@@ -96,6 +104,7 @@ class Album:
             model=order.spec.id,
             numerics=order.numerics,
             prompt=order.request.prompt,
+            fitted=order.fitted,
             images=[self.image(file) for file in files],
         )
 

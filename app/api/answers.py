@@ -47,7 +47,11 @@ def order_headers(order: Order) -> dict[str, str]:
         "X-Tessera-Model": f"{order.spec.id}@{order.spec.digest[:12]}",
         "X-Tessera-Numerics": order.numerics,
     }
-    if order.encoding.size != order.spec.size:
+    if order.fitted is not None:
+        headers["X-Tessera-Fitted"] = order.fitted
+    if not order.addressable:
+        return headers
+    if order.encoding.width != order.spec.size:
         headers["X-Tessera-Resampled-From"] = str(order.spec.size)
     if order.request.n == 1:
         path = path_of(order)

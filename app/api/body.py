@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
+from dataclasses import dataclass
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -13,23 +15,32 @@ from app.settings import Settings
 _CLOSE = {"Connection": "close"}
 
 
+@dataclass(frozen=True, slots=True)
+class _Limit:
+    bytes: int
+    seconds: float
+
+
 class BodyLimit:
     """Pure ASGI middleware: a body that is too large or too slow is refused where it is read.
 
-    The connection is closed then, as the rest of the body would have to be read first.
+    The connection is closed then, as the rest of the body would have to be read first. Addresses
+    in ``uploads`` have limits of their own.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, uploads: Collection[str]) -> None:
         self._app = app
-        self._bytes = settings.max_body_bytes
-        self._seconds = settings.body_timeout
+        self._limit = _Limit(settings.max_body_bytes, settings.body_timeout)
+        self._of_uploads = _Limit(settings.max_upload_bytes, settings.upload_timeout)
+        self._uploads = uploads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        limit = self._of_uploads if scope["path"] in self._uploads else self._limit
         announced = Headers(scope=scope).get("content-length", "0")
-        deadline = asyncio.get_running_loop().time() + self._seconds
+        deadline = asyncio.get_running_loop().time() + limit.seconds
         received = 0
         complete = False
 
@@ -37,22 +48,23 @@ class BodyLimit:
             nonlocal received, complete
             if complete:
                 return await receive()
-            if announced.isdecimal() and int(announced) > self._bytes:
-                raise self._too_large()
+            if announced.isdecimal() and int(announced) > limit.bytes:
+                raise _too_large(limit)
             try:
                 async with asyncio.timeout_at(deadline):
                     message = await receive()
             except TimeoutError:
-                text = f"the body did not arrive within {self._seconds:g} seconds"
+                text = f"the body did not arrive within {limit.seconds:g} seconds"
                 raise ApiError(408, text, code="body_too_slow", headers=_CLOSE) from None
             received += len(message.get("body", b""))
-            if received > self._bytes:
-                raise self._too_large()
+            if received > limit.bytes:
+                raise _too_large(limit)
             complete = not message.get("more_body", False)
             return message
 
         await self._app(scope, receiving, send)
 
-    def _too_large(self) -> ApiError:
-        text = f"the body is larger than {self._bytes} bytes"
-        return ApiError(413, text, code="body_too_large", headers=_CLOSE)
+
+def _too_large(limit: _Limit) -> ApiError:
+    text = f"the body is larger than {limit.bytes} bytes"
+    return ApiError(413, text, code="body_too_large", headers=_CLOSE)

@@ -82,8 +82,8 @@ def _printable(name: object) -> str:
     return str(name)[:80].encode(errors="replace").decode()
 
 
-class Drawing(Fields):
-    """A picture from a prompt."""
+class Asked(Fields):
+    """What can be said of every picture."""
 
     prompt: Annotated[Text, Field(examples=["red apple, fluent 3d style"])] = ""
     """What to draw. Empty: whatever the model likes. Models limit its length in tokens."""
@@ -100,14 +100,35 @@ class Drawing(Fields):
     size: Annotated[int | None, Field(ge=1, examples=[128]), WHOLE] = None
     """Pixels along each side. Other than the model's own size, the picture is resampled."""
 
-    background: Annotated[Background, Field(examples=["transparent"])] = "ffffff"
-    """What lies behind: "white", "transparent" (not for jpeg), or a colour such as #ff8800."""
-
     quality: Annotated[int, Field(ge=1, le=100), WHOLE] = 90
     """How much of the picture WebP and JPEG keep. PNG keeps everything."""
 
 
-class ImagesBody(Drawing):
+class Drawing(Asked):
+    """A picture from a prompt."""
+
+    background: Annotated[Background, Field(examples=["transparent"])] = "ffffff"
+    """What lies behind: "white", "transparent" (not for jpeg), or a colour such as #ff8800."""
+
+
+class Several(Fields):
+    """How many pictures, and how they are sent."""
+
+    seed: Seed | None = None
+    """An integer from 0 to 9007199254740991, or any string, which stands for one. The same seed
+    draws the same picture again. Without it the seed is random, and reported."""
+
+    n: Annotated[int, Field(ge=1), WHOLE] = 1
+    """How many. Picture k is the one that seed + k gives alone."""
+
+    format: Format | None = None
+    """File format. Without it, the one that Accept asks for, else png."""
+
+    previews: bool = False
+    """Whether an event stream also carries pictures of how it stands."""
+
+
+class ImagesBody(Several, Drawing):
     """Pictures from a prompt or a seed."""
 
     model_config = ConfigDict(
@@ -128,19 +149,6 @@ class ImagesBody(Drawing):
             },
         },
     )
-
-    seed: Seed | None = None
-    """An integer from 0 to 9007199254740991, or any string, which stands for one. The same seed
-    draws the same picture again. Without it the seed is random, and reported."""
-
-    n: Annotated[int, Field(ge=1), WHOLE] = 1
-    """How many. Picture k is the one that seed + k gives alone."""
-
-    format: Format | None = None
-    """File format. Without it, the one that Accept asks for, else png."""
-
-    previews: bool = False
-    """Whether an event stream also carries pictures of how it stands."""
 
 
 class ImageQuery(Drawing):

@@ -20,6 +20,7 @@ EXPOSED = [
     "Retry-After",
     "Server-Timing",
     "X-Request-Id",
+    "X-Tessera-Fitted",
     "X-Tessera-Model",
     "X-Tessera-Numerics",
     "X-Tessera-Resampled-From",

@@ -21,7 +21,7 @@ PINNED_DIGEST = 12
 
 
 def path_of(order: Order, index: int = 0, *, pin: bool = False) -> str:
-    """The address of picture ``index`` on this service, which gives the same bytes.
+    """The address of picture ``index`` of an addressable order, which gives the same bytes.
 
     Pinned, it names the model's digest: it never comes to mean another model's picture.
     """
@@ -32,7 +32,7 @@ def path_of(order: Order, index: int = 0, *, pin: bool = False) -> str:
         "model": (model, None),
         "steps": (request.steps, spec.steps.default),
         "guidance": (request.guidance, spec.guidance.default),
-        "size": (encoding.size, spec.size),
+        "size": (encoding.width, spec.size),
         "background": (encoding.background, ImageQuery.model_fields["background"].default),
         "quality": (encoding.quality, ImageQuery.model_fields["quality"].default),
     }

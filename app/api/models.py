@@ -8,6 +8,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from app.api.errors import ErrorAnswer
+from app.api.operations import offered
 from app.api.orders import find_model
 from app.api.services import Services, Shared
 from app.settings import Settings
@@ -44,7 +45,7 @@ class Model(BaseModel):
     transparency: bool = Field(description="Whether its pictures can be transparent.")
     steps: Bounds
     guidance: Bounds
-    operations: list[str] = Field(examples=[["generate"]])
+    operations: list[str] = Field(examples=[["generate", "vary"]])
     max_prompt_tokens: int
     numerics: str | None = Field(description="Names all that may change bits.")
     seed_exact: bool | None = Field(description="Whether the self-test found equal bits.")
@@ -109,7 +110,7 @@ def _model(checkpoint: Checkpoint, services: Services) -> Model:
         transparency=spec.channels == 4,
         steps=Bounds.of(spec.steps),
         guidance=Bounds.of(spec.guidance),
-        operations=list(spec.operations),
+        operations=offered(spec.operations),
         max_prompt_tokens=spec.max_prompt_tokens,
         numerics=loaded.numerics if loaded else None,
         seed_exact=loaded.seed_exact if loaded else None,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI
@@ -59,6 +60,36 @@ def query_parameters(model: type[BaseModel]) -> list[Schema]:
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file of a form."""
+
+    name: str
+    description: str
+    required: bool = False
+    several: bool = False
+
+
+PICTURES = "image/png, image/jpeg, image/webp, image/gif"
+
+
+def form_body(model: type[BaseModel], uploads: Sequence[Upload]) -> Schema:
+    """An operation whose body is a form that it reads itself."""
+    schema = _inline(model, "validation")
+    file = {"type": "string", "format": "binary"}
+    files = {
+        each.name: {"type": "array", "items": file} if each.several else dict(file)
+        for each in uploads
+    }
+    for each in uploads:
+        files[each.name]["description"] = each.description
+    required = [each.name for each in uploads if each.required] + schema.get("required", [])
+    schema |= {"properties": files | schema["properties"], "required": required}
+    encoding = {each.name: {"contentType": PICTURES} for each in uploads}
+    content = {"multipart/form-data": {"schema": schema, "encoding": encoding}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
 def install(app: FastAPI, settings: Settings, specs: Iterable[ModelSpec]) -> None:
     """Has the application describe itself with what it really accepts."""
     document = app.openapi
@@ -102,7 +133,8 @@ def _fields(schema: Schema) -> Iterator[tuple[str, Schema]]:
             yield parameter["name"], parameter["schema"]
         for content in operation.get("requestBody", {}).get("content", {}).values():
             reference = content["schema"].get("$ref", "").rpartition("/")[2]
-            yield from components.get(reference, {}).get("properties", {}).items()
+            body = components.get(reference, content["schema"])
+            yield from body.get("properties", {}).items()
 
 
 def _narrow(field: Schema, limits: Schema) -> None:

@@ -11,13 +11,23 @@ from app.api.errors import ApiError, invalid, quoted
 from app.api.fields import Drawing
 from app.api.seeds import random_seed
 from app.engine import Engine, ImageRequest, NotReady
-from app.pictures import ENCODER, TRANSPARENT, Caption, Encoding, Format
+from app.pictures import ENCODER, TRANSPARENT, Caption, Encoding, Format, Framing
 from app.settings import Settings
+from app.uploads.fitting import Fit
 from model.checkpoint import Checkpoint
 from model.protocol import SEEDS, ModelSpec, Range
 
 SHORTEST_DIGEST = 8
 """Characters of a digest that pin a model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transformation:
+    """What an order does with a picture that came with it."""
+
+    operation: str  # as the client named it
+    fit: Fit
+    framing: Framing
 
 
 @dataclass(frozen=True)
@@ -30,14 +40,30 @@ class Order:
     numerics: str
     seeded: bool  # whether the client chose the seed, so that it can ask for this again
     pinned: bool  # whether the client named the model's digest, or the numerics
+    transformation: Transformation | None = None
 
     def seed(self, index: int) -> int:
         return (self.request.seed + index) % SEEDS
 
     def caption(self, index: int) -> Caption:
         """What the file of picture ``index`` says of itself."""
-        request = self.request
-        return Caption(request.prompt, self.seed(index), request.model, self.numerics)
+        request, changed = self.request, self.transformation
+        operation = "generate" if changed is None else changed.operation
+        return Caption(request.prompt, self.seed(index), request.model, self.numerics, operation)
+
+    @property
+    def addressable(self) -> bool:
+        """Whether an address can say all of it: nothing was uploaded."""
+        return self.transformation is None
+
+    @property
+    def fitted(self) -> str | None:
+        """How an upload was resampled for the model, if it was."""
+        changed = self.transformation
+        if changed is None or not changed.fit.resampled:
+            return None
+        (width, height), (seen_width, seen_height) = changed.fit.upload, changed.fit.inner
+        return f"{width}x{height} -> {seen_width}x{seen_height}"
 
     @property
     def evaluations(self) -> int:
@@ -49,7 +75,7 @@ class Order:
 
     @cached_property
     def etag(self) -> str:
-        """Names the bytes of its (single) file, quoted as in the header."""
+        """Names the bytes of its (single) file, quoted as in the header, if it is addressable."""
         parts = repr((self.request, self.encoding, self.numerics, ENCODER))
         return f'"{hashlib.sha256(parts.encode()).hexdigest()[:32]}"'
 
@@ -63,8 +89,12 @@ def take_order(
     n: int = 1,
     format: Format,  # noqa: A002 - the field's name
     numerics: str | None = None,
+    keeps_alpha: bool = False,
 ) -> Order:
     """Fills in and checks what depends on the model or on a setting.
+
+    Args:
+        keeps_alpha: whether the answer can be transparent with any model.
 
     Raises:
         ApiError: a field cannot be served; names it and says what is accepted.
@@ -85,7 +115,8 @@ def take_order(
     size = drawing.size or spec.size
     if size > settings.max_size:
         raise invalid("size", f"{size} was given, at most {settings.max_size} is accepted")
-    _check_background(drawing.background, format, spec)
+    if drawing.background == TRANSPARENT:
+        _check_transparency(format, spec, keeps_alpha)
     _check_prompt(drawing.prompt, checkpoint, settings)
 
     loaded = engine.models.get(spec.id)
@@ -104,7 +135,7 @@ def take_order(
             guidance=float(guidance),
             solver=spec.solver,
         ),
-        encoding=Encoding(format, size, drawing.background, drawing.quality),
+        encoding=Encoding(format, size, size, drawing.background, drawing.quality),
         spec=spec,
         numerics=loaded.numerics,
         seeded=seed is not None,
@@ -137,12 +168,10 @@ def _bounds(numbers: Range) -> str:
     return f"{numbers.low:g} to {numbers.high:g}"
 
 
-def _check_background(background: str, format_: Format, spec: ModelSpec) -> None:
-    if background != TRANSPARENT:
-        return
+def _check_transparency(format_: Format, spec: ModelSpec, keeps_alpha: bool) -> None:
     if format_ == "jpeg":
         raise invalid("background", "a jpeg cannot be transparent; png and webp can")
-    if spec.channels != 4:
+    if spec.channels != 4 and not keeps_alpha:
         raise invalid("background", f"{spec.id} draws opaque pictures only")
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from app.api.guard import Client
+from app.api.intake import Intake
 from app.api.links import Links
 from app.api.orders import Order
 from app.api.presence import while_connected
@@ -25,6 +26,7 @@ class Services:
     engine: Engine
     metrics: Metrics
     studio: Studio
+    intake: Intake
     links: Links
     leaving: bool = False  # set by the server at the first signal: /readyz turns 503
 

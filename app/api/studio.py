@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from app.api.guard import Client
+from app.api.intake import Intake
 from app.api.meter import Meter
 from app.api.orders import Order
 from app.engine import Done, Engine, Job, Preview, Progress, Timings
@@ -71,8 +72,11 @@ class FileCache:
 class Studio:
     """Draws and encodes. Belongs to one event loop, as the engine does."""
 
-    def __init__(self, engine: Engine, meter: Meter, metrics: Metrics, settings: Settings) -> None:
+    def __init__(
+        self, engine: Engine, meter: Meter, metrics: Metrics, settings: Settings, intake: Intake
+    ) -> None:
         self._engine = engine
+        self._intake = intake
         self._meter = meter
         self._metrics = metrics
         self._log_prompts = settings.log_prompts
@@ -122,7 +126,7 @@ class Studio:
 
     def kept(self, order: Order) -> File | None:
         """The picture of an order for one, if it was drawn a while ago. Costs nothing."""
-        kept = self._files.get(order.etag)
+        kept = self._files.get(order.etag) if order.addressable else None
         if kept is None:
             return None
         self._metrics.file_cache_hit(order.request.model)
@@ -131,14 +135,21 @@ class Studio:
     async def file(self, order: Order, client: Client) -> File:
         """The picture of an order for one. Raises as `submit` does."""
         (file,) = await self.files(order, client)
-        if order.seeded:
+        if order.seeded and order.addressable:
             self._files.put(order.etag, file)
         return file
 
     async def _encode(self, order: Order, index: int, picture: Picture) -> bytes:
         start = time.perf_counter()
-        loop = asyncio.get_running_loop()
         caption = order.caption(index)
-        body = await loop.run_in_executor(self._threads, encode, picture, order.encoding, caption)
+        if (changed := order.transformation) is not None:
+            body = await self._intake.work(
+                encode, picture, order.encoding, caption, changed.framing
+            )
+        else:
+            loop = asyncio.get_running_loop()
+            body = await loop.run_in_executor(
+                self._threads, encode, picture, order.encoding, caption
+            )
         self._metrics.encoded(order.encoding.format, time.perf_counter() - start)
         return body

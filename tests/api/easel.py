@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from app.engine import (
@@ -18,7 +19,7 @@ from app.engine import (
     Timings,
 )
 from model.checkpoint import Checkpoint
-from model.protocol import LoadedModel, Picture, RowRequest
+from model.protocol import LoadedModel, Operation, Picture, RowRequest
 
 
 class Easel(Engine):
@@ -41,6 +42,12 @@ class Easel(Engine):
             checkpoint.spec.id: LoadedModel(checkpoint.spec, "numerics-1", True, 8, "cpu", "fp32")
             for checkpoint in self.checkpoints.values()
         }
+
+    def can(self, model: str, *operations: Operation) -> None:
+        """Makes the model one that can do these."""
+        checkpoint = self.checkpoints[model]
+        changed = replace(checkpoint, spec=replace(checkpoint.spec, operations=operations))
+        self.checkpoints = {**self.checkpoints, model: changed}
 
     async def wait_ready(self) -> None:
         pass

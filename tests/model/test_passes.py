@@ -16,6 +16,7 @@ from torch import Tensor
 
 from model import passes
 from model.checkpoint import Checkpoint, load_model
+from model.flow.sampler import FlowSampler
 from model.passes import FixedPass, Mode, Recording, T, mode_on
 from model.protocol import RowRequest
 from model.sampling import generate
@@ -106,3 +107,19 @@ def test_a_recorded_model_draws_the_same_bytes_in_any_company(tmp_path: Path) ->
     expected = list(generate(eager, requests))
     assert list(generate(recorded, requests)) == expected
     assert list(generate(recorded, reversed(requests))) == expected[::-1]
+
+
+def test_the_flow_models_passes_ask_nothing_of_the_host(tmp_path: Path) -> None:
+    # Tensors on the "meta" device have no values: whoever reads one on the host, or brings a
+    # tensor of the host into a pass, fails there. On a GPU that would be a wait in every step.
+    checkpoint = Checkpoint.open(tiny_flow(tmp_path))
+    model = load_model(checkpoint, device="meta", dtype="bf16", tile=8)
+    assert isinstance(model, FlowSampler)
+    row = model.start(RowRequest("red apple", 1, 4, 2.0))
+    model.step([row])
+    (predicted,) = model._denoising.launch()
+    assert (predicted.device.type, predicted.dtype) == ("meta", torch.float32)
+    with pytest.raises(RuntimeError, match="meta"):  # the inverse: this is how one would fail
+        predicted.sum().item()
+    with pytest.raises(RuntimeError, match="meta"):
+        predicted + torch.ones(2)

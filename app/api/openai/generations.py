@@ -85,12 +85,12 @@ async def generations(
 
 
 def _look(order: Order, body: GenerationsBody) -> Look:
-    size = order.encoding.size
+    width, height = order.encoding.width, order.encoding.height
     return Look(
         background="transparent" if order.encoding.background == TRANSPARENT else "opaque",
         output_format=order.encoding.format,
         quality=body.speed,
-        size=f"{size}x{size}",
+        size=f"{width}x{height}",
     )
 
 

@@ -1,0 +1,197 @@
+"""``POST /v1/images/transform``: pictures made of a picture."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Request, Response
+from pydantic import Field
+
+from app.api.errors import invalid
+from app.api.fields import WHOLE, Asked, Background, Drawing, Several
+from app.api.forms import Form, Sent
+from app.api.guard import Asker
+from app.api.negotiation import negotiate
+from app.api.openapi import Upload, form_body
+from app.api.operations import KINDS, SPECIAL, Kind, Name
+from app.api.orders import find_model, take_order
+from app.api.reply import RESPONSES, reply
+from app.api.services import Shared
+from app.api.transforming import check_can, transformed
+from app.pictures import TRANSPARENT, Format
+from app.uploads.prepare import FACTORS, Canvas, Prepared, enlarged, retouched, whole
+from app.uploads.retouch import Margins, Retouch
+from model.protocol import ModelSpec
+
+router = APIRouter(tags=["images"])
+
+MARGIN = 25
+"""Per cent on each side, where none is given."""
+
+UPLOADS = (
+    Upload(
+        "image",
+        "The picture: PNG, JPEG, WebP or GIF (its first frame), of any size and aspect. It is "
+        "turned as its Exif orientation says.",
+        required=True,
+    ),
+    Upload(
+        "mask",
+        "inpaint: a picture of the same size. Where it is fully transparent, the image is made "
+        "anew; if no pixel of it is, where it is white. Without a mask: where the image itself is "
+        "fully transparent.",
+    ),
+)
+
+Margin = Annotated[int | None, Field(ge=0, le=200), WHOLE]
+
+
+class TransformForm(Several, Asked):
+    """The texts of the form."""
+
+    operation: Name
+    """What to do. vary: another picture like it. restyle: the same in what the prompt says.
+    inpaint: a part made anew. outpaint: more around it. upscale: twice or four times as large.
+    colorize: colours for its brightness. denoise: the picture beneath the noise."""
+
+    strength: Annotated[float | None, Field(ge=0.01, le=1, examples=[0.6])] = None
+    """vary, restyle, inpaint: how far to go from the picture; 1 starts from nothing but noise.
+    0.6 to vary, 0.8 to restyle, 1 to inpaint if it is not given."""
+
+    factor: Annotated[int | None, Field(ge=FACTORS[0], le=FACTORS[-1]), WHOLE] = None
+    """upscale: 2 (if it is not given) or 4. The picture may have the model's size divided by it."""
+
+    noise: Annotated[float | None, Field(ge=0, le=1, examples=[0.1])] = None
+    """denoise: the noise's standard deviation, where black is 0 and white is 1. Estimated if it
+    is not given."""
+
+    left: Margin = None
+    """outpaint: what to add, in per cent of the width. 25 on each side if none is given."""
+
+    top: Margin = None
+    """outpaint: what to add, in per cent of the height."""
+
+    right: Margin = None
+    """outpaint: what to add, in per cent of the width."""
+
+    bottom: Margin = None
+    """outpaint: what to add, in per cent of the height."""
+
+    size: Annotated[int | None, Field(ge=1, examples=[128]), WHOLE] = None
+    """Pixels along the longer side of the answer, which has the upload's aspect. Without it,
+    inpaint and outpaint keep the upload's own pixels, upscale multiplies them, and the others
+    answer in the model's own size."""
+
+    background: Background | None = None
+    """What lies behind: "transparent", "white", or a colour such as #ff8800. Transparent if it is
+    not given, white for jpeg."""
+
+    @property
+    def kind(self) -> Kind:
+        return KINDS[self.operation]
+
+    def drawing(self, format_: Format, spec: ModelSpec) -> Drawing:
+        """What it has in common with pictures from a prompt."""
+        opaque = format_ == "jpeg" or (spec.channels != 4 and not self.kind.keeps)
+        ground = "ffffff" if opaque else TRANSPARENT
+        return Drawing(
+            prompt=self.prompt,
+            model=self.model,
+            steps=self.kind.steps if self.steps is None else self.steps,
+            guidance=self.guidance,
+            size=self.size,
+            background=self.background or ground,
+            quality=self.quality,
+        )
+
+    @property
+    def margins(self) -> Margins:
+        given = [self.left, self.top, self.right, self.bottom]
+        if given == [None] * 4:
+            return Margins(MARGIN, MARGIN, MARGIN, MARGIN)
+        return Margins(*(each or 0 for each in given))
+
+
+@router.post(
+    "/v1/images/transform",
+    response_class=Response,
+    responses=RESPONSES,
+    openapi_extra=form_body(TransformForm, UPLOADS),
+)
+async def transform(
+    form: Sent,
+    request: Request,
+    services: Shared,
+    client: Asker,
+    accept: Annotated[str | None, Header(include_in_schema=False)] = None,
+) -> Response:
+    """Makes pictures of a picture, with the same model, in the same batches.
+
+    The answer shows the frame of the upload. inpaint and outpaint answer in the upload's own size,
+    and every pixel that was not to be made anew is the upload's, exactly (in a PNG with a
+    transparent background, as is the default). The model sees the upload scaled to its own size;
+    `X-Tessera-Fitted` says how. Answers as `POST /v1/images` does, but has no address.
+    """
+    fields = form.fields(TransformForm, files=tuple(each.name for each in UPLOADS))
+    _check(fields, form)
+    answer = negotiate(accept, fields.format, fields.n)
+    settings = services.settings
+    checkpoint, _ = find_model(fields.model, services.engine.checkpoints, settings.model_aliases)
+    check_can(checkpoint.spec, fields.operation)
+    order = take_order(
+        fields.drawing(answer.format, checkpoint.spec),
+        engine=services.engine,
+        settings=settings,
+        seed=fields.seed,
+        n=fields.n,
+        format=answer.format,
+        keeps_alpha=fields.kind.keeps,
+    )
+    order = await transformed(
+        order,
+        fields.operation,
+        partial(prepare, fields, form, services.intake.most_pixels),
+        size=fields.size,
+        intake=services.intake,
+    )
+    return await reply(
+        order,
+        answer,
+        previews=fields.previews,
+        request=request,
+        services=services,
+        client=client,
+    )
+
+
+def prepare(fields: TransformForm, form: Form, most_pixels: int, canvas: Canvas) -> Prepared:
+    """Decodes what the operation needs. Raises `UploadError`."""
+    image = form.file("image")
+    strength = fields.kind.strength if fields.strength is None else fields.strength
+    match fields.operation:
+        case "inpaint":
+            retouch = Retouch(image, form.optional_file("mask"), "any", None, most_pixels)
+            return retouched(retouch, (), canvas, strength=strength)
+        case "outpaint":
+            retouch = Retouch(image, None, "any", fields.margins, most_pixels)
+            return retouched(retouch, (), canvas, strength=strength)
+        case "upscale":
+            return enlarged(image, canvas, most_pixels, factor=fields.factor or FACTORS[0])
+        case _:
+            return whole((image,), canvas, most_pixels, strength=strength, noise=fields.noise)
+
+
+def _check(fields: TransformForm, form: Form) -> None:
+    """What types cannot say. Raises `ApiError`."""
+    given = {name for name in SPECIAL if getattr(fields, name, None) is not None}
+    if form.optional_file("mask") is not None:
+        given.add("mask")
+    for name in sorted(given - fields.kind.takes):
+        wanting = ", ".join(each for each, kind in KINDS.items() if name in kind.takes)
+        raise invalid(name, f"means nothing to {fields.operation}, only to {wanting}")
+    if fields.factor not in (None, *FACTORS):
+        raise invalid("factor", f"{fields.factor} was given, 2 and 4 are accepted")
+    if fields.kind.needs_prompt and not fields.prompt.strip():
+        raise invalid("prompt", f"is required: {fields.operation} needs to know what to make of it")
+    form.file("image")
