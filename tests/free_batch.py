@@ -1,0 +1,58 @@
+"""The fixed tile switched off: what seed-exact would be without it. For the inverse tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from fastapi import FastAPI
+from torch import Tensor
+
+from app.engine import Engine
+from app.engine.device import Placed
+from app.engine.messages import WorkerSettings
+from app.engine.worker import TorchDevice
+from app.main import assemble
+from app.metrics import Metrics
+from app.settings import Settings
+from model.flow.network import PromptEncoding
+from model.flow.sampler import FlowRow, FlowSampler
+
+OPENER = "tests.free_batch:FreeBatchDevice"
+
+
+class FreeBatch(FlowSampler):
+    """A pass has as many places as it has evaluations."""
+
+    @classmethod
+    def of(cls, model: FlowSampler) -> FreeBatch:
+        """The same model; its shapes change, so that no graph can hold them."""
+        return cls(model.spec, model._network, model._tokenizer, model.tile)
+
+    def _denoise(self, rows: Sequence[FlowRow]) -> None:
+        self._used = sum(row.evaluations for row in rows)
+        super()._denoise(rows)
+
+    def _predict(self, noisy: Tensor, time: Tensor) -> tuple[Tensor]:
+        used = PromptEncoding(*(part[: self._used] for part in self._encoding))
+        noisy, time = noisy[: self._used].to(self._dtype), time[: self._used]
+        return (self._network.denoise(noisy, time, used).float(),)
+
+
+class FreeBatchDevice(TorchDevice):
+    """The real device, with such models."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        super().__init__(replace(settings, cuda_graphs=False))
+
+    def load(self, folder: str) -> Placed:
+        placed = super().load(folder)
+        assert isinstance(placed.model, FlowSampler)
+        return replace(placed, model=FreeBatch.of(placed.model))
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The service with such models."""
+    metrics = Metrics()
+    engine = Engine(settings.engine, metrics, open_device=OPENER)
+    return assemble(settings, engine, metrics)
