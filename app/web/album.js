@@ -1,7 +1,7 @@
 // The pictures that this browser keeps, in IndexedDB, newest first.
 //
-// A picture is `{path, url, prompt, seed, model, steps, guidance, size, background, seconds, at,
-// blob}`. Its path, which says all that it depends on, is its key: the same picture is kept once.
+// A picture is `{path, url, prompt, seed, model, steps, guidance, width, height, background, seconds,
+// at, blob}`. Its path, which says all that it depends on, is its key: the same picture is kept once.
 // The file is kept as well, so that looking at old pictures asks nothing of the service.
 
 const MOST = 300;
@@ -15,7 +15,10 @@ export class Album {
     try {
       album.#base = await opened();
       const all = await done(album.#store("readonly").getAll());
-      album.#pictures = all.sort((a, b) => b.at - a.at);
+      // Those of earlier versions are squares of `size`.
+      album.#pictures = all
+        .map((each) => ({ width: each.size, height: each.size, ...each }))
+        .sort((a, b) => b.at - a.at);
     } catch {
       album.#base = null;
     }

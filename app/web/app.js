@@ -80,11 +80,11 @@ async function run(ask) {
   }
 }
 
-function keep(ask, { seed, url, size, ...file }, seconds) {
+function keep(ask, { seed, url, width, height, ...file }, seconds) {
   const address = new URL(url);
   for (const name of ["expires", "signature"]) address.searchParams.delete(name);
   const { prompt, model, steps, guidance, background } = ask;
-  const picture = { prompt, model, steps, guidance, background, seed, url, size, seconds };
+  const picture = { prompt, model, steps, guidance, background, seed, url, width, height, seconds };
   Object.assign(picture, {
     path: address.pathname + address.search,
     at: Date.now(),
@@ -132,12 +132,12 @@ function show(picture) {
 }
 
 function again(picture) {
-  composer.fill(picture);
+  composer.fill({ ...picture, size: picture.width });
   composer.focus();
 }
 
 function alike(picture) {
-  composer.fill({ ...picture, seed: "" });
+  composer.fill({ ...picture, size: picture.width, seed: "" });
   run({ ...composer.take(), n: stage.most });
 }
 

@@ -13,13 +13,14 @@ export function fileName({ prompt, seed }) {
 
 export const link = ({ url }) => url;
 
-export const img = ({ url, prompt, size }) =>
-  `<img src="${escaped(url)}" width="${size}" height="${size}" alt="${escaped(prompt)}">`;
+export const img = ({ url, prompt, width, height }) =>
+  `<img src="${escaped(url)}" width="${width}" height="${height}" alt="${escaped(prompt)}">`;
 
 export function element(picture) {
+  const attributes = { ...picture, size: picture.width };
   const named = ["prompt", "seed", "model", "steps", "guidance", "background", "size"]
-    .filter((name) => picture[name] !== "" && picture[name] !== null && picture[name] !== undefined)
-    .map((name) => `${name}="${escaped(String(picture[name]))}"`);
+    .filter((name) => attributes[name] !== "" && attributes[name] !== null && attributes[name] !== undefined)
+    .map((name) => `${name}="${escaped(String(attributes[name]))}"`);
   return (
     `<script type="module" src="${new URL("tessera.js", HOME)}"></script>\n` +
     `<tessera-image ${named.join(" ")} live></tessera-image>`

@@ -228,12 +228,12 @@ export class Stage {
   }
 
   #about(picture) {
-    const { prompt, seed, steps, guidance, model, size, seconds } = picture;
+    const { prompt, seed, steps, guidance, model, width, height, seconds } = picture;
     const facts = [
       [t("seed"), seed],
       [t("steps"), steps],
       [t("guidance"), guidance],
-      [t("size"), `${size} × ${size}`],
+      [t("size"), `${width} × ${height}`],
       [t("model"), model],
       seconds ? [t("took"), t("seconds", { n: seconds.toFixed(1) })] : null,
     ].filter(Boolean);

@@ -110,8 +110,13 @@ def test_several_pictures_and_what_can_be_done_with_them(page: Page) -> None:
     # Picture k is that of seed + k, also past the last seed.
     expect(page.locator("#facts dd").first).to_have_text("0")
 
-    page.get_by_role("button", name="curl").click()
+    expect(page.locator("#facts")).to_contain_text("128 × 128")
+
+    page.get_by_role("button", name="<img>").click()
     line: str = page.evaluate("() => navigator.clipboard.readText()")
+    assert line.endswith('width="128" height="128" alt="red apple, fluent 3d style">')
+    page.get_by_role("button", name="curl").click()
+    line = page.evaluate("() => navigator.clipboard.readText()")
     assert line.startswith("curl -fsS -o red-apple-fluent-3d-style-0.png 'http://")
     page.get_by_role("button", name="<tessera-image>").click()
     line = page.evaluate("() => navigator.clipboard.readText()")
