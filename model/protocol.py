@@ -11,8 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 
-Operation = Literal["generate", "vary", "inpaint", "upscale", "colorize", "denoise"]
-"""What a row does: ``generate`` starts from noise alone, the others from a `Source`."""
+Operation = Literal["generate", "vary", "inpaint", "upscale", "colorize", "denoise", "describe"]
+"""What a row does: ``generate`` starts from noise alone, the others from a `Source`.
+
+``describe`` makes text of it, the others make a picture.
+"""
 Solver = Literal["euler", "heun"]
 
 R = TypeVar("R", bound="Row")
@@ -31,6 +34,15 @@ class Range:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenRanges:
+    """What a model that draws tokens takes: see `TokenSampling`."""
+
+    temperature: Range
+    top_k: Range
+    top_p: Range
+
+
+@dataclass(frozen=True, slots=True)
 class ModelSpec:
     """What can be known of a checkpoint without running it."""
 
@@ -46,6 +58,7 @@ class ModelSpec:
     digest: str  # hex SHA-256 over the checkpoint's files
     licence: str
     description: str
+    tokens: TokenRanges | None = None  # None: it draws no tokens, and takes no `TokenSampling`
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +69,34 @@ class Picture:
     height: int
     channels: int
     pixels: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A text, and how likely it is that it describes the picture, among those it stands with."""
+
+    text: str
+    probability: float  # those of one description sum to 1
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What a picture shows, in words."""
+
+    caption: str
+    labels: tuple[Label, ...]  # the most probable one first
+
+
+Result = Picture | Description
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSampling:
+    """How tokens are drawn from the model's probabilities; first temperature, then the cuts."""
+
+    temperature: float = 1.0  # below 1 likely tokens become likelier; 0 always takes the likeliest
+    top_k: int = 0  # only from so many of the likeliest; 0: from all
+    top_p: float = 1.0  # only from the likeliest that together are this probable
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +124,22 @@ class RowRequest:
     solver: Solver = "euler"
     operation: Operation = "generate"
     source: Source | None = None  # with every operation but "generate"
+    sampling: TokenSampling | None = None  # where the model's spec has ``tokens``
+    labels: tuple[str, ...] = ()  # describe: what to choose from; (): what the model knows
 
     @property
     def places(self) -> int:
-        """The most places that a step of this row may take in a tile: two with guidance."""
+        """The most places that a step of this row may take in a tile.
+
+        Two with guidance, and for a description, which weighs two texts at once.
+        """
+        if self.operation == "describe":
+            return 2
         return 2 if self.guidance != 1 and self.prompt.strip() else 1
 
 
 class Row(Protocol):
-    """One picture in the making. Plain data to the engine; tensors stay the model's own."""
+    """One picture or text in the making. Plain data to the engine; tensors stay the model's."""
 
     @property
     def kind(self) -> str:
@@ -132,8 +180,11 @@ class ImageModel(Protocol[R]):
         Raises ``ValueError`` if the rows of one kind need more than ``tile`` evaluations.
         """
 
-    def result(self, row: R) -> Picture:
-        """The picture so far: final when ``row.done``, a preview before. Changes no row."""
+    def result(self, row: R) -> Result:
+        """The picture so far: final when ``row.done``, a preview before. Changes no row.
+
+        A description for a row that describes, only when it is done.
+        """
 
     def release(self, row: R) -> None:
         """Frees what the row holds. Called once or more for every row, however it ended."""

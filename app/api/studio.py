@@ -113,7 +113,7 @@ class Studio:
                     yield event
                 case Preview(index=index, step=step, steps=steps, picture=picture) if wanted(event):
                     yield Draft(index, step, steps, await self._encode(order, index, picture))
-                case Done(index=index, picture=picture, timings=timings):
+                case Done(index=index, result=Picture() as picture, timings=timings):
                     start = time.perf_counter()
                     body = await self._encode(order, index, picture)
                     yield File(index, body, timings, time.perf_counter() - start)

@@ -11,7 +11,7 @@ import itertools
 import time
 from dataclasses import dataclass, field
 
-from app.engine.cache import PictureCache
+from app.engine.cache import ResultCache
 from app.engine.dispatcher import Dispatcher, Port
 from app.engine.job import Job
 from app.engine.messages import Finished, Left, Refused, Stepped
@@ -28,7 +28,7 @@ from app.engine.request import (
     WorkerCrashed,
 )
 from app.engine.ticket import Key, Subscriber, Ticket
-from model.protocol import Picture
+from model.protocol import Picture, Result
 
 REFUSAL = 600.0  # seconds for which a poisonous row is refused
 REFUSALS = 10_000  # that are remembered; the oldest are forgotten first
@@ -53,7 +53,7 @@ class Admission:
         self.idle = asyncio.Event()  # set while no job is open
         self.idle.set()
         self._max_rows = max_rows
-        self._cache = PictureCache(cache_bytes)
+        self._cache = ResultCache(cache_bytes)
         self._metrics = metrics
         self._ids = itertools.count()
         self._open: dict[Job, _Open] = {}
@@ -66,7 +66,7 @@ class Admission:
         """See `Engine.submit`. Raises `QueueFull` and `WorkerCrashed`."""
         now = time.monotonic()
         keys = [Key(request.model, row) for row in request.rows()]
-        known = {key: picture for key in keys if (picture := self._cache.get(key)) is not None}
+        known = {key: result for key in keys if (result := self._cache.get(key)) is not None}
         new = [key for key in keys if key not in known and key not in self._live]
         self._refuse_poison(new, now)
         self._refuse_overflow(len(new))
@@ -78,9 +78,9 @@ class Admission:
         self.idle.clear()
         fresh: list[Ticket] = []
         for index, key in enumerate(keys):
-            if picture := known.get(key):
+            if result := known.get(key):
                 self._metrics.cache_hit(key.model)
-                job.put(Done(index, picture, Timings(0.0, 0.0), cached=True))
+                job.put(Done(index, result, Timings(0.0, 0.0), cached=True))
                 continue
             if ticket := self._live.get(key):
                 self._metrics.coalesced(key.model)
@@ -111,14 +111,14 @@ class Admission:
         """See `Outcome.finished`."""
         self._close(ticket)
         if ticket.cacheable:
-            self._cache.put(ticket.key, row.picture)
+            self._cache.put(ticket.key, row.result)
         self._metrics.finished(
             ticket.key.model,
             queue_seconds=row.started - ticket.accepted,
             compute_seconds=ended - row.started,
-            pixels=_pixels(row.picture),
+            pixels=_pixels(row.result),
         )
-        ticket.finish(row.picture, row.started, ended)
+        ticket.finish(row.result, row.started, ended)
 
     def refused(self, ticket: Ticket, reason: str) -> None:
         """See `Outcome.refused`."""
@@ -174,5 +174,5 @@ class Admission:
             self.idle.set()
 
 
-def _pixels(picture: Picture) -> int:
-    return picture.width * picture.height
+def _pixels(result: Result) -> int:
+    return result.width * result.height if isinstance(result, Picture) else 0

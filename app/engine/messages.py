@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from model.protocol import LoadedModel, Picture, RowRequest
+from model.protocol import LoadedModel, Picture, Result, RowRequest
 
 # To the worker ----------------------------------------------------------------------------------
 
@@ -111,7 +111,7 @@ class Previewed:
 @dataclass(frozen=True, slots=True)
 class Finished:
     id: int
-    picture: Picture
+    result: Result
     started: float
 
 

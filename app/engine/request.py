@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from model.protocol import SEEDS, Operation, Picture, RowRequest, Solver, Source
+from model.protocol import (
+    SEEDS,
+    Operation,
+    Picture,
+    Result,
+    RowRequest,
+    Solver,
+    Source,
+    TokenSampling,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +29,8 @@ class ImageRequest:
     solver: Solver = "euler"
     operation: Operation = "generate"
     source: Source | None = None  # with every operation but "generate"
+    sampling: TokenSampling | None = None  # where the model draws tokens
+    labels: tuple[str, ...] = ()  # describe: what to choose from
 
     def rows(self) -> tuple[RowRequest, ...]:
         """The pictures one by one; each is what its seed gives alone."""
@@ -32,6 +43,8 @@ class ImageRequest:
                 solver=self.solver,
                 operation=self.operation,
                 source=self.source,
+                sampling=self.sampling,
+                labels=self.labels,
             )
             for k in range(self.n)
         )
@@ -66,10 +79,10 @@ class Preview:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """Picture ``index``, final."""
+    """Picture ``index``, final; or its description, where that was asked for."""
 
     index: int
-    picture: Picture
+    result: Result
     timings: Timings
     cached: bool = False  # answered from memory, no model ran
 

@@ -20,7 +20,7 @@ from app.engine.messages import (
     Refused,
     Stepped,
 )
-from model.protocol import ImageModel, Row
+from model.protocol import ImageModel, Picture, Row
 
 
 @dataclass(slots=True, eq=False)
@@ -139,15 +139,18 @@ class Runner:
         row = running.row
         return (
             running.assignment.watched
+            and running.assignment.request.operation != "describe"
             and row.step > running.assignment.seen
             and row.step in preview_steps(row.steps, self._previews)
         )
 
     def _preview(self, running: _Running) -> Previewed:
         row = running.row
-        return Previewed(running.assignment.id, row.step, self._model.result(row))
+        picture = self._model.result(row)
+        assert isinstance(picture, Picture)
+        return Previewed(running.assignment.id, row.step, picture)
 
     def _finish(self, running: _Running) -> Finished:
-        picture = self._model.result(running.row)
+        result = self._model.result(running.row)
         self._model.release(running.row)
-        return Finished(running.assignment.id, picture, running.started)
+        return Finished(running.assignment.id, result, running.started)

@@ -14,7 +14,7 @@ from typing import Any
 
 from app.engine.messages import Assignment
 from app.engine.runner import Runner
-from model.protocol import ImageModel, ModelSpec, Picture, RowRequest
+from model.protocol import ImageModel, ModelSpec, Result, RowRequest
 
 STEPS = 2
 
@@ -28,19 +28,19 @@ def seed_exact(model: ImageModel[Any]) -> bool:
     return alone == last == turned[::-1]
 
 
-def _draw(model: ImageModel[Any], requests: Sequence[RowRequest]) -> list[Picture]:
-    """The rows' pictures, in the same order; all of them share what passes they can."""
+def _draw(model: ImageModel[Any], requests: Sequence[RowRequest]) -> list[Result]:
+    """The rows' results, in the same order; all of them share what passes they can."""
     runner = Runner(model, previews=1)
     for index, request in enumerate(requests):
         watched = len(requests) > 1
         runner.add(Assignment(index, model.spec.id, request, watched=watched, seen=0))
-    pictures: dict[int, Picture] = {}
-    while len(pictures) < len(requests):
+    results: dict[int, Result] = {}
+    while len(results) < len(requests):
         for refused in runner.admit():
             raise RuntimeError(f"{model.spec.id} refused a row of its self-test: {refused.reason}")
         for finished in runner.step().finished:
-            pictures[finished.id] = finished.picture
-    return [pictures[index] for index in range(len(requests))]
+            results[finished.id] = finished.result
+    return [results[index] for index in range(len(requests))]
 
 
 def _probes(spec: ModelSpec) -> list[RowRequest]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from app.engine.job import Job
 from app.engine.messages import Assignment
 from app.engine.request import Done, EngineError, Preview, Progress, Timings
-from model.protocol import Picture, RowRequest
+from model.protocol import Picture, Result, RowRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +79,12 @@ class Ticket:
             one.job.put(Preview(one.index, step, steps, picture))
         return first
 
-    def finish(self, picture: Picture, started: float, ended: float) -> None:
-        """Hands the picture to all who wait for it."""
+    def finish(self, result: Result, started: float, ended: float) -> None:
+        """Hands the result to all who wait for it."""
         for one in tuple(self.subscribers):
             began = max(started, one.job.accepted)  # one that joined late waited for nothing
             timings = Timings(queue=began - one.job.accepted, compute=ended - began)
-            one.job.put(Done(one.index, picture, timings))
+            one.job.put(Done(one.index, result, timings))
 
     def fail(self, error: EngineError) -> None:
         """Fails every request that waits for it."""

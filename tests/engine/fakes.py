@@ -221,7 +221,11 @@ async def running(
 async def draw(engine: Engine, request: ImageRequest) -> list[Picture]:
     """The request's pictures, in the order of their seeds."""
     async with engine.submit(request, timeout=60, cacheable=False) as job:
-        pictures = {event.index: event.picture async for event in job if isinstance(event, Done)}
+        pictures = {
+            event.index: event.result
+            async for event in job
+            if isinstance(event, Done) and isinstance(event.result, Picture)
+        }
     return [pictures[index] for index in range(request.n)]
 
 

@@ -3,9 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.engine.cache import OVERHEAD, PictureCache
+from app.engine.cache import OVERHEAD, ResultCache
 from app.engine.ticket import Key
-from model.protocol import Picture, RowRequest
+from model.protocol import Description, Label, Picture, RowRequest
 
 
 def key(number: int) -> Key:
@@ -17,7 +17,7 @@ def picture(number: int, size: int = 1000) -> Picture:
 
 
 def test_the_least_recently_used_picture_goes_first() -> None:
-    cache = PictureCache(2 * (1000 + OVERHEAD))
+    cache = ResultCache(2 * (1000 + OVERHEAD))
     cache.put(key(1), picture(1))
     cache.put(key(2), picture(2))
     cache.get(key(1))
@@ -27,17 +27,25 @@ def test_the_least_recently_used_picture_goes_first() -> None:
     assert cache.get(key(3)) == picture(3)
 
 
+def test_descriptions_are_kept_and_weighed_too() -> None:
+    described = Description("a caption", (Label("one", 0.75), Label("two", 0.25)))
+    cache = ResultCache(2 * OVERHEAD)
+    cache.put(key(1), described)
+    assert cache.get(key(1)) == described
+    assert cache.bytes == OVERHEAD + 4 * len("a captiononetwo")
+
+
 def test_a_limit_of_nothing_keeps_nothing() -> None:
-    cache = PictureCache(0)
+    cache = ResultCache(0)
     cache.put(key(1), picture(1))
     assert cache.get(key(1)) is None
 
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 5000))), st.integers(0, 20_000))
 def test_it_never_holds_more_than_its_limit(puts: list[tuple[int, int]], limit: int) -> None:
-    cache = PictureCache(limit)
+    cache = ResultCache(limit)
     for number, size in puts:
         cache.put(key(number), picture(number, size))
         assert cache.bytes <= limit
         kept = cache.get(key(number))
-        assert kept is None or kept.pixels[:1] in (b"", bytes([number]))
+        assert kept is None or kept in [picture(number, size) for _, size in puts]

@@ -45,7 +45,7 @@ def test_every_row_becomes_its_own_picture() -> None:
     requests = [row(seed, steps=1 + seed % 5, guidance=1 + seed % 2) for seed in range(30)]
     for request in requests:
         runner.add(assignment(request))
-    pictures = {one.id: one.picture for one in finished(work(runner))}
+    pictures = {one.id: one.result for one in finished(work(runner))}
     assert pictures == {request.seed: drawn(request) for request in requests}
 
 

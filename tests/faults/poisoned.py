@@ -18,7 +18,7 @@ from app.engine.messages import WorkerSettings
 from app.main import assemble
 from app.metrics import Metrics
 from app.settings import Settings
-from model.protocol import ImageModel, Picture, Row, RowRequest
+from model.protocol import ImageModel, Result, Row, RowRequest
 
 POISON = "poison"
 
@@ -43,7 +43,7 @@ class Fragile:
             os._exit(70)
         self._model.step(rows)
 
-    def result(self, row: Row) -> Picture:
+    def result(self, row: Row) -> Result:
         return self._model.result(row)
 
     def release(self, row: Row) -> None:
