@@ -1,0 +1,116 @@
+"""What only a GPU can show of its passes: real graphs, no waiting, memory that stays as it is.
+
+If these fail, a GPU is slow or runs out of memory in time, or numerics claim equal bits of two
+ways to run that differ. The logic is tested on the CPU in tests/model/test_passes.py.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+
+from app.engine.selftest import seed_exact
+from model.checkpoint import Checkpoint, load_model, shipped
+from model.flow.sampler import FlowSampler
+from model.passes import FixedPass, Mode
+from model.protocol import RowRequest
+from model.sampling import generate
+from tests.devices import GPU, settled
+from tests.tiny import tiny_flow
+
+pytestmark = pytest.mark.gpu
+
+REQUESTS = [
+    RowRequest("red apple, fluent 3d style", 1, 8, 2.0),
+    RowRequest("", 2, 5, 2.0),
+    RowRequest("fox, noto style", 3, 7, 1.0, "heun"),
+    RowRequest("rocket, noto style", 4, 3, 7.5, "heun"),
+]
+
+
+@pytest.fixture(autouse=True)
+def device() -> Iterator[str]:
+    with settled(GPU) as device:
+        yield device
+
+
+def load(folder: Path, dtype: str, mode: Mode = "cuda graph", tile: int = 32) -> FlowSampler:
+    checkpoint = Checkpoint.open(folder)
+    assert dtype in ("fp32", "bf16")
+    model = load_model(
+        checkpoint, device=GPU, dtype="fp32" if dtype == "fp32" else "bf16", tile=tile, mode=mode
+    )
+    assert isinstance(model, FlowSampler)
+    return model
+
+
+@contextmanager
+def no_waiting() -> Iterator[None]:
+    """Raises where torch makes the host wait for the device."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the mode calls itself a prototype
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_a_graph_draws_what_the_same_kernels_draw_one_by_one(dtype: str) -> None:
+    eager = list(generate(load(shipped()[0], dtype, "eager"), REQUESTS))
+    graph = list(generate(load(shipped()[0], dtype, "cuda graph"), REQUESTS))
+    differ = sum(one != other for one, other in zip(eager, graph, strict=True))
+    if differ:  # allowed: the mode is part of numerics
+        pytest.skip(f"{differ} of {len(REQUESTS)} pictures differ in {dtype}: documented only")
+
+
+@pytest.mark.parametrize("tile", [2, 8, 32, 64])
+@pytest.mark.parametrize("mode", ["eager", "cuda graph"])
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_it_is_seed_exact_at_every_tile(dtype: str, mode: Mode, tile: int) -> None:
+    assert seed_exact(load(shipped()[0], dtype, mode, tile))
+
+
+def test_nothing_in_a_step_makes_the_host_wait(tmp_path: Path) -> None:
+    model = load(tiny_flow(tmp_path), "bf16")
+    rows = [model.start(request) for request in REQUESTS]
+    model.step(rows)
+    model.step(rows)  # whatever is made once is made now
+    newcomer = model.start(REQUESTS[0])
+    with no_waiting():
+        model.step([*rows, newcomer])
+        with pytest.raises(RuntimeError, match="synchroniz"):  # the inverse: it would be seen
+            torch.ones(1, device=GPU).item()
+
+
+def test_inputs_wait_for_the_pass_that_reads_them() -> None:
+    # Long enough on the device that a host which did not wait would overwrite them too early.
+    def slow(x: torch.Tensor) -> tuple[torch.Tensor]:
+        torch.cuda._sleep(100_000_000)
+        return (x.clone(),)
+
+    fixed = FixedPass(slow, [torch.zeros(1 << 20)], torch.device(GPU), "eager")
+    seen = []
+    for number in range(3):
+        fixed.inputs()[0].fill_(number)
+        seen.append(fixed.launch()[0])
+    assert [one.unique().tolist() for one in seen] == [[0], [1], [2]]
+
+
+def test_memory_stays_as_it_is(tmp_path: Path) -> None:
+    model = load(tiny_flow(tmp_path), "bf16")
+
+    def draw_many() -> tuple[int, int]:
+        for _ in range(20):
+            list(generate(model, REQUESTS))
+        torch.cuda.synchronize()
+        return torch.cuda.memory_allocated(), torch.cuda.memory_reserved()
+
+    before = draw_many()
+    assert draw_many() == before
