@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from app.api.intake import Intake
 from app.api.meter import Meter
 from app.api.orders import Order
 from app.engine import Done, Engine, Job, Preview, Progress, Timings
+from app.lru import Lru
 from app.metrics import Metrics
 from app.pictures import encode
 from app.settings import Settings
@@ -46,29 +46,6 @@ class Draft:
     body: bytes
 
 
-class FileCache:
-    """The most recently used files, bounded in bytes."""
-
-    def __init__(self, capacity: int) -> None:
-        self._capacity = capacity
-        self._files: OrderedDict[str, File] = OrderedDict()
-        self._bytes = 0
-
-    def get(self, key: str) -> File | None:
-        file = self._files.get(key)
-        if file is not None:
-            self._files.move_to_end(key)
-        return file
-
-    def put(self, key: str, file: File) -> None:
-        if key in self._files or len(file.body) > self._capacity:
-            return
-        self._files[key] = file
-        self._bytes += len(file.body)
-        while self._bytes > self._capacity:
-            self._bytes -= len(self._files.popitem(last=False)[1].body)
-
-
 class Studio:
     """Draws and encodes. Belongs to one event loop, as the engine does."""
 
@@ -82,7 +59,9 @@ class Studio:
         self._log_prompts = settings.log_prompts
         self._timeout = settings.request_timeout
         self._threads = ThreadPoolExecutor(settings.encode_threads, "encode")
-        self._files = FileCache(settings.file_cache_bytes)
+        self._files: Lru[str, File] = Lru(
+            settings.file_cache_bytes, size=lambda _, file: len(file.body)
+        )
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)

@@ -11,7 +11,7 @@ import itertools
 import time
 from dataclasses import dataclass, field
 
-from app.engine.cache import ResultCache
+from app.engine.cache import result_cache
 from app.engine.dispatcher import Dispatcher, Port
 from app.engine.job import Job
 from app.engine.messages import Finished, Left, Refused, Stepped
@@ -53,7 +53,7 @@ class Admission:
         self.idle = asyncio.Event()  # set while no job is open
         self.idle.set()
         self._max_rows = max_rows
-        self._cache = ResultCache(cache_bytes)
+        self._cache = result_cache(cache_bytes)
         self._metrics = metrics
         self._ids = itertools.count()
         self._open: dict[Job, _Open] = {}
