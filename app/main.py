@@ -17,7 +17,7 @@ from app.api.headers import EXPOSED, SecurityHeaders
 from app.api.intake import Intake
 from app.api.links import Links
 from app.api.meter import Meter
-from app.api.openai import generations
+from app.api.openai import edits, generations, variations
 from app.api.services import Services
 from app.api.studio import Studio
 from app.api.telemetry import Telemetry
@@ -73,7 +73,7 @@ def assemble(settings: Settings, engine: Engine, metrics: Metrics) -> FastAPI:
     )
     app.state.services = services
     errors.install(app)
-    uploading = (transform.router,)
+    uploading = (transform.router, edits.router, variations.router)
     for surface in (images, addresses, generations, models, probes, page):
         app.include_router(surface.router)
     for router in uploading:

@@ -59,6 +59,10 @@ WHOLE = BeforeValidator(_whole)
 """For integers, which JSON may also write as 7.0. Comes last, so that the schema has the bounds."""
 
 
+Strength = Annotated[float, Field(ge=0.01, le=1, examples=[0.6])]
+"""How far to go from a picture; nearer than a hundredth is the picture itself."""
+
+
 class Fields(BaseModel):
     """Fields that a client sends: a name that is not among them is refused, not dropped."""
 

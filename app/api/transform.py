@@ -9,7 +9,7 @@ from fastapi import APIRouter, Header, Request, Response
 from pydantic import Field
 
 from app.api.errors import invalid
-from app.api.fields import WHOLE, Asked, Background, Drawing, Several
+from app.api.fields import WHOLE, Asked, Background, Drawing, Several, Strength
 from app.api.forms import Form, Sent
 from app.api.guard import Asker
 from app.api.negotiation import negotiate
@@ -18,8 +18,8 @@ from app.api.operations import KINDS, SPECIAL, Kind, Name
 from app.api.orders import find_model, take_order
 from app.api.reply import RESPONSES, reply
 from app.api.services import Shared
-from app.api.transforming import check_can, transformed
-from app.pictures import TRANSPARENT, Format
+from app.api.transforming import check_can, own_background, transformed
+from app.pictures import Format
 from app.uploads.prepare import FACTORS, Canvas, Prepared, enlarged, retouched, whole
 from app.uploads.retouch import Margins, Retouch
 from model.protocol import ModelSpec
@@ -55,7 +55,7 @@ class TransformForm(Several, Asked):
     inpaint: a part made anew. outpaint: more around it. upscale: twice or four times as large.
     colorize: colours for its brightness. denoise: the picture beneath the noise."""
 
-    strength: Annotated[float | None, Field(ge=0.01, le=1, examples=[0.6])] = None
+    strength: Strength | None = None
     """vary, restyle, inpaint: how far to go from the picture; 1 starts from nothing but noise.
     0.6 to vary, 0.8 to restyle, 1 to inpaint if it is not given."""
 
@@ -93,15 +93,13 @@ class TransformForm(Several, Asked):
 
     def drawing(self, format_: Format, spec: ModelSpec) -> Drawing:
         """What it has in common with pictures from a prompt."""
-        opaque = format_ == "jpeg" or (spec.channels != 4 and not self.kind.keeps)
-        ground = "ffffff" if opaque else TRANSPARENT
         return Drawing(
             prompt=self.prompt,
             model=self.model,
             steps=self.kind.steps if self.steps is None else self.steps,
             guidance=self.guidance,
             size=self.size,
-            background=self.background or ground,
+            background=self.background or own_background(self.operation, spec, format_),
             quality=self.quality,
         )
 

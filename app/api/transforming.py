@@ -9,6 +9,7 @@ from app.api.errors import ApiError, invalid
 from app.api.intake import Intake
 from app.api.operations import KINDS, Name, offered
 from app.api.orders import Order, Transformation
+from app.pictures import TRANSPARENT, Format
 from app.uploads.decoding import UploadError
 from app.uploads.prepare import Canvas, Prepared
 from model.protocol import ModelSpec
@@ -19,6 +20,12 @@ def check_can(spec: ModelSpec, operation: Name) -> None:
     if KINDS[operation].does not in spec.operations:
         can = ", ".join(offered(spec.operations))
         raise invalid("operation", f"{spec.id} cannot {operation}; it can {can}")
+
+
+def own_background(operation: Name, spec: ModelSpec, format_: Format) -> str:
+    """What lies behind where nothing is said: nothing, if the answer can say so."""
+    can = format_ != "jpeg" and (spec.channels == 4 or KINDS[operation].keeps)
+    return TRANSPARENT if can else "white"
 
 
 async def transformed(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from app.api.openai.generations import Partials
+from app.api.openai.reply import Partials
 from app.engine import Preview
 from model.protocol import Picture
 from tests.api.easel import Easel

@@ -71,12 +71,36 @@ class PictureEvent(Look):
 class PartialImage(PictureEvent):
     """A picture on its way."""
 
-    type: Literal["image_generation.partial_image"] = "image_generation.partial_image"
+    type: str
     partial_image_index: int
 
 
 class Completed(PictureEvent):
     """A picture."""
 
-    type: Literal["image_generation.completed"] = "image_generation.completed"
+    type: str
     usage: Usage
+
+
+class GenerationPartial(PartialImage):
+    """A picture on its way."""
+
+    type: Literal["image_generation.partial_image"] = "image_generation.partial_image"
+
+
+class GenerationCompleted(Completed):
+    """A picture."""
+
+    type: Literal["image_generation.completed"] = "image_generation.completed"
+
+
+class EditPartial(PartialImage):
+    """A picture on its way."""
+
+    type: Literal["image_edit.partial_image"] = "image_edit.partial_image"
+
+
+class EditCompleted(Completed):
+    """A picture."""
+
+    type: Literal["image_edit.completed"] = "image_edit.completed"

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 from pydantic.json_schema import WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from app.api.fields import WHOLE, Drawing, Fields, Text
+from app.api.fields import WHOLE, Drawing, Fields, Strength, Text
 from app.api.seeds import Seed
 from app.pictures import TRANSPARENT, Format
 from model.protocol import ModelSpec
@@ -21,6 +21,7 @@ from model.protocol import ModelSpec
 MOST_PARTIALS = 3
 
 _SIZE = re.compile(r"auto|([1-9][0-9]{0,4})x\1")
+_ANY_SIZE = re.compile(r"auto|[1-9][0-9]{0,4}x[1-9][0-9]{0,4}")
 
 
 def _size(text: str) -> str:
@@ -29,10 +30,21 @@ def _size(text: str) -> str:
     return text
 
 
+def _any_size(text: str) -> str:
+    if not _ANY_SIZE.fullmatch(text):
+        raise PydanticCustomError("size", 'should be "auto" or a size such as "1024x768"')
+    return text
+
+
 Size = Annotated[
     str,
     AfterValidator(_size),
     WithJsonSchema({"type": "string", "pattern": rf"^({_SIZE.pattern})$".replace(r"\1", r"\2")}),
+]
+AnySize = Annotated[
+    str,
+    AfterValidator(_any_size),
+    WithJsonSchema({"type": "string", "pattern": f"^({_ANY_SIZE.pattern})$"}),
 ]
 
 
@@ -46,6 +58,7 @@ def _meaningless(why: str) -> BeforeValidator:
     return BeforeValidator(refuse)
 
 
+Ground = Literal["transparent", "opaque", "auto"]
 Speed = Literal["low", "medium", "high"]
 Quality = Literal["low", "medium", "high", "xhigh", "max", "auto", "standard", "hd"]
 
@@ -60,8 +73,88 @@ _SPEEDS: dict[Quality, Speed] = {
 _FACTORS: dict[Speed, float] = {"low": 0.5, "medium": 1.0, "high": 2.0}
 
 
-class GenerationsBody(Fields):
-    """Fields of the official client, and seed, steps and guidance beside them."""
+class Contract(Fields):
+    """Fields that the client has for every picture, and seed, steps and guidance beside them."""
+
+    prompt: Text
+    """What to draw."""
+
+    model: Annotated[str | None, Field(max_length=200)] = None
+    """A model's id or an alias of one. Without it the default model draws."""
+
+    n: Annotated[int | None, Field(ge=1), WHOLE] = None
+    """How many pictures."""
+
+    quality: Quality | None = None
+    """"low" takes half of the model's default steps, "high" and more twice as many."""
+
+    output_format: Format | None = None
+    """File format, png by default."""
+
+    output_compression: Annotated[int | None, Field(ge=0, le=100), WHOLE] = None
+    """How much of the picture webp and jpeg keep, 100 by default. PNG keeps everything."""
+
+    stream: bool | None = None
+    """Whether to answer with events; these carry b64_json."""
+
+    partial_images: Annotated[int | None, Field(ge=0, le=MOST_PARTIALS), WHOLE] = None
+    """How many events show each picture on its way."""
+
+    seed: Seed | None = None
+    """An integer or any string; picture k is the one that seed + k gives alone."""
+
+    steps: Annotated[int | None, Field(ge=1), WHOLE] = None
+    """Steps of the model, instead of what ``quality`` means."""
+
+    guidance: Annotated[float | None, Field(ge=0, allow_inf_nan=False)] = None
+    """How closely to follow the prompt."""
+
+    complexity: Literal["low", "medium", "high"] | None = None
+    """Accepted: nothing is planned before drawing."""
+
+    user: str | None = None
+    """Accepted, and neither kept nor logged."""
+
+    safety_identifier: str | None = None
+    """Accepted, and neither kept nor logged."""
+
+    svg: Annotated[None, _meaningless("pictures are png, webp or jpeg")] = None
+    """Refused: no SVG is drawn."""
+
+    frame_count: Annotated[None, _meaningless("pictures do not move")] = None
+    """Refused: pictures do not move."""
+
+    frame_duration_ms: Annotated[None, _meaningless("pictures do not move")] = None
+    """Refused: pictures do not move."""
+
+    @property
+    def format(self) -> Format:
+        return self.output_format or "png"
+
+    @property
+    def speed(self) -> Speed:
+        return _SPEEDS.get(self.quality or "auto", "medium")
+
+    def drawing(self, spec: ModelSpec, *, size: int | None, background: str) -> Drawing:
+        """The same in the service's own fields."""
+        compression = 100 if self.output_compression is None else self.output_compression
+        return Drawing(
+            prompt=self.prompt,
+            model=self.model,
+            steps=self.steps or self._steps(spec),
+            guidance=self.guidance,
+            size=size,
+            background=background,
+            quality=max(1, compression),
+        )
+
+    def _steps(self, spec: ModelSpec) -> int:
+        steps = round(spec.steps.default * _FACTORS[self.speed])
+        return int(min(max(steps, spec.steps.low), spec.steps.high))
+
+
+class GenerationsBody(Contract):
+    """Pictures from a prompt."""
 
     model_config = ConfigDict(
         strict=True,
@@ -94,93 +187,61 @@ class GenerationsBody(Fields):
         },
     )
 
-    prompt: Text
-    """What to draw."""
-
-    model: Annotated[str | None, Field(max_length=200)] = None
-    """A model's id or an alias of one. Without it the default model draws."""
-
-    n: Annotated[int | None, Field(ge=1), WHOLE] = None
-    """How many pictures."""
-
     size: Annotated[Size | None, Field(examples=["256x256"])] = None
     """Squares only. "auto" is the model's own size; from others the picture is resampled."""
 
-    quality: Quality | None = None
-    """"low" takes half of the model's default steps, "high" and more twice as many."""
-
-    background: Literal["transparent", "opaque", "auto"] | None = None
+    background: Ground | None = None
     """Anything but "transparent" is white."""
-
-    output_format: Format | None = None
-    """File format, png by default."""
-
-    output_compression: Annotated[int | None, Field(ge=0, le=100), WHOLE] = None
-    """How much of the picture webp and jpeg keep, 100 by default. PNG keeps everything."""
 
     response_format: Literal["url", "b64_json"] | None = None
     """"url" gives an address, from which the picture is drawn when it is fetched."""
 
-    stream: bool | None = None
-    """Whether to answer with events; these carry b64_json."""
-
-    partial_images: Annotated[int | None, Field(ge=0, le=MOST_PARTIALS), WHOLE] = None
-    """How many events show each picture on its way."""
-
-    seed: Seed | None = None
-    """An integer or any string; picture k is the one that seed + k gives alone."""
-
-    steps: Annotated[int | None, Field(ge=1), WHOLE] = None
-    """Steps of the model, instead of what ``quality`` means."""
-
-    guidance: Annotated[float | None, Field(ge=0, allow_inf_nan=False)] = None
-    """How closely to follow the prompt."""
-
     moderation: Literal["low", "auto"] | None = None
     """Accepted: prompts are not moderated here."""
-
-    complexity: Literal["low", "medium", "high"] | None = None
-    """Accepted: nothing is planned before drawing."""
-
-    user: str | None = None
-    """Accepted, and neither kept nor logged."""
-
-    safety_identifier: str | None = None
-    """Accepted, and neither kept nor logged."""
 
     style: Annotated[None, _meaningless("describe the style in the prompt")] = None
     """Refused, as by the GPT image models: describe the style in the prompt."""
 
-    svg: Annotated[None, _meaningless("pictures are png, webp or jpeg")] = None
-    """Refused: no SVG is drawn."""
+    @property
+    def side(self) -> int | None:
+        """Pixels along each side, if it is said."""
+        return None if self.size in (None, "auto") else int(self.size.partition("x")[0])
 
-    frame_count: Annotated[None, _meaningless("pictures do not move")] = None
-    """Refused: pictures do not move."""
 
-    frame_duration_ms: Annotated[None, _meaningless("pictures do not move")] = None
-    """Refused: pictures do not move."""
+class WithUpload(Contract):
+    """What edits and variations have besides."""
+
+    size: Annotated[AnySize | None, Field(examples=["256x256"])] = None
+    """Of the aspect that the image has, to which the answer is resampled. "auto", which it is by
+    default, keeps an edit with a mask as large as the image, and the rest in the model's size."""
+
+    background: Ground | None = None
+    """"opaque" is white; "auto" keeps what is transparent, but in a jpeg."""
+
+    response_format: Literal["b64_json"] | None = None
+    """Pictures that are made of an upload have no address."""
+
+    strength: Strength | None = None
+    """Beside the contract: how far to go from the image; 1 starts from nothing but noise."""
 
     @property
-    def format(self) -> Format:
-        return self.output_format or "png"
+    def sides(self) -> tuple[int, int] | None:
+        """Width and height, if they are said."""
+        if self.size in (None, "auto"):
+            return None
+        width, _, height = self.size.partition("x")
+        return int(width), int(height)
 
-    @property
-    def speed(self) -> Speed:
-        return _SPEEDS.get(self.quality or "auto", "medium")
 
-    def drawing(self, spec: ModelSpec) -> Drawing:
-        """The same in the service's own fields."""
-        compression = 100 if self.output_compression is None else self.output_compression
-        return Drawing(
-            prompt=self.prompt,
-            model=self.model,
-            steps=self.steps or self._steps(spec),
-            guidance=self.guidance,
-            size=None if self.size in (None, "auto") else int(self.size.partition("x")[0]),
-            background=TRANSPARENT if self.background == TRANSPARENT else "white",
-            quality=max(1, compression),
-        )
+class EditsForm(WithUpload):
+    """The texts of an edit."""
 
-    def _steps(self, spec: ModelSpec) -> int:
-        steps = round(spec.steps.default * _FACTORS[self.speed])
-        return int(min(max(steps, spec.steps.low), spec.steps.high))
+    input_fidelity: Literal["low", "high"] | None = None
+    """"high" starts half-way from the image ("strength" 0.5), also where a mask marks it."""
+
+
+class VariationsForm(WithUpload):
+    """The texts of a variation."""
+
+    prompt: Text = ""
+    """Beside the contract: what to make of it."""
