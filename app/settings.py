@@ -127,8 +127,10 @@ class Settings(BaseSettings):
     previews: Annotated[int, Field(ge=1, le=32)] = 7
     """Previews of a picture whose request asks for them. Each costs the worker a decoding."""
 
-    step_timeout: Seconds = 30.0
-    """A worker silent for so long is killed and replaced. Must exceed the slowest step."""
+    step_timeout: Seconds = 15.0
+    """A worker silent for so long is killed and replaced. Must exceed the slowest step. A picture
+    that hangs its worker is tried four times, so it fails for that (500, worker_crashed) after
+    about five of these, and with a 504 where request_timeout is shorter."""
 
     start_timeout: Seconds = 300.0
     """A worker that loads, warms up and tests itself for longer has failed to start."""

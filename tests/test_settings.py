@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from app.engine import EngineSettings
 from app.settings import Settings
 
 
@@ -76,3 +77,10 @@ def test_a_misspelt_setting_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_setting_says_what_changes_with_it() -> None:
     silent = [name for name, field in Settings.model_fields.items() if not field.description]
     assert not silent
+
+
+def test_a_picture_that_hangs_its_worker_fails_for_that_before_its_deadline() -> None:
+    # Tried four times, each noticed up to a quarter late; a start takes some seconds.
+    defaults = Settings(_env_file=None)
+    assert 4 * (1.25 * defaults.step_timeout + 10) < defaults.request_timeout
+    assert defaults.engine.step_timeout == EngineSettings(models=()).step_timeout

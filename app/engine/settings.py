@@ -42,9 +42,11 @@ class EngineSettings:
     previews: int = 7
     """Previews of a picture whose request asks for them, at evenly spaced steps."""
 
-    step_timeout: float = 30.0
+    step_timeout: float = 15.0
     """Seconds without a word from a worker after which it is killed and replaced. Must exceed the
-    slowest step, or healthy workers are killed."""
+    slowest step, or healthy workers are killed. Notice can take a quarter longer; a row that hangs
+    its worker is tried four times, so it fails after about five of these, if its deadline is
+    later."""
 
     start_timeout: float = 300.0
     """Seconds that a worker may take to load its models, warm up and test itself."""
