@@ -134,6 +134,8 @@ def begin(request: RowRequest, spec: ModelSpec, noise: Tensor) -> Beginning:
             return Beginning(noise, known=Brightness(brightness(values[:3]), values[3:]))
         case "denoise":
             return _noisy(source, values, noise)
+        case "describe":
+            raise ValueError(f"{spec.id} describes no pictures")
 
 
 def paste(source: Source, made: Picture) -> Picture:
