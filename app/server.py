@@ -6,6 +6,7 @@ import asyncio
 import errno
 import logging
 import socket
+import time
 from types import FrameType
 
 import uvicorn
@@ -29,6 +30,7 @@ def serve(settings: Settings) -> int:
     Returns the exit code: 0 after a drain, 1 where the service could not start, lost its engine,
     or was made to leave before accepted work was finished. The reason is one line of the log.
     """
+    began = time.monotonic()
     logs.configure(settings.log_format, settings.log_level)
     for name in Settings.unknown():
         logger.warning("%s is no setting of Tessera", name)
@@ -36,7 +38,7 @@ def serve(settings: Settings) -> int:
         listener = _listen(settings.host, settings.port)
         with listener:
             app = create_app(settings)
-            server = Server(_config(app, settings), app.state.services)
+            server = Server(_config(app, settings), app.state.services, began)
             server.run(sockets=[listener])
     except (StartError, CheckpointError, ValueError) as error:
         logger.critical("%s", error)
@@ -56,8 +58,9 @@ class Server(uvicorn.Server):
     over. The process ends, non-zero, where the engine fails.
     """
 
-    def __init__(self, config: uvicorn.Config, services: Services) -> None:
+    def __init__(self, config: uvicorn.Config, services: Services, began: float) -> None:
         super().__init__(config)
+        self._began = began
         self.exit_code = 0
         self._services = services
         self._signals = 0
@@ -86,7 +89,8 @@ class Server(uvicorn.Server):
             self.should_exit = True
         if engine.state == "ready" and not self._said_ready:
             self._said_ready = True
-            logger.info("ready: %s", ", ".join(engine.models))
+            took = time.monotonic() - self._began
+            logger.info("ready after %.1f s: %s", took, ", ".join(engine.models))
         if self._signals and self._leaving is None:
             self._services.leaving = True
             self._leaving = asyncio.create_task(self._leave())

@@ -1,5 +1,6 @@
 """The command line: what a person types, and what they read when it is wrong."""
 
+import re
 import subprocess
 import sys
 import time
@@ -123,6 +124,24 @@ def test_bench_measures_tiles_and_recommends_one(model: str) -> None:
     result = run.invoke(cli, f"bench tile 2 4 --seconds 0.02 --model {model}")
     assert result.exit_code == 0, result.output
     assert "Recommended: TESSERA_TILE=" in result.output
+
+
+def test_bench_measures_a_start(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TESSERA_MODELS", model)
+    monkeypatch.setenv("TESSERA_DEVICES", "cpu")
+    result = run.invoke(cli, "bench start --runs 1")
+    assert result.exit_code == 0, result.output
+    assert re.search(r"\b1 +│ +\d+\.\d +│ +\d+\.\d", result.output)
+
+
+def test_a_start_that_fails_is_said_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TESSERA_MODELS", str(tmp_path / "nothing"))
+    result = run.invoke(cli, "bench start --runs 1")
+    assert result.exit_code == 1
+    assert "the service ended: " in result.output
+    assert "nothing: no such folder" in result.output
 
 
 def test_a_signed_address_is_one_that_the_service_accepts() -> None:

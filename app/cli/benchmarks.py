@@ -27,13 +27,11 @@ def tile(
     """Time passes of several tile sizes and recommend one for TESSERA_TILE."""
     with one_line_errors():
         checkpoint = open_checkpoint(model)
-        import torch
-
         from model.checkpoint import load_model
+        from model.numerics import settle
         from model.tile import measure, recommend
 
-        if threads:
-            torch.set_num_threads(threads)
+        settle(device, threads)
         sizes = sorted(set(tiles or (2, 4, 8, 16, 32, 64)))
         steps = int(checkpoint.spec.steps.default)
         speeds = []
@@ -56,3 +54,19 @@ def tile(
             "the smallest with 90 % of the best evaluations/s.",
             highlight=False,
         )
+
+
+@bench.command()
+def start(
+    runs: Annotated[int, typer.Option(min=1, help="How often it is started.")] = 3,
+) -> None:
+    """Time `tessera serve` from the command to ready, with your TESSERA_… settings."""
+    from app.cli.startup import measure_start
+
+    with one_line_errors():
+        table = Table("run", "alive after (s)", "ready after (s)")
+        with progress_bar() as bar:
+            for run in bar.track(range(runs), description="starting"):
+                took = measure_start()
+                table.add_row(str(run + 1), f"{took.alive:.1f}", f"{took.ready:.1f}")
+        output.print(table)

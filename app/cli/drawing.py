@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -11,41 +11,44 @@ import typer
 from app.cli.console import UserError, one_line_errors, output, progress_bar
 from app.cli.options import Chosen, Device, Guidance, Precision, Prompt, Steps, open_checkpoint
 from model.checkpoint import Checkpoint, Dtype
-from model.protocol import SEEDS, Picture, RowRequest, Solver
+from model.protocol import SEEDS, ModelSpec, Picture, RowRequest, Solver
 from model.tokenizer import PromptTooLong
 
 
-def draw_all(
-    checkpoint: Checkpoint,
-    prompts: list[tuple[str, int]],
+def ask(
+    spec: ModelSpec,
+    prompt: str,
+    seed: int,
     *,
     steps: int | None,
     guidance: float | None,
-    solver: Solver | None,
-    device: str,
-    dtype: Dtype,
-) -> Iterator[tuple[RowRequest, Picture]]:
-    """Draws prompts with their seeds under a progress bar. Raises `UserError`."""
-    from model.checkpoint import load_model
-    from model.sampling import generate as draw
-
-    spec = checkpoint.spec
+    solver: Solver | None = None,
+) -> RowRequest:
+    """A picture from a prompt, defaults filled in. Raises `UserError`."""
     chosen = int(spec.steps.default) if steps is None else steps
     if chosen > spec.steps.high:
         raise UserError(f"--steps is {chosen}, {spec.id} takes 1 to {spec.steps.high:g}")
-    requests = [
-        RowRequest(
-            prompt=prompt,
-            seed=seed % SEEDS,
-            steps=chosen,
-            guidance=spec.guidance.default if guidance is None else guidance,
-            solver=solver or spec.solver,
-        )
-        for prompt, seed in prompts
-    ]
+    return RowRequest(
+        prompt=prompt,
+        seed=seed % SEEDS,
+        steps=chosen,
+        guidance=spec.guidance.default if guidance is None else guidance,
+        solver=solver or spec.solver,
+    )
+
+
+def draw_all(
+    checkpoint: Checkpoint, requests: Sequence[RowRequest], *, device: str, dtype: Dtype
+) -> Iterator[tuple[RowRequest, Picture]]:
+    """Draws under a progress bar; each picture with its request. Raises `UserError`."""
+    from model.checkpoint import load_model
+    from model.numerics import settle
+    from model.sampling import generate as draw
+
+    settle(device)
     model = load_model(checkpoint, device=device, dtype=dtype, tile=8)
     with progress_bar() as bar:
-        task = bar.add_task("drawing", total=len(requests) * chosen)
+        task = bar.add_task("drawing", total=sum(request.steps for request in requests))
         try:
             pictures = draw(model, requests, lambda done: bar.advance(task, done))
             yield from zip(requests, pictures, strict=True)
@@ -76,15 +79,19 @@ def generate(
     from model.report import to_image
 
     with one_line_errors():
-        drawn = draw_all(
-            open_checkpoint(model),
-            [(prompt, seed + k) for k in range(n)],
-            steps=steps,
-            guidance=guidance,
-            solver=solver,
-            device=device,
-            dtype=dtype,
-        )
+        checkpoint = open_checkpoint(model)
+        requests = [
+            ask(
+                checkpoint.spec,
+                prompt,
+                seed + k,
+                steps=steps,
+                guidance=guidance,
+                solver=solver,
+            )
+            for k in range(n)
+        ]
+        drawn = draw_all(checkpoint, requests, device=device, dtype=dtype)
         out.mkdir(parents=True, exist_ok=True)
         for request, picture in drawn:
             path = out / f"{request.seed}.png"
@@ -108,15 +115,11 @@ def sheet(
     from model.report import contact_sheet
 
     with one_line_errors():
-        drawn = draw_all(
-            open_checkpoint(model),
-            [(prompt, seed) for prompt in prompts],
-            steps=steps,
-            guidance=guidance,
-            solver=None,
-            device=device,
-            dtype=dtype,
-        )
+        checkpoint = open_checkpoint(model)
+        requests = [
+            ask(checkpoint.spec, prompt, seed, steps=steps, guidance=guidance) for prompt in prompts
+        ]
+        drawn = draw_all(checkpoint, requests, device=device, dtype=dtype)
         pictures = [picture for _, picture in drawn]
         out.parent.mkdir(parents=True, exist_ok=True)
         contact_sheet(pictures, prompts, columns, scale).save(out)

@@ -46,7 +46,7 @@ class Service:
         raise AssertionError(f"{pattern!r} was never said:\n{self.log}")
 
     def await_ready(self) -> Service:
-        self.await_log(r"ready: ")
+        self.await_log(r"ready after [\d.]+ s: ")
         assert httpx.get(f"{self.url}/readyz").status_code == 200
         return self
 
