@@ -80,10 +80,7 @@ def encode(
     picture: Picture, encoding: Encoding, caption: Caption, framing: Framing | None = None
 ) -> bytes:
     """The file. Its caption is in PNG text chunks, or as JSON in the Exif image description."""
-    image = open_picture(picture)
-    if framing is not None:
-        image = framing(image)
-    image = _resample(_lay(image, encoding.background), (encoding.width, encoding.height))
+    image = finish(picture, encoding, framing)
     file = BytesIO()
     match encoding.format:
         case "png":
@@ -93,6 +90,14 @@ def encode(
         case "jpeg":
             image.save(file, "JPEG", quality=encoding.quality, exif=_exif(caption))
     return file.getvalue()
+
+
+def finish(picture: Picture, encoding: Encoding, framing: Framing | None) -> Image.Image:
+    """What the file shows, before it is written."""
+    image = open_picture(picture)
+    if framing is not None:
+        image = framing(image)
+    return _resample(_lay(image, encoding.background), (encoding.width, encoding.height))
 
 
 def read_caption(file: bytes) -> Caption | None:

@@ -14,20 +14,16 @@ from app.api.forms import Form, Sent
 from app.api.guard import Asker
 from app.api.negotiation import negotiate
 from app.api.openapi import Upload, form_body
-from app.api.operations import KINDS, SPECIAL, Kind, Name
 from app.api.orders import find_model, take_order
 from app.api.reply import RESPONSES, reply
 from app.api.services import Shared
 from app.api.transforming import check_can, own_background, transformed
+from app.operations import KINDS, Kind, Misfit, Name, Wish
 from app.pictures import Format
-from app.uploads.prepare import FACTORS, Canvas, Prepared, enlarged, retouched, whole
-from app.uploads.retouch import Margins, Retouch
+from app.uploads.prepare import FACTORS
 from model.protocol import ModelSpec
 
 router = APIRouter(tags=["images"])
-
-MARGIN = 25
-"""Per cent on each side, where none is given."""
 
 UPLOADS = (
     Upload(
@@ -57,7 +53,7 @@ class TransformForm(Several, Asked):
 
     strength: Strength | None = None
     """vary, restyle, inpaint: how far to go from the picture; 1 starts from nothing but noise.
-    0.6 to vary, 0.8 to restyle, 1 to inpaint if it is not given."""
+    0.7 to vary, 0.8 to restyle, 1 to inpaint if it is not given."""
 
     factor: Annotated[int | None, Field(ge=FACTORS[0], le=FACTORS[-1]), WHOLE] = None
     """upscale: 2 (if it is not given) or 4. The picture may have the model's size divided by it."""
@@ -103,12 +99,24 @@ class TransformForm(Several, Asked):
             quality=self.quality,
         )
 
-    @property
-    def margins(self) -> Margins:
-        given = [self.left, self.top, self.right, self.bottom]
-        if given == [None] * 4:
-            return Margins(MARGIN, MARGIN, MARGIN, MARGIN)
-        return Margins(*(each or 0 for each in given))
+    def wish(self, form: Form) -> Wish:
+        """What is to be done with the form's pictures. Raises `ApiError`."""
+        try:
+            return Wish(
+                operation=self.operation,
+                image=form.file("image"),
+                mask=form.optional_file("mask"),
+                prompt=self.prompt,
+                strength=self.strength,
+                factor=self.factor,
+                noise=self.noise,
+                left=self.left,
+                top=self.top,
+                right=self.right,
+                bottom=self.bottom,
+            )
+        except Misfit as error:
+            raise invalid(error.field, str(error)) from error
 
 
 @router.post(
@@ -132,7 +140,7 @@ async def transform(
     `X-Tessera-Fitted` says how. Answers as `POST /v1/images` does, but has no address.
     """
     fields = form.fields(TransformForm, files=tuple(each.name for each in UPLOADS))
-    _check(fields, form)
+    wish = fields.wish(form)
     answer = negotiate(accept, fields.format, fields.n)
     settings = services.settings
     checkpoint, _ = find_model(fields.model, services.engine.checkpoints, settings.model_aliases)
@@ -149,7 +157,7 @@ async def transform(
     order = await transformed(
         order,
         fields.operation,
-        partial(prepare, fields, form, services.intake.most_pixels),
+        partial(wish.prepare, most_pixels=services.intake.most_pixels),
         size=fields.size,
         intake=services.intake,
     )
@@ -161,35 +169,3 @@ async def transform(
         services=services,
         client=client,
     )
-
-
-def prepare(fields: TransformForm, form: Form, most_pixels: int, canvas: Canvas) -> Prepared:
-    """Decodes what the operation needs. Raises `UploadError`."""
-    image = form.file("image")
-    strength = fields.kind.strength if fields.strength is None else fields.strength
-    match fields.operation:
-        case "inpaint":
-            retouch = Retouch(image, form.optional_file("mask"), "any", None, most_pixels)
-            return retouched(retouch, (), canvas, strength=strength)
-        case "outpaint":
-            retouch = Retouch(image, None, "any", fields.margins, most_pixels)
-            return retouched(retouch, (), canvas, strength=strength)
-        case "upscale":
-            return enlarged(image, canvas, most_pixels, factor=fields.factor or FACTORS[0])
-        case _:
-            return whole((image,), canvas, most_pixels, strength=strength, noise=fields.noise)
-
-
-def _check(fields: TransformForm, form: Form) -> None:
-    """What types cannot say. Raises `ApiError`."""
-    given = {name for name in SPECIAL if getattr(fields, name, None) is not None}
-    if form.optional_file("mask") is not None:
-        given.add("mask")
-    for name in sorted(given - fields.kind.takes):
-        wanting = ", ".join(each for each, kind in KINDS.items() if name in kind.takes)
-        raise invalid(name, f"means nothing to {fields.operation}, only to {wanting}")
-    if fields.factor not in (None, *FACTORS):
-        raise invalid("factor", f"{fields.factor} was given, 2 and 4 are accepted")
-    if fields.kind.needs_prompt and not fields.prompt.strip():
-        raise invalid("prompt", f"is required: {fields.operation} needs to know what to make of it")
-    form.file("image")

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from app.api.errors import ApiError, invalid
 from app.api.intake import Intake
-from app.api.operations import KINDS, Name, offered
 from app.api.orders import Order, Transformation
+from app.operations import KINDS, Name, can, offered
 from app.pictures import TRANSPARENT, Format
 from app.uploads.decoding import UploadError
 from app.uploads.prepare import Canvas, Prepared
@@ -17,9 +17,9 @@ from model.protocol import ModelSpec
 
 def check_can(spec: ModelSpec, operation: Name) -> None:
     """Raises `ApiError` where the model cannot do that."""
-    if KINDS[operation].does not in spec.operations:
-        can = ", ".join(offered(spec.operations))
-        raise invalid("operation", f"{spec.id} cannot {operation}; it can {can}")
+    if not can(spec.operations, operation):
+        others = ", ".join(offered(spec.operations))
+        raise invalid("operation", f"{spec.id} cannot {operation}; it can {others}")
 
 
 def own_background(operation: Name, spec: ModelSpec, format_: Format) -> str:

@@ -14,6 +14,7 @@ from app.cli.evaluation import evaluation
 from app.cli.listing import models
 from app.cli.serving import serve, sign
 from app.cli.training import train
+from app.cli.transforming import transform
 
 cli = typer.Typer(
     help="Serve image transformers over HTTP, draw with them, train your own.",
@@ -21,7 +22,7 @@ cli = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (serve, sign, models, generate, sheet, train):
+for command in (serve, sign, models, generate, transform, sheet, train):
     cli.command()(command)
 cli.add_typer(evaluation, name="evaluate")
 cli.add_typer(bench, name="bench")

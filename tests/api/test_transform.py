@@ -70,7 +70,7 @@ async def done(*args: Any, **fields: Any) -> httpx.Response:
 @pytest.mark.parametrize(
     ("fields", "does", "strength", "steps"),
     [
-        ({"operation": "vary"}, "vary", 0.6, 4),
+        ({"operation": "vary"}, "vary", 0.7, 4),
         ({"operation": "vary", "strength": "0.25", "steps": 3}, "vary", 0.25, 3),
         ({"operation": "restyle", "prompt": "red apple"}, "vary", 0.8, 4),
         ({"operation": "colorize"}, "colorize", 1.0, 4),

@@ -17,8 +17,8 @@ from app.api.openai.fields import EditsForm
 from app.api.openai.remake import PICTURE, remake
 from app.api.openai.reply import Kind
 from app.api.openapi import Upload, event_stream, form_body
-from app.api.operations import KINDS
 from app.api.services import Shared
+from app.operations import KINDS
 from app.uploads.prepare import Canvas, Prepared, retouched, whole
 from app.uploads.retouch import Retouch
 

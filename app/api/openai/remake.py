@@ -10,10 +10,10 @@ from app.api.errors import invalid
 from app.api.guard import Client
 from app.api.openai.fields import WithUpload
 from app.api.openai.reply import Kind, reply
-from app.api.operations import KINDS, Name
 from app.api.orders import Order, find_model, take_order
 from app.api.services import Services
 from app.api.transforming import check_can, own_background, transformed
+from app.operations import KINDS, Name
 from app.pictures import TRANSPARENT
 from app.uploads.prepare import Canvas, Prepared
 

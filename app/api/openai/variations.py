@@ -12,8 +12,8 @@ from app.api.openai.fields import VariationsForm
 from app.api.openai.remake import PICTURE, remake
 from app.api.openai.reply import Kind
 from app.api.openapi import Upload, event_stream, form_body
-from app.api.operations import KINDS
 from app.api.services import Shared
+from app.operations import KINDS
 from app.uploads.prepare import Canvas, Prepared, whole
 
 router = APIRouter(tags=["openai"])
