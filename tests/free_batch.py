@@ -1,13 +1,19 @@
-"""The fixed tile switched off: what seed-exact would be without it. For the inverse tests."""
+"""The fixed tile switched off: what seed-exact would be without it. For the inverse tests.
+
+``python -m tests.free_batch`` is the server with such models.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from unittest import mock
 
 from fastapi import FastAPI
 from torch import Tensor
 
+from app import server
 from app.engine import Engine
 from app.engine.device import Placed
 from app.engine.messages import WorkerSettings
@@ -52,7 +58,11 @@ class FreeBatchDevice(TorchDevice):
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The service with such models."""
     metrics = Metrics()
     engine = Engine(settings.engine, metrics, open_device=OPENER)
     return assemble(settings, engine, metrics)
+
+
+if __name__ == "__main__":
+    with mock.patch.object(server, "create_app", create_app):
+        sys.exit(server.serve(Settings()))
