@@ -8,9 +8,9 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from app.api.errors import ErrorAnswer
-from app.api.operations import offered
 from app.api.orders import find_model
 from app.api.services import Services, Shared
+from app.operations import offered
 from app.settings import Settings
 from model.checkpoint import Checkpoint
 from model.protocol import Range
