@@ -45,6 +45,7 @@ class Metrics:
         self._by_key = counter("key_requests", "Requests answered to an API key", "key", "outcome")
         self._encode = histogram("encode_seconds", "One picture to a file", "format")
         self._file_hits = counter("file_cache_hits", "Encoded pictures from memory", "model")
+        self._uploads = gauge("upload_memory_bytes", "Held for forms with pictures")
         self._unlimited = counter("rate_limits_unchecked", "Let through: limit store is down")
 
         self._queue = histogram("queue_seconds", "A row's wait for a worker", "model")
@@ -93,6 +94,10 @@ class Metrics:
     def watch_ready(self, ready: Callable[[], bool]) -> None:
         """Asks ``ready`` whenever the metrics are read."""
         self._ready.set_function(lambda: float(ready()))
+
+    def watch_uploads(self, held: Callable[[], int]) -> None:
+        """Asks how many bytes are ``held`` whenever the metrics are read."""
+        self._uploads.set_function(lambda: float(held()))
 
     def answered(self, route: str, outcome: str, seconds: float) -> None:
         self._request.labels(route, outcome).observe(seconds)

@@ -39,14 +39,10 @@ class Intake:
         self._most = settings.upload_memory_bytes
         self._held = 0
         self._metrics = metrics
+        metrics.watch_uploads(lambda: self._held)
 
     def close(self) -> None:
         self.threads.shutdown(wait=False, cancel_futures=True)
-
-    @property
-    def held(self) -> int:
-        """Bytes of all requests."""
-        return self._held
 
     @contextmanager
     def hold(self) -> Iterator[Hold]:
