@@ -1,0 +1,45 @@
+"""If these fail, a service that runs for long grows until something kills it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import psutil
+
+from tests.faults.clients import client, draw, metric
+from tests.faults.conftest import Start
+from tests.service.running import Service
+
+
+def resident(service: Service) -> dict[int, int]:
+    """Bytes of each process, the server's and its workers'."""
+    server = psutil.Process(service.process.pid)
+    return {one.pid: one.memory_info().rss for one in (server, *server.children(recursive=True))}
+
+
+async def test_memory_does_not_grow_with_requests(start: Start, full: bool) -> None:
+    few, many = (500, 5000) if full else (300, 1200)
+    # Both memories hold some fifty pictures: they are full long before the first reading.
+    with start(CACHE_BYTES="100000", FILE_CACHE_BYTES="100000") as service:
+        service.await_ready()
+        async with client(service) as http:
+
+            async def serve(first: int, last: int) -> None:
+                for seeds in range(first, last, 50):
+                    answers = await asyncio.gather(
+                        *(
+                            draw(http, {"seed": seed, "steps": 2})
+                            for seed in range(seeds, seeds + 50)
+                        )
+                    )
+                    assert {answer.status_code for answer in answers} == {200}
+
+            await serve(0, few)
+            before = resident(service)
+            await serve(few, many)
+            after = resident(service)
+            assert await metric(http, "images_total") == many
+    assert len(before) == 2
+    assert after.keys() == before.keys()
+    for pid, held in before.items():
+        assert after[pid] < 1.05 * held, f"{held} to {after[pid]} bytes in {many - few} requests"
