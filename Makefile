@@ -2,7 +2,7 @@
 
 VENV   := .venv
 BIN    := $(VENV)/bin
-SOURCE := app model tests
+SOURCE := app bench model tests
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check --no-input -c constraints.txt
 
 # The first Python of these that is new enough, and can make environments; `make PYTHON=…` decides.
@@ -12,7 +12,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; 
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help serve test check check-full check-format lint types format sheet train-setup clean
+.PHONY: help serve test check check-full gpu check-format lint types format sheet train-setup clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,11 @@ check: check-format lint types test ## Format, lint, types, tests
 
 check-full: ## The same with the full counts of every test
 	TESSERA_TEST_FULL=1 PYTEST_TIMEOUT=3600 $(MAKE) check
+
+# Exit status 2 where there is no GPU, so that it is never taken for a pass. The report is
+# REPORT/gpu-NAME.md; ARGS='--images 64' goes to bench/gpu.py.
+gpu: $(VENV)/.dev ## Test and measure this machine's GPU; the report goes to REPORT (out/)
+	$(BIN)/python -m bench.gpu -o '$(or $(REPORT),out)' $(ARGS)
 
 check-format: $(VENV)/.dev
 	$(BIN)/ruff format --check .

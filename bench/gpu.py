@@ -1,0 +1,117 @@
+"""``make gpu``: every test marked ``gpu``, a short benchmark, one report with the GPU's name.
+
+The exit status is 0 if all tests passed, 1 if one failed or none ran, and 2 if there is no GPU:
+then nothing is run, and nobody should take that for a pass.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from bench.gputests import Outcome, run_tests
+from bench.machine import facts
+from bench.passes import Passes, measure_passes
+from bench.served import Served, measure_served
+from model.checkpoint import Checkpoint, shipped
+from model.numerics import settle
+from model.passes import Mode
+from model.tile import recommend
+
+FAILED, NO_GPU = 1, 2
+
+
+def main(
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the report.")] = Path("out"),
+    device: Annotated[str, typer.Option(help="cpu tries it out; the tests then skip.")] = "cuda:0",
+    model: Annotated[Path | None, typer.Option(help="A checkpoint; the default ships.")] = None,
+    tests: Annotated[str, typer.Option(help="Where the tests are.")] = "tests",
+    tiles: Annotated[str, typer.Option(help="Tiles to measure.")] = "2,8,16,32,64,128",
+    seconds: Annotated[float, typer.Option(help="For each tile.")] = 2.0,
+    images: Annotated[int, typer.Option(min=1, help="That the engine draws.")] = 256,
+) -> None:
+    """Test and measure the GPU of this machine; write what came of it to OUT."""
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        print("There is no CUDA device here: nothing was tested or measured.", file=sys.stderr)
+        raise typer.Exit(NO_GPU)
+    outcomes = run_tests(tests)
+    settle(device)
+    checkpoint = Checkpoint.open(model or shipped()[0])
+    modes: list[Mode] = ["eager", "cuda graph"] if device.startswith("cuda") else ["eager"]
+    sizes = [int(one) for one in tiles.split(",")]
+    passes = list(
+        measure_passes(checkpoint, device=device, modes=modes, tiles=sizes, seconds=seconds)
+    )
+    served = measure_served(checkpoint, device=device, images=images)
+    machine = facts(device)
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / f"gpu-{_slug(machine['device'])}.md"
+    path.write_text(
+        "\n".join(report(checkpoint, machine, outcomes, passes, served)) + "\n", encoding="utf-8"
+    )
+    print(path)
+    ran = [one for one in outcomes if one.how != "skipped"]
+    if not ran or any(one.how == "failed" for one in ran):
+        raise typer.Exit(FAILED)
+
+
+def report(
+    checkpoint: Checkpoint,
+    machine: dict[str, str],
+    outcomes: Sequence[Outcome],
+    passes: Sequence[Passes],
+    served: Served,
+) -> Iterator[str]:
+    """The lines of a Markdown file."""
+    spec = checkpoint.spec
+    steps = int(spec.steps.default)
+    yield from (f"# Tessera on {machine['device']}", "", "| what | which |", "| --- | --- |")
+    yield from (f"| {what} | {which} |" for what, which in machine.items())
+    yield f"| model | {spec.id} ({spec.digest[:12]}), {steps} steps with guidance |"
+    yield from ("", "## Tests", "", _count(outcomes), "")
+    yield from (f"* {one.how}: {one.name}: {one.why}" for one in outcomes if one.how != "passed")
+    yield from ("", "## A step", "", "| dtype | run as | tile | ms a step | images/s |")
+    yield "| --- | --- | ---: | ---: | ---: |"
+    for way in passes:
+        for speed in way.speeds:
+            yield (
+                f"| {way.dtype} | {way.mode} | {speed.tile} | {1000 * speed.step_seconds:.2f} "
+                f"| {speed.images_per_second(steps):.1f} |"
+            )
+    yield ""
+    for way in passes:
+        best = recommend(way.speeds)
+        yield f"* {way.dtype}, {way.mode}: TESSERA_TILE={best.tile} is recommended"
+    yield from ("", "## The engine", "")
+    loaded = served.model
+    yield (
+        f"{served.images} pictures at once in {served.seconds:.1f} s: "
+        f"{served.images_per_second:.1f} images/s at tile {loaded.tile} in {loaded.dtype} "
+        f"(numerics {loaded.numerics}, seed-exact: {'yes' if loaded.seed_exact else 'no'})."
+    )
+    for way in passes:
+        for speed in way.speeds:
+            if (way.dtype, speed.tile) == (loaded.dtype, loaded.tile):
+                ratio = served.images_per_second / speed.images_per_second(steps)
+                yield f"That is {ratio:.2f} of the same model stepped in a bare loop ({way.mode})."
+
+
+def _count(outcomes: Sequence[Outcome]) -> str:
+    counts = {
+        how: sum(one.how == how for one in outcomes) for how in ("passed", "failed", "skipped")
+    }
+    return ", ".join(f"{count} {how}" for how, count in counts.items()) + "."
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,83 @@
+"""If these fail, `make gpu` says that a GPU is fine where it is not, or was not there at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from bench import gpu
+from bench.gputests import run_tests
+from tests.conftest import has_cuda
+from tests.tiny import tiny_flow
+
+app = typer.Typer()
+app.command()(gpu.main)
+run = CliRunner()
+
+TESTS = """
+import pytest
+pytestmark = pytest.mark.gpu
+def test_good(): pass
+def test_bad(): assert 1 == 2, "it is not"
+@pytest.mark.skip(reason="no time")
+def test_later(): pass
+@pytest.fixture
+def broken(): raise RuntimeError("broken")
+def test_of_it(broken): pass
+"""
+
+
+@pytest.mark.skipif(has_cuda(), reason="there is a CUDA device")
+def test_without_a_gpu_nothing_is_claimed(tmp_path: Path) -> None:
+    result = run.invoke(app, f"-o {tmp_path / 'out'}")
+    assert result.exit_code == gpu.NO_GPU
+    assert "no CUDA device here" in result.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_how_each_test_went_is_read(tmp_path: Path) -> None:
+    (tmp_path / "test_some.py").write_text(TESTS)
+    outcomes = {one.name.rpartition(".")[2]: one for one in run_tests(str(tmp_path))}
+    assert {name: one.how for name, one in outcomes.items()} == {
+        "test_good": "passed",
+        "test_bad": "failed",
+        "test_later": "skipped",
+        "test_of_it": "failed",
+    }
+    assert "it is not" in outcomes["test_bad"].why
+    assert outcomes["test_later"].why == "no time"
+
+
+def test_a_run_without_a_result_has_failed(tmp_path: Path) -> None:
+    (outcome,) = run_tests(str(tmp_path / "nothing"))
+    assert (outcome.how, outcome.why) == ("failed", "it ended with status 4")
+
+
+@pytest.mark.parametrize(("tests", "status"), [("good", 0), ("good or bad", 1), ("later", 1)])
+def test_a_report_is_written_and_the_status_tells(tmp_path: Path, tests: str, status: int) -> None:
+    folder = tmp_path / "tests"
+    folder.mkdir()
+    for name in tests.split(" or "):
+        body = TESTS.partition(f"def test_{name}")
+        mark = "@pytest.mark.skip(reason='no time')\n" if name == "later" else ""
+        test = f"{mark}def test_{name}{body[2].splitlines()[0]}\n"
+        (folder / f"test_{name}.py").write_text(
+            f"import pytest\npytestmark = pytest.mark.gpu\n{test}"
+        )
+    result = run.invoke(
+        app,
+        f"--device cpu -o {tmp_path / 'out'} --model {tiny_flow(tmp_path / 'tiny')} "
+        f"--tests {folder} --tiles 2,8 --seconds 0.01 --images 8",
+    )
+    assert result.exit_code == status, result.output
+    (path,) = (tmp_path / "out").iterdir()
+    report = path.read_text(encoding="utf-8")
+    assert path.name.startswith("gpu-")
+    assert "| model | tiny (" in report
+    assert "| fp32 | eager | 8 |" in report
+    assert "8 pictures at once in " in report
+    assert "of the same model stepped in a bare loop (eager)" in report
+    assert ("no time" in report) == (tests == "later")
