@@ -60,6 +60,8 @@ class Limits(BaseModel):
     n: int = Field(description="Pictures.", examples=[10])
     size: int = Field(description="Pixels along each side.", examples=[1024])
     prompt_characters: int = Field(examples=[1000])
+    upload_bytes: int = Field(description="Of a form with pictures.", examples=[16777216])
+    upload_pixels: int = Field(description="Of each picture in it.", examples=[16777216])
 
     @classmethod
     def of(cls, settings: Settings) -> Limits:
@@ -67,6 +69,8 @@ class Limits(BaseModel):
             n=settings.max_n,
             size=settings.max_size,
             prompt_characters=settings.max_prompt_characters,
+            upload_bytes=settings.max_upload_bytes,
+            upload_pixels=settings.max_upload_pixels,
         )
 
 
