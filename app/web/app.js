@@ -1,15 +1,21 @@
 // The page: the form asks, the service draws, the stage shows, the album keeps.
 
-import { draw, pictureOf } from "../tessera.js";
 import { Album } from "./album.js";
+import { Bench } from "./bench.js";
 import { Composer } from "./composer.js";
-import { icon } from "./dom.js";
+import { Drawing } from "./drawing.js";
+import { Easel } from "./easel.js";
+import { nameOf } from "./facts.js";
 import { Gallery } from "./gallery.js";
+import { Header } from "./header.js";
+import { intake } from "./intake.js";
 import { Live } from "./live.js";
-import { currentKey, offer, useKey } from "./service.js";
-import { Slot, Stage } from "./stage.js";
+import { offer, useKey } from "./service.js";
+import { fileName } from "./share.js";
+import { Source } from "./source.js";
+import { Stage } from "./stage.js";
 import { complain } from "./trouble.js";
-import { speak, switchLanguage, t } from "./words.js";
+import { speak, t } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 const say = (words) => {
@@ -22,108 +28,85 @@ speak();
 
 const album = await Album.open();
 const live = new Live();
-const composer = new Composer(start);
-const stage = new Stage({ again, alike, remove }, say);
+const bench = new Bench(prepare, say);
+const composer = new Composer(bench, submit);
+const stage = new Stage(doing, say);
 const gallery = new Gallery(album, show, clear);
+const header = new Header(render);
+const drawing = new Drawing({ stage, gallery, album, live, say });
 
-let work = null; // the AbortController of the run in progress
-let state = ["loading", {}]; // what the status line says
+let limits = {}; // of one request
 let forgive = () => {}; // takes the complaint away
 
 // Drawing
 
-async function start() {
+async function submit() {
   if (!$("key-field").hidden) useKey($("key").value);
   await run(composer.take());
 }
 
 async function run(ask) {
-  work?.abort();
   forgive();
-  const own = new AbortController();
-  work = own;
-  const slots = Array.from({ length: ask.n }, (_, index) => new Slot(ask, index));
-  stage.begin(slots);
-  stage.reveal();
-  busy(true);
-  say(t("saidDrawing", { n: ask.n }));
-  const began = performance.now();
   try {
-    const options = { key: currentKey(), signal: own.signal };
-    for await (const { event, data } of draw({ ...ask, previews: true }, options)) {
-      const slot = slots[data.index];
-      if (event === "progress" || event === "preview") {
-        slot.step = data.step;
-        if (event === "preview") slot.show(pictureOf(data));
-        stage.update(slot);
-      } else if (event === "image") {
-        slot.step = slot.steps;
-        slot.picture = keep(ask, data, (performance.now() - began) / 1000);
-        slot.forget();
-        stage.update(slot);
-        gallery.render(slot === stage.shown ? slot.picture : null);
-        if (ask.n > 1) say(t("saidDone", { i: data.index + 1, n: ask.n }));
-      }
-    }
-    live.took((performance.now() - began) / 1000);
-    if (ask.n === 1) say(t("saidDone", { i: 1, n: 1 }));
-    remember(slots[0].picture);
+    const pictures = await drawing.run(ask);
+    if (pictures.length === ask.n) remember(pictures[0]);
   } catch (error) {
-    if (!own.signal.aborted) fail(error, ask);
-  } finally {
-    if (work === own) {
-      work = null;
-      stage.end();
-      gallery.mark(stage.picture);
-      busy(false);
-    }
+    if (error.status === 401) askForKey();
+    if (error.code === "network" || error.code === "not_ready") look();
+    forgive = complain($("trouble"), error, () => {
+      if (error.status === 401) submit();
+      else run(ask);
+    });
   }
 }
 
-function keep(ask, { seed, url, width, height, ...file }, seconds) {
-  const address = new URL(url);
-  for (const name of ["expires", "signature"]) address.searchParams.delete(name);
-  const { prompt, model, steps, guidance, background } = ask;
-  const picture = { prompt, model, steps, guidance, background, seed, url, width, height, seconds };
-  Object.assign(picture, {
-    path: address.pathname + address.search,
-    at: Date.now(),
-    blob: pictureOf(file),
-  });
-  album.add(picture);
-  return picture;
-}
-
-function stop() {
-  if (!work) return;
-  work.abort();
-  say(t("saidStopped"));
-}
-
-function fail(error, ask) {
-  if (error.status === 401) askForKey();
-  if (error.code === "network" || error.code === "not_ready") look();
-  forgive = complain($("trouble"), error, () => {
-    if (error.status === 401) start();
-    else run(ask);
-  });
-}
-
-function busy(is) {
-  const focus = [$("draw"), $("stop")].includes(document.activeElement);
-  $("draw").hidden = is;
-  $("stop").hidden = !is;
-  if (focus) $(is ? "stop" : "draw").focus();
-  live.busy = is;
-}
-
 /** The page's own address says what it shows, so that it can be sent to somebody. */
-function remember({ prompt, seed }) {
+function remember({ url, prompt, seed }) {
   const query = new URLSearchParams({ ...(prompt && { prompt }), seed });
-  history.replaceState(null, "", `?${query}`);
+  history.replaceState(null, "", url ? `?${query}` : location.pathname);
 }
 
-// What the buttons of a picture do
+// A picture to start from
+
+async function open(file, about) {
+  forgive();
+  try {
+    bench.put(await Source.open(file, about, limits));
+  } catch (error) {
+    forgive = complain($("trouble"), error);
+    return;
+  }
+  composer.fill({ prompt: about.prompt ?? "", seed: "" });
+  bench.focus();
+}
+
+/** The "operation", the "controls" for it, or just their "values" are others than before. */
+function prepare(what) {
+  if (what === "operation") composer.adapt();
+  if (what !== "values") composer.render(); // else one of the controls is in use
+  if (bench.source === null) {
+    if (stage.shown instanceof Easel) stage.show(album.pictures[0] ?? null);
+  } else if (stage.shown !== bench.easel) {
+    stage.show(bench.easel);
+  } else if (what === "values") {
+    stage.redraw();
+  } else {
+    stage.render();
+  }
+  gallery.mark(stage.picture);
+}
+
+// What can be done with a picture
+
+function doing(picture) {
+  const { prompt } = picture;
+  return {
+    start: bench.able ? () => open(picture.blob, { prompt, name: nameOf(picture), file: fileName(picture) }) : null,
+    again: picture.url ? again : null,
+    alike: picture.url || drawing.asked(picture) ? alike : null,
+    remove,
+  };
+}
 
 function show(picture) {
   stage.show(picture);
@@ -132,11 +115,17 @@ function show(picture) {
 }
 
 function again(picture) {
+  bench.put(null);
   composer.fill({ ...picture, size: picture.width });
   composer.focus();
 }
 
 function alike(picture) {
+  if (!picture.url) {
+    run({ ...drawing.asked(picture), seed: undefined, n: stage.most });
+    return;
+  }
+  bench.put(null);
   composer.fill({ ...picture, size: picture.width, seed: "" });
   run({ ...composer.take(), n: stage.most });
 }
@@ -156,37 +145,32 @@ function clear() {
 
 // The service
 
-function status(name, values = {}) {
-  state = [name, values];
-  $("status").dataset.state = name;
-  $("status").lastElementChild.textContent = t(name, values);
-}
-
 async function look() {
   try {
     const found = await offer();
+    ({ limits } = found);
     composer.offer(found);
     stage.most = Math.min(ALIKE, found.limits.n);
     $("docs").hidden = !found.docs;
     tell();
     if (found.models.some(({ numerics }) => numerics === null)) {
-      status("loading");
+      header.status("loading");
       setTimeout(look, 1000);
     }
   } catch (error) {
     if (error.status === 401) {
       askForKey();
-      status("locked");
+      header.status("locked");
       return;
     }
-    status("away");
+    header.status("away");
     setTimeout(look, 3000);
   }
 }
 
 function tell() {
   const { model } = composer;
-  if (model) status("ready", { model: model.id });
+  if (model) header.status("ready", { model: model.id });
   live.model = model;
   stage.exact = model?.seed_exact === true;
 }
@@ -196,61 +180,30 @@ function askForKey() {
   $("key").focus();
 }
 
-// Language and theme
+// Everything in the language that is spoken
 
 function render() {
   speak();
-  $("language").textContent = t("other");
-  $("language").lang = t("other") === "English" ? "en" : "zh";
+  header.render();
   composer.render();
   stage.render();
   gallery.render(stage.picture);
   live.render();
-  status(...state);
-  theme();
 }
 
-const dark = matchMedia("(prefers-color-scheme: dark)");
-
-function isDark() {
-  const { theme: chosen } = document.documentElement.dataset;
-  return chosen ? chosen === "dark" : dark.matches;
-}
-
-function theme() {
-  const label = t(isDark() ? "themeLight" : "themeDark");
-  $("theme").replaceChildren(icon(isDark() ? "sun" : "moon"));
-  $("theme").setAttribute("aria-label", label);
-  $("theme").title = label;
-}
-
-$("theme").addEventListener("click", () => {
-  const next = isDark() ? "light" : "dark";
-  document.documentElement.dataset.theme = next;
-  try {
-    localStorage.setItem("tessera-theme", next);
-  } catch {
-    // only this visit, then
-  }
-  theme();
-});
-dark.addEventListener("change", theme);
-$("language").addEventListener("click", () => {
-  switchLanguage();
-  render();
-});
-$("stop").addEventListener("click", stop);
 $("model").addEventListener("change", tell);
 $("key").addEventListener("change", () => {
   useKey($("key").value);
   look();
 });
 document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape" && work && !$("ask").open) {
+  if (event.key === "Escape" && drawing.busy && !$("ask").open) {
     event.preventDefault();
-    stop();
+    drawing.stop();
   }
 });
+
+intake((file) => open(file, { name: file.name || t("noName"), file: file.name }), () => bench.able);
 
 render();
 await look();

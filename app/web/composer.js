@@ -2,6 +2,7 @@
 
 import { h, icon } from "./dom.js";
 import { drawsEmoji, ideas, styleOf, STYLES, withStyle } from "./ideas.js";
+import { OPERATIONS } from "./operations.js";
 import { spoken, t } from "./words.js";
 
 const COUNTS = [1, 2, 4, 8];
@@ -11,6 +12,7 @@ const COMFORTABLE = 256; // pixels that look well on the stage
 const $ = (id) => document.getElementById(id);
 
 export class Composer {
+  #bench; // what is said of a picture to start from
   #form = $("composer");
   #prompt = $("prompt");
   #models = [];
@@ -20,7 +22,8 @@ export class Composer {
   #page = 0; // of ideas
 
   /** `submit` is called when a picture is asked for. */
-  constructor(submit) {
+  constructor(bench, submit) {
+    this.#bench = bench;
     $("die").append(icon("die"));
     $("more-ideas").append(icon("turn"));
     this.#counts();
@@ -84,7 +87,25 @@ export class Composer {
     ask.guidance = Number($("guidance").value);
     ask.size = Number($("size").value);
     if (this.model.transparency && $("transparent").checked) ask.background = "transparent";
-    return ask;
+    return this.#bench.source ? this.#work(ask) : ask;
+  }
+
+  /** The same with the picture to start from: transparent, there, is what is not said. */
+  #work(ask) {
+    const { stepped, sized } = OPERATIONS[this.#bench.operation];
+    if (!stepped) delete ask.steps;
+    if (!sized) delete ask.size;
+    if (this.model.transparency) ask.background ??= "white";
+    return { ...ask, source: this.#bench.source, work: this.#bench.take() };
+  }
+
+  /** To restyle a picture is to give it the other style; for all else it keeps its own. */
+  adapt() {
+    const { source, operation } = this.#bench;
+    const style = source && styleOf(source.prompt);
+    if (!style) return;
+    const other = STYLES.find(({ id }) => id !== style).id;
+    this.#choose(operation === "restyle" ? other : style);
   }
 
   /** Fills the form with what a picture, or an address of the page, says. */
@@ -109,18 +130,32 @@ export class Composer {
   /** Everything whose words depend on the language. */
   render() {
     const emoji = drawsEmoji(this.model);
+    const { source, operation } = this.#bench;
+    const kind = source ? OPERATIONS[operation] : { stepped: true, sized: true };
+    this.#bench.render();
     $("styles").hidden = !emoji;
-    document.querySelector(".ideas").hidden = !emoji;
+    document.querySelector(".ideas").hidden = !emoji || source !== null;
+    this.#say($("question"), source ? "questionBench" : "question");
+    this.#say($("draw-words"), source ? `operations.${operation}.0` : "draw");
+    $("in-words").hidden = !source;
+    this.#prompt.required = kind.worded ?? false;
+    $("steps-field").hidden = !kind.stepped || $("steps").min === $("steps").max;
+    $("size-field").hidden = !kind.sized;
     $("knows").textContent = emoji ? t("knowsEmoji") : (this.model?.description ?? "");
-    this.#prompt.placeholder = emoji ? t("placeholder") : t("placeholderAny");
+    this.#prompt.placeholder = source ? t("placeholderBench") : emoji ? t("placeholder") : t("placeholderAny");
     $("styles").replaceChildren(
       ...STYLES.map(({ id, label }) =>
-        h("button", { type: "button", class: "chip", "data-style": id, onclick: () => this.#choose(id) }, label),
+        h("button", { type: "button", class: "chip", "data-style": id, onclick: () => this.#choose(this.#style === id ? null : id) }, label),
       ),
     );
     this.#press();
     this.#offer();
     this.#sizes();
+  }
+
+  #say(node, key) {
+    node.dataset.t = key; // so that another language finds it
+    node.textContent = t(key);
   }
 
   #offer() {
@@ -137,7 +172,7 @@ export class Composer {
   }
 
   #choose(id) {
-    this.#style = this.#style === id ? null : id;
+    this.#style = id;
     this.#write(withStyle(this.#prompt.value, this.#style), this.#style);
   }
 
@@ -172,10 +207,11 @@ export class Composer {
       // Far more steps than usual change nothing that can be seen.
       const most = name === "steps" ? Math.min(maximum, Math.max(50, usual)) : maximum;
       Object.assign($(name), { min: minimum, max: most, value: usual });
-      $(name).closest(".field").hidden = minimum === maximum;
+      $(`${name}-field`).hidden = minimum === maximum;
       this.#echo(name);
     }
     $("transparent-field").hidden = !model.transparency;
+    this.#bench.model = model;
     this.render();
   }
 

@@ -5,7 +5,8 @@ const ICONS = {
   turn: "M20 11a8 8 0 1 0-2.3 6.3M20 4v7h-7",
   sun: "M12 8a4 4 0 1 0 0 8 4 4 0 0 0 0-8ZM12 2v2.5M12 19.5V22M4.9 4.9l1.8 1.8M17.3 17.3l1.8 1.8M2 12h2.5M19.5 12H22M4.9 19.1l1.8-1.8M17.3 6.7l1.8-1.8",
   moon: "M20.5 14.5A8.5 8.5 0 0 1 9.5 3.5a8.5 8.5 0 1 0 11 11Z",
-  down: "M12 4v11M7 11l5 5 5-5M5 20h14",
+  cross: "M6 6l12 12M18 6 6 18",
+  picture: "M4 5h16v14H4ZM4 16l4.5-4.5L13 16l2.5-2.5L20 18M15.5 9.5h.01",
 };
 
 /** An element: `h("button", {class: "quiet", onclick: f}, "text", child)`. */

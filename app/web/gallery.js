@@ -1,7 +1,8 @@
 // The pictures that this browser keeps, as tiles.
 
 import { h, rove } from "./dom.js";
-import { fileUrl, nameOf } from "./stage.js";
+import { nameOf } from "./facts.js";
+import { fileUrl } from "./slot.js";
 import { t } from "./words.js";
 
 const AT_ONCE = 40;
@@ -53,7 +54,7 @@ export class Gallery {
             "aria-pressed": String(picture === current),
             onclick: () => this.#choose(picture),
           },
-          h("img", { src: fileUrl(picture), alt: "", loading: "lazy" }),
+          h("img", { src: fileUrl(picture.blob), alt: "", loading: "lazy" }),
         );
       }),
     );

@@ -5,18 +5,29 @@ import { HOME } from "../tessera.js";
 const escaped = (text) =>
   text.replaceAll("&", "&amp;").replaceAll('"', "&quot;").replaceAll("<", "&lt;");
 
+const quoted = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
+
 /** A file name that says what it shows: `red-apple-fluent-3d-style-7.png`. */
 export function fileName({ prompt, seed }) {
   const words = prompt.toLowerCase().match(/[\p{Letter}\p{Number}]+/gu) ?? ["picture"];
   return `${words.join("-").slice(0, 60)}-${seed}.png`;
 }
 
-export const link = ({ url }) => url;
+/** What can be copied of a picture: keys of words, and texts. One made of a file has no address. */
+export function ways(picture) {
+  if (!picture.url) return [["copyCurl", formCurl(picture)]];
+  return [
+    ["copyLink", picture.url],
+    ["copyImg", img(picture)],
+    ["copyElement", element(picture)],
+    ["copyCurl", `curl -fsS -o ${fileName(picture)} '${picture.url.replaceAll("'", "%27")}'`],
+  ];
+}
 
-export const img = ({ url, prompt, width, height }) =>
+const img = ({ url, prompt, width, height }) =>
   `<img src="${escaped(url)}" width="${width}" height="${height}" alt="${escaped(prompt)}">`;
 
-export function element(picture) {
+function element(picture) {
   const attributes = { ...picture, size: picture.width };
   const named = ["prompt", "seed", "model", "steps", "guidance", "background", "size"]
     .filter((name) => attributes[name] !== "" && attributes[name] !== null && attributes[name] !== undefined)
@@ -27,9 +38,15 @@ export function element(picture) {
   );
 }
 
-export function curl(picture) {
-  const quoted = `'${picture.url.replaceAll("'", "%27")}'`;
-  return `curl -fsS -o ${fileName(picture)} ${quoted}`;
+function formCurl(picture) {
+  const { work, prompt, seed, model, steps, guidance, background, size } = picture;
+  const { masked, from, ...options } = work;
+  const fields = Object.entries({ ...options, prompt, seed, model, steps, guidance, background, size })
+    .filter(([, value]) => value !== undefined && value !== "")
+    .map(([name, value]) => `--form-string ${quoted(`${name}=${value}`)}`);
+  const files = [`-F ${quoted(`image=@${from}`)}`, ...(masked ? ["-F mask=@mask.png"] : [])];
+  const address = new URL("v1/images/transform", HOME);
+  return `curl -fsS -o ${fileName(picture)} ${[...files, ...fields].join(" ")} ${address}`;
 }
 
 /** Puts text on the clipboard. Throws where the browser does not let the page. */

@@ -1,53 +1,16 @@
-// The large picture, what there is to say and do about it, and the small ones of the same run.
+// The large picture, and the small ones of the same run.
 
+import { Compare } from "./compare.js";
 import { h, rove } from "./dom.js";
+import { Easel } from "./easel.js";
+import { about, invitation, nameOf, Progress } from "./facts.js";
 import { face, noise } from "./mosaic.js";
-import * as share from "./share.js";
+import { fileUrl, Slot } from "./slot.js";
 import { t } from "./words.js";
 
-const files = new WeakMap();
-
-/** An address for a kept picture's file, made once. */
-export function fileUrl(picture) {
-  if (!files.has(picture)) files.set(picture, URL.createObjectURL(picture.blob));
-  return files.get(picture);
-}
-
-/** What a picture is called by those who cannot see it. */
-export const nameOf = ({ prompt, seed }) =>
-  prompt ? t("pictureAlt", { prompt }) : t("surprise", { seed });
-
-/** One picture in the making; `picture` once it is made. */
-export class Slot {
-  step = 0;
-  steps;
-  preview = ""; // an object URL
-  picture = null;
-
-  constructor(ask, index) {
-    this.ask = ask;
-    this.index = index;
-    this.steps = ask.steps;
-  }
-
-  show(blob) {
-    this.forget();
-    this.preview = URL.createObjectURL(blob);
-  }
-
-  forget() {
-    if (this.preview) URL.revokeObjectURL(this.preview);
-    this.preview = "";
-  }
-
-  get source() {
-    return this.picture ? fileUrl(this.picture) : this.preview;
-  }
-}
-
 /**
- * `doing` has what the buttons do, each given the picture: again, alike, remove. `say` tells
- * screen readers. Shows a Slot, a kept picture, or, with neither, an invitation.
+ * Shows a Slot, a kept picture, an Easel or, with none of them, an invitation. `doing(picture)` is
+ * what can be done with a picture, see `about`; `say` tells screen readers.
  */
 export class Stage {
   #root = document.querySelector("#stage");
@@ -56,15 +19,16 @@ export class Stage {
   #strip = document.querySelector("#run");
   #settle = rove(this.#strip);
   #image = h("img", { alt: "" });
-  #bar = h("div", { class: "steps", role: "progressbar", "aria-valuemin": "0" });
+  #compare = new Compare();
+  #progress = new Progress();
   #bare = null; // the mosaic, where there is no picture
   #doing;
   #say;
   #slots = [];
-  #shown = null; // a Slot or a picture
+  #shown = null;
   #exact = false;
   #most = 1;
-  #before = null; // the picture that was shown before the run
+  #before = null; // what was shown before the run
 
   constructor(doing, say) {
     this.#doing = doing;
@@ -78,7 +42,8 @@ export class Stage {
 
   /** The finished picture on the stage, or null. */
   get picture() {
-    return this.#shown instanceof Slot ? this.#shown.picture : this.#shown;
+    if (this.#shown instanceof Slot) return this.#shown.picture;
+    return this.#shown instanceof Easel ? null : this.#shown;
   }
 
   /** Whether the same seed gives the same bits here; the invitation says so. */
@@ -99,7 +64,7 @@ export class Stage {
 
   /** Puts an empty run on the stage. */
   begin(slots) {
-    this.#before = this.picture ?? this.#before;
+    this.#before = this.#shown instanceof Easel ? this.#shown : (this.picture ?? this.#before);
     this.#slots.forEach((slot) => slot.forget());
     this.#slots = slots;
     this.#strip.replaceChildren(
@@ -136,7 +101,7 @@ export class Stage {
   show(subject) {
     this.#shown = subject;
     // A kept picture of this run is that run's; of another, it stands alone.
-    const own = this.#slots.find((slot) => slot === subject || slot.picture === subject);
+    const own = subject && this.#slots.find((slot) => slot === subject || slot.picture === subject);
     if (!own) this.#leave();
     [...this.#strip.children].forEach((thumb, place) => {
       thumb.setAttribute("aria-pressed", String(this.#slots[place] === own));
@@ -160,6 +125,11 @@ export class Stage {
     this.#draw(true);
   }
 
+  /** Just what is in the frame, as when a margin is moved. */
+  redraw() {
+    this.#draw(false);
+  }
+
   #leave() {
     if (this.#slots.some((slot) => !slot.picture)) return; // still drawing: stay reachable
     this.#slots = [];
@@ -170,37 +140,46 @@ export class Stage {
   #draw(facts) {
     const subject = this.#shown;
     const { picture } = this;
-    const source = subject instanceof Slot ? subject.source : picture ? fileUrl(picture) : "";
     const busy = subject instanceof Slot && !picture;
     this.#root.classList.toggle("busy", busy);
+    this.#put(this.#seen(subject, picture, busy));
+    if (busy) {
+      this.#progress.show(subject);
+      if (!this.#facts.contains(this.#progress.nodes[0])) this.#facts.replaceChildren(...this.#progress.nodes);
+    } else if (facts) {
+      const said = subject instanceof Easel ? subject.facts()
+        : picture ? about(picture, this.#doing(picture), this.#most, this.#say)
+        : invitation(this.#exact);
+      this.#facts.replaceChildren(...said);
+    }
+  }
+
+  /** What the frame is to hold. */
+  #seen(subject, picture, busy) {
+    if (subject instanceof Easel) return subject.frame();
+    if (picture?.before) {
+      const { width, height, work } = picture;
+      this.#compare.show(fileUrl(picture.before), fileUrl(picture.blob), {
+        alt: nameOf(picture), width, height, grey: work.operation === "colorize",
+      });
+      return this.#compare.element;
+    }
+    const source = subject instanceof Slot ? subject.source : picture && fileUrl(picture.blob);
     if (source) {
       this.#image.src = source;
       this.#image.alt = busy ? t("drawing") : nameOf(picture);
-      this.#bare = null;
-      if (!this.#image.isConnected) this.#frame.replaceChildren(this.#image);
-    } else if (!this.#bare || this.#bare.dataset.busy !== String(busy)) {
+      return this.#image;
+    }
+    if (this.#bare?.dataset.busy !== String(busy)) {
       this.#bare = busy ? noise() : face();
       this.#bare.dataset.busy = busy;
-      this.#frame.replaceChildren(this.#bare);
     }
-    if (busy) this.#progress(subject);
-    else if (facts) this.#facts.replaceChildren(...(picture ? this.#about(picture) : this.#invite()));
+    return this.#bare;
   }
 
-  #progress(slot) {
-    const { step, steps, ask } = slot;
-    const said = step ? t("progress", { step, steps }) : t("waiting");
-    if (!this.#facts.contains(this.#bar)) {
-      const title = h("p", { class: "title" }, ask.prompt || t("noPrompt"));
-      this.#facts.replaceChildren(title, this.#bar, h("p", { class: "note count" }));
-    }
-    this.#bar.style.setProperty("--steps", Math.min(steps, 50));
-    this.#bar.style.setProperty("--done", step / steps);
-    this.#bar.setAttribute("aria-valuemax", steps);
-    this.#bar.setAttribute("aria-valuenow", step);
-    this.#bar.setAttribute("aria-label", t("drawing"));
-    this.#facts.firstChild.textContent = ask.prompt || t("noPrompt");
-    this.#facts.lastChild.textContent = said;
+  #put(node) {
+    if (node !== this.#bare) this.#bare = null;
+    if (this.#frame.firstChild !== node) this.#frame.replaceChildren(node);
   }
 
   #thumb(slot) {
@@ -216,69 +195,4 @@ export class Stage {
       : slot.step ? t("progress", slot) : t("waiting");
     thumb.setAttribute("aria-label", `${place + 1}: ${state}`);
   }
-
-  #invite() {
-    const promise = (name) =>
-      h("li", {}, h("strong", {}, t(`promises.${name}.0`)), h("span", {}, t(`promises.${name}.1`)));
-    return [
-      h("p", { class: "title" }, t("empty")),
-      h("p", { class: "note" }, t("emptyNote")),
-      h("ul", { class: "promises" }, ...[this.#exact ? "exact" : "seed", "address", "stop"].map(promise)),
-    ];
-  }
-
-  #about(picture) {
-    const { prompt, seed, steps, guidance, model, width, height, seconds } = picture;
-    const facts = [
-      [t("seed"), seed],
-      [t("steps"), steps],
-      [t("guidance"), guidance],
-      [t("size"), `${width} × ${height}`],
-      [t("model"), model],
-      seconds ? [t("took"), t("seconds", { n: seconds.toFixed(1) })] : null,
-    ].filter(Boolean);
-    const list = h("dl", {}, ...facts.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, String(value))]));
-    const button = (words, act, kind = "quiet") =>
-      h("button", { type: "button", class: kind, onclick: act }, words);
-    const copied = h("div", { class: "copied" });
-    const copy = (key, text) =>
-      button(t(key), async (event) => {
-        try {
-          await share.copy(text);
-          copied.replaceChildren();
-          flash(event.target, t("copied"), t(key));
-          this.#say(t("copied"));
-        } catch {
-          const field = h("textarea", { readonly: true, rows: 3, "aria-label": t("copy") }, text);
-          copied.replaceChildren(h("p", { class: "note" }, t("notCopied")), field);
-          field.select();
-        }
-      });
-    return [
-      h("p", { class: prompt ? "title" : "title dim" }, prompt || t("noPrompt")),
-      list,
-      h("div", { class: "buttons" },
-        button(t("again"), () => this.#doing.again(picture)),
-        button(t("alike", { n: this.#most }), () => this.#doing.alike(picture)),
-        button(t("download"), () => share.download(picture)),
-        button(t("remove"), () => this.#doing.remove(picture), "plain"),
-      ),
-      h("div", { class: "copies", role: "group", "aria-label": t("copy") },
-        h("span", { class: "note", "aria-hidden": "true" }, t("copy")),
-        copy("copyLink", share.link(picture)),
-        copy("copyImg", share.img(picture)),
-        copy("copyElement", share.element(picture)),
-        copy("copyCurl", share.curl(picture)),
-      ),
-      copied,
-    ];
-  }
-}
-
-function flash(button, words, back) {
-  button.style.minWidth = `${button.offsetWidth}px`;
-  button.textContent = words;
-  setTimeout(() => {
-    button.textContent = back;
-  }, 1400);
 }

@@ -57,16 +57,22 @@ export function address({ seed = 0, format = "png", ...fields }, service = HOME)
 
 /**
  * Draws, and yields `{event, data}` as it happens: "progress" and "preview" (index, step, steps),
- * "image" (index, seed, url, b64_json), "done". `body` is that of POST /v1/images. Aborting
- * `signal` stops the work on the service. Throws `ServiceError`.
+ * "image" (index, seed, url, width, height, b64_json), "done". `body` is that of POST /v1/images,
+ * or a FormData, that of POST /v1/images/transform. Aborting `signal` stops the work on the
+ * service. Throws `ServiceError`.
  */
 export async function* draw(body, { service = HOME, key = "", signal } = {}) {
-  const headers = { "Content-Type": "application/json", Accept: "text/event-stream" };
+  const headers = { Accept: "text/event-stream" };
   if (key) headers.Authorization = `Bearer ${key}`;
-  const request = { method: "POST", headers, body: JSON.stringify(body), signal };
+  const request = { method: "POST", headers, body, signal };
+  const transform = body instanceof FormData; // fetch names the type of a form itself
+  if (!transform) {
+    headers["Content-Type"] = "application/json";
+    request.body = JSON.stringify(body);
+  }
   let response;
   try {
-    response = await fetch(new URL("v1/images", service), request);
+    response = await fetch(new URL(transform ? "v1/images/transform" : "v1/images", service), request);
   } catch (error) {
     if (signal?.aborted) throw error;
     throw new ServiceError("the service cannot be reached from this page", { code: "network" });

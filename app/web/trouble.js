@@ -3,11 +3,14 @@
 import { h } from "./dom.js";
 import { t } from "./words.js";
 
-const FIELDS = ["prompt", "seed", "n", "steps", "guidance", "size", "background", "model"];
+const FIELDS = ["prompt", "seed", "n", "steps", "guidance", "size", "background", "model", "image", "mask", "noise"];
+const PICTURES = ["unsupported_image", "broken_image", "image_too_large", "body_too_large", "no_mask"];
+const HOPELESS = ["field", "invalid", "prompt_too_long", "model_not_found", ...PICTURES];
 
 /** The entry of `wrong` in the dictionary that fits an error. */
 function kind({ code, status, param }) {
   if (code === "not_loaded") return "model_not_found";
+  if (code === "empty_image") return "broken_image";
   if (status === 401 || status === 403) return "invalid_api_key";
   if (status === 429) return "rate_limit";
   if (typeof t(`wrong.${code}.0`) === "string") return code;
@@ -22,9 +25,8 @@ function kind({ code, status, param }) {
 export function complain(place, error, again) {
   const name = kind(error);
   const field = t(`partName.${error.param}`);
-  const hopeless = ["field", "invalid", "prompt_too_long", "model_not_found"].includes(name);
   const wait = Math.min(error.retryAfter ?? 0, 600);
-  const retry = hopeless ? null : h("button", { type: "button", class: "quiet", onclick: again });
+  const retry = HOPELESS.includes(name) ? null : h("button", { type: "button", class: "quiet", onclick: again });
   const gone = () => {
     clearInterval(clock);
     place.replaceChildren();

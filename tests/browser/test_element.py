@@ -146,7 +146,11 @@ def test_the_examples_work_as_they_stand(
 ) -> None:
     html = example.replace("https://pictures.example.org", service.url)
     elsewhere.html = f'<!doctype html><link rel="icon" href="data:,">{html}'
-    open_page(elsewhere.trusted).wait_for_function(ALL_SEEN)
+    page = open_page(elsewhere.trusted)
+    if 'type="file"' in html:
+        picture = httpx.get(f"{service.url}/v1/images/7.png").content
+        page.set_input_files("#file", {"name": "a.png", "mimeType": "image/png", "buffer": picture})
+    page.wait_for_function(ALL_SEEN)
 
 
 @pytest.mark.parametrize("example", examples("markdown"))

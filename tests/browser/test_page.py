@@ -129,7 +129,7 @@ def test_several_pictures_and_what_can_be_done_with_them(page: Page) -> None:
         assert picture.size == (128, 128)
 
     page.fill("#prompt", "")
-    page.get_by_role("button", name="Start from this").click()
+    page.get_by_role("button", name="Use its words").click()
     assert page.input_value("#prompt") == "red apple, fluent 3d style"
     assert page.input_value("#seed") == "0"
     page.get_by_role("button", name="Remove").click()

@@ -1,0 +1,322 @@
+"""If these fail, people cannot start from a picture on the page, nor compare what became of it."""
+
+from __future__ import annotations
+
+import base64
+import json
+from io import BytesIO
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from playwright.sync_api import Page, Route, expect
+
+from tests.browser.conftest import MANY_STEPS, Open, Start
+from tests.browser.test_page import PIXELS, SET, draw, metric, violations
+from tests.service.running import Service
+
+Pixels = NDArray[np.uint8]
+
+DROP = """([name, text, how]) => {
+  const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+  const data = new DataTransfer();
+  data.items.add(new File([bytes], name, {type: "image/png"}));
+  const target = document.querySelector("#prompt");
+  const options = {bubbles: true, cancelable: true, dataTransfer: data, clipboardData: data};
+  if (how === "paste") return target.dispatchEvent(new ClipboardEvent("paste", options));
+  for (const name of ["dragenter", "dragover", "drop"]) {
+    target.dispatchEvent(new DragEvent(name, options));
+  }
+}"""
+
+
+def noise(width: int = 48, height: int = 32) -> Pixels:
+    """An opaque picture of which no pixel is like its neighbour."""
+    rgb = np.random.default_rng(7).integers(0, 256, (height, width, 3), np.uint8)
+    return np.dstack((rgb, np.full((height, width), 255, np.uint8)))
+
+
+def png(pixels: Pixels) -> bytes:
+    file = BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def start_from(page: Page, pixels: Pixels, name: str = "noise.png") -> None:
+    file: Any = {"name": name, "mimeType": "image/png", "buffer": png(pixels)}
+    page.set_input_files("#file", file)
+    page.locator("#bench").wait_for()
+
+
+def choose(page: Page, operation: str) -> None:
+    page.locator(f"[name=operation][value={operation}]").check()
+
+
+def go(page: Page) -> None:
+    page.click("#draw")
+    page.locator(".compare").wait_for()
+    page.locator("#draw:visible").wait_for()
+
+
+def seen(page: Page, selector: str) -> Pixels:
+    image = page.locator(selector)
+    width, height = image.evaluate(
+        "({naturalWidth, naturalHeight}) => [naturalWidth, naturalHeight]"
+    )
+    return np.array(image.evaluate(PIXELS), np.uint8).reshape(height, width, 4)
+
+
+def after(page: Page) -> Pixels:
+    return seen(page, ".compare .after")
+
+
+def test_a_picture_is_varied_and_compared(page: Page, service: Service) -> None:
+    start_from(page, noise())
+    expect(page.locator("h1")).to_have_text("What shall become of it?")
+    expect(page.locator("#source-size")).to_have_text("48 × 32 pixels")
+    assert page.evaluate("() => document.activeElement.value") == "vary"
+    page.locator("#count label").nth(1).click()
+    page.locator("#strength").evaluate(SET, 30)
+    page.fill("#seed", "5")
+    page.click("#fine summary")
+    page.uncheck("#transparent")
+    go(page)
+    expect(page.locator("#run button:not(.busy)")).to_have_count(2)
+    page.locator("#run button").nth(1).click()
+    expect(page.locator("#facts")).to_contain_text("Vary")
+    expect(page.locator("#facts")).to_contain_text("30 %")
+
+    fields = {"operation": "vary", "strength": "0.3", "seed": "6", "size": "128"}
+    answer = httpx.post(
+        f"{service.url}/v1/images/transform",
+        data=fields | {"background": "white"},
+        files={"image": png(noise())},
+    )
+    assert answer.status_code == 200, answer.text
+    served = np.asarray(Image.open(BytesIO(answer.content)).convert("RGBA"))
+    assert np.array_equal(after(page), served)
+    assert seen(page, ".compare img:first-child").shape == served.shape
+
+    line = page.get_by_role("slider", name="Before and after")
+    line.focus()
+    line.press("Home")
+    expect(line).to_have_attribute("aria-valuetext", "100 % of it after")
+    line.press("End")
+    expect(line).to_have_attribute("aria-valuetext", "0 % of it after")
+    # It is kept with what it was made of; it has no address.
+    expect(page.get_by_role("button", name="Link", exact=True)).to_be_hidden()
+    page.get_by_role("button", name="curl").click()
+    line_of_shell: str = page.evaluate("() => navigator.clipboard.readText()")
+    assert "-F 'image=@noise.png' --form-string 'operation=vary'" in line_of_shell
+    page.reload()
+    page.locator("#tiles button").first.click()
+    expect(page.get_by_role("slider", name="Before and after")).to_be_visible()
+    assert np.array_equal(after(page), served)
+
+
+def test_a_drawn_picture_is_the_start_of_the_next(page: Page) -> None:
+    draw(page, "red apple, noto style")
+    page.get_by_role("button", name="Start from this").click()
+    assert page.input_value("#prompt") == "red apple, noto style"
+    choose(page, "restyle")
+    assert page.input_value("#prompt") == "red apple, fluent 3d style"
+    choose(page, "vary")
+    assert page.input_value("#prompt") == "red apple, noto style"
+    drawn = seen(page, "#frame .sheet img")
+    go(page)
+    assert np.array_equal(seen(page, ".compare img:first-child"), drawn)
+    assert not np.array_equal(after(page), drawn)
+    page.get_by_role("button", name="4 more like it").click()
+    expect(page.locator("#run button:not(.busy)")).to_have_count(4)
+    page.get_by_role("button", name="Put the picture away").click()
+    expect(page.locator("h1")).to_have_text("What shall it draw?")
+    assert page.evaluate("() => document.activeElement.id") == "start"
+
+
+def test_only_what_is_painted_is_made_anew(page: Page) -> None:
+    picture = noise()
+    start_from(page, picture)
+    choose(page, "inpaint")
+    expect(page.locator("#facts")).to_contain_text("Nothing is painted")
+    box = page.locator(".mask").bounding_box()
+    assert box is not None
+    x, y = box["x"] + box["width"] / 4, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + box["width"] / 4, y, steps=4)
+    page.mouse.up()
+    expect(page.locator("#facts")).to_contain_text("% is made anew")
+    go(page)
+    made = after(page)
+    # A brush of 6 % of 48 pixels: from column 9 to column 27, five rows around the middle.
+    changed = (made != picture).any(axis=2)
+    assert changed[16, 12:24].all()
+    assert not changed[:12].any()
+    assert not changed[20:].any()
+    assert not changed[:, :8].any()
+    assert not changed[:, 28:].any()
+
+
+def test_a_mask_is_painted_by_keyboard(page: Page) -> None:
+    picture = noise()
+    start_from(page, picture)
+    choose(page, "inpaint")
+    mask = page.get_by_role("application", name="Mask")
+    mask.focus()
+    share = page.locator("#facts [role=status]")
+    page.keyboard.press("Space")
+    for _ in range(5):
+        page.keyboard.press("ArrowRight")
+    page.keyboard.press("Space")
+    painted = share.inner_text()
+    expect(page.locator("#said")).to_have_text("Brush at 75 %, 50 %")
+    page.keyboard.press("e")
+    page.keyboard.press("Space")
+    expect(share).not_to_have_text(painted)
+    page.keyboard.press("Control+z")
+    expect(share).to_have_text(painted)
+    page.keyboard.press("Control+z")
+    expect(share).to_contain_text("Nothing is painted")
+    expect(page.get_by_role("button", name="Erase")).to_have_attribute("aria-pressed", "true")
+    page.keyboard.press("e")
+    page.keyboard.press("Space")
+    page.keyboard.press("Space")
+    page.get_by_role("button", name="Invert").click()
+    go(page)
+    changed = (after(page) != picture).any(axis=2)
+    assert not changed[15:17, 35:37].any(), "the dot was to stay"
+    assert changed[:, :16].all()
+
+
+def test_a_picture_is_extended_where_it_is_to_be(page: Page) -> None:
+    picture = noise(40, 20)
+    start_from(page, picture)
+    choose(page, "outpaint")
+    for side in ("Left", "Top", "Bottom"):
+        page.get_by_role("checkbox", name=side).uncheck()
+    page.locator("#amount").evaluate(SET, 50)
+    page.fill("#prompt", "blue square")
+    go(page)
+    made = after(page)
+    assert made.shape == (20, 60, 4)
+    assert np.array_equal(made[:, :40], picture)
+    before = seen(page, ".compare img:first-child")
+    assert np.array_equal(before[:, :40], picture)
+    assert not before[:, 40:].any()
+
+
+@pytest.mark.parametrize(
+    ("operation", "said", "size"),
+    [("upscale", "It is made 8 × 5 first", "16 × 10"), ("colorize", "", ""), ("denoise", "", "")],
+)
+def test_the_other_operations(page: Page, operation: str, said: str, size: str) -> None:
+    start_from(page, noise())
+    choose(page, operation)
+    expect(page.locator("#options")).to_contain_text(said)
+    if operation == "denoise":
+        page.get_by_label("Guess how noisy it is").uncheck()
+        page.locator("#noise").evaluate(SET, 20)
+    go(page)
+    expect(page.locator("#facts")).to_contain_text(size or "128 × 85")
+
+
+@pytest.mark.parametrize("how", ["drop", "paste"])
+def test_pictures_come_in_by_dropping_and_pasting(page: Page, how: str) -> None:
+    text = base64.b64encode(png(noise())).decode()
+    page.locator("body").evaluate(f"(_, given) => ({DROP})(given)", ["in.png", text, how])
+    expect(page.locator("#source-name")).to_have_text("in.png")
+
+
+def test_a_large_picture_is_made_smaller_before_it_is_sent(start: Start, open_page: Open) -> None:
+    with start(MAX_UPLOAD_PIXELS="600") as service:
+        page = open_page(service.await_ready().url)
+        page.locator("#status[data-state=ready]").wait_for()
+        start_from(page, noise())
+        expect(page.locator("#source-size")).to_have_text("30 × 20 pixels")
+        go(page)
+
+
+def test_files_that_are_no_pictures_are_said_to_be_none(open_page: Open, service: Service) -> None:
+    page = open_page(service.url, expected="400")
+    page.locator("#status[data-state=ready]").wait_for()
+    text: Any = {"name": "a.png", "mimeType": "image/png", "buffer": b"not a picture"}
+    page.set_input_files("#file", text)
+    expect(page.locator("#trouble")).to_contain_text("no picture that can be read")
+    # Cut short: this browser shows what there is of it, the service does not take it.
+    file = BytesIO()
+    Image.fromarray(noise(200, 200)).convert("RGB").save(file, "JPEG")
+    short: Any = {"name": "a.jpg", "mimeType": "image/jpeg", "buffer": file.getvalue()[:9000]}
+    page.set_input_files("#file", short)
+    page.locator("#bench").wait_for()
+    expect(page.locator("#trouble")).to_be_empty()
+    page.click("#draw")
+    expect(page.locator("#trouble")).to_contain_text("This picture is damaged")
+    expect(page.locator("#frame .sheet img")).to_be_visible()
+
+
+def test_to_restyle_words_are_needed(page: Page) -> None:
+    start_from(page, noise())
+    choose(page, "restyle")
+    page.click("#draw")
+    assert page.evaluate("() => document.activeElement.id") == "prompt"
+    expect(page.locator("#stop")).to_be_hidden()
+    page.fill("#prompt", "red apple")
+    go(page)
+    expect(page.locator("#facts .title")).to_have_text("red apple, fluent 3d style")
+
+
+def test_stopping_frees_the_rows_of_a_picture_too(page: Page, service: Service) -> None:
+    before = metric(service, "tessera_cancellations_total")
+    start_from(page, noise())
+    page.click("#fine summary")
+    page.locator("#steps").evaluate(SET, MANY_STEPS)
+    page.click("#draw")
+    page.locator("#facts .count").wait_for()
+    page.keyboard.press("Escape")
+    page.locator("#draw:visible").wait_for()
+    expect(page.locator("#frame .sheet img")).to_be_visible()
+    page.wait_for_function(
+        "async (was) => {const text = await (await fetch('metrics')).text();"
+        " return Number(/^tessera_cancellations_total{.*} (.*)$/m.exec(text)?.[1] ?? 0) > was}",
+        arg=before,
+    )
+
+
+def test_without_operations_there_are_no_tools(open_page: Open, service: Service) -> None:
+    def poor(route: Route) -> None:
+        answer = route.fetch()
+        models = answer.json()
+        for model in models["data"]:
+            model["operations"] = ["generate"]
+        route.fulfill(response=answer, body=json.dumps(models))
+
+    page = open_page("about:blank")
+    page.route("**/v1/models", poor)
+    page.goto(service.url)
+    page.locator("#status[data-state=ready]").wait_for()
+    draw(page, "red apple")
+    expect(page.get_by_role("button", name="Start from")).to_have_count(0)
+    text = base64.b64encode(png(noise())).decode()
+    page.locator("body").evaluate(f"(_, given) => ({DROP})(given)", ["in.png", text, "drop"])
+    expect(page.locator("#bench")).to_be_hidden()
+
+
+def test_axe_finds_nothing_in_the_tools(open_page: Open, service: Service, axe_source: str) -> None:
+    for scheme, width, locale in (("light", 1280, "en-GB"), ("dark", 390, "zh-CN")):
+        size = {"width": width, "height": 860}
+        page = open_page(
+            service.url, color_scheme=scheme, viewport=size, locale=locale, bypass_csp=True
+        )
+        page.locator("#status[data-state=ready]").wait_for()
+        page.evaluate(axe_source)
+        start_from(page, noise())
+        for operation in ("vary", "inpaint", "outpaint", "upscale", "denoise"):
+            choose(page, operation)
+            if operation == "denoise":
+                page.locator("#noise-guess").uncheck()
+            assert violations(page) == [], operation
+        go(page)
+        assert violations(page) == []
