@@ -23,7 +23,8 @@ def rotary_table(positions: Tensor, head_dim: int, base: float = 10_000.0) -> Te
     if head_dim % (2 * axes):
         raise ValueError(f"head_dim {head_dim} must be a multiple of {2 * axes} for {axes} axes")
     pairs = head_dim // (2 * axes)
-    frequency = base ** (-torch.arange(pairs, dtype=torch.float32) / pairs)
+    pair = torch.arange(pairs, dtype=torch.float32, device=positions.device)
+    frequency = base ** (-pair / pairs)
     angle = (positions.float()[:, :, None] * frequency).flatten(1)  # [T, head_dim / 2]
     angle = torch.cat((angle, angle), dim=1)
     return torch.stack((angle.cos(), angle.sin()))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from model.protocol import Picture
+from model.protocol import Picture, Source
 
 
 def to_picture(values: Tensor) -> Picture:
@@ -32,3 +34,13 @@ def to_values(picture: Picture) -> Tensor:
     if picture.channels == 4:
         unit[:3] *= unit[3:]
     return unit * 2 - 1
+
+
+def paste(source: Source, made: Picture) -> Picture:
+    """``made`` with the pixels that the mask keeps in place, exactly as they came."""
+    assert source.mask is not None
+    shape = (made.height, made.width, made.channels)
+    kept = np.frombuffer(source.mask, np.uint8).reshape(made.height, made.width, 1) == 0
+    old = np.frombuffer(source.picture.pixels, np.uint8).reshape(shape)
+    new = np.frombuffer(made.pixels, np.uint8).reshape(shape)
+    return replace(made, pixels=np.where(kept, old, new).tobytes())

@@ -82,9 +82,13 @@ class PictureSet:
 
     def sample(self, count: int, draw: random.Random) -> tuple[Tensor, list[str]]:
         """``count`` pictures, fp32 [count, C, H, W] in −1…1, and prompts."""
-        turns = [len(group) ** CROWD for group in self.groups]
-        rows = [draw.choice(group) for group in draw.choices(self.groups, turns, k=count)]
+        rows = self.rows(count, draw)
         return self.tensor(rows), [self.prompters[row](draw) for row in rows]
+
+    def rows(self, count: int, draw: random.Random) -> list[int]:
+        """Which ``count`` pictures come next."""
+        turns = [len(group) ** CROWD for group in self.groups]
+        return [draw.choice(group) for group in draw.choices(self.groups, turns, k=count)]
 
     def tensor(self, rows: Sequence[int]) -> Tensor:
         """The pictures at ``rows``, fp32 [len(rows), C, H, W] in −1…1."""

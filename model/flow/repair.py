@@ -138,16 +138,6 @@ def begin(request: RowRequest, spec: ModelSpec, noise: Tensor) -> Beginning:
             raise ValueError(f"{spec.id} describes no pictures")
 
 
-def paste(source: Source, made: Picture) -> Picture:
-    """``made`` with the pixels that the mask keeps in place, exactly as they came."""
-    assert source.mask is not None
-    shape = (made.height, made.width, made.channels)
-    kept = np.frombuffer(source.mask, np.uint8).reshape(made.height, made.width, 1) == 0
-    old = np.frombuffer(source.picture.pixels, np.uint8).reshape(shape)
-    new = np.frombuffer(made.pixels, np.uint8).reshape(shape)
-    return replace(made, pixels=np.where(kept, old, new).tobytes())
-
-
 def brightness(colour: Tensor) -> Tensor:
     """[3, H, W] → [1, H, W]; keeps −1…1, as the weights' sum is 1."""
     return (colour * colour.new_tensor(LUMA)[:, None, None]).sum(0, keepdim=True)

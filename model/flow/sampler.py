@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from model.flow.network import FlowTransformer, PromptEncoding
-from model.flow.repair import Known, begin, paste
+from model.flow.repair import Known, begin
 from model.flow.solver import Trajectory
 from model.passes import FixedPass, Mode
-from model.pixels import to_picture
+from model.pixels import paste, to_picture
 from model.protocol import ModelSpec, Picture, RowRequest, Source
 from model.tokenizer import PromptTokenizer
 

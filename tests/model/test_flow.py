@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from model.config import FlowConfig
-from model.flow.network import from_patches, to_patches
 from model.flow.objective import FlowObjective
 from model.flow.solver import Trajectory
+from model.patches import from_patches, to_patches
 
 
 def test_patches_go_back_to_the_same_picture() -> None:
