@@ -8,7 +8,7 @@ pickle can run code when it is opened.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -56,6 +56,9 @@ class Checkpoint:
         folder = folder.resolve()
         _check_files(folder)
         config = _read_config(folder / "config.json")
+        files = (*FILES, *config.more_files)
+        if missing := [name for name in files if not (folder / name).is_file()]:
+            raise CheckpointError(f"{folder / missing[0]}: missing; a {config.family} has it")
         try:
             tokenizer = PromptTokenizer.load(folder / "tokenizer.json")
         except Exception as error:  # tokenizers raises nothing narrower
@@ -65,7 +68,7 @@ class Checkpoint:
                 f"{folder / 'tokenizer.json'}: has {tokenizer.vocabulary} tokens, "
                 f"config.json has room for {config.vocabulary}"
             )
-        spec = config.spec(folder.name, _digest(folder))
+        spec = config.spec(folder.name, _digest(folder, files))
         return cls(folder, config, spec, tokenizer)
 
 
@@ -104,9 +107,7 @@ def load_model(
         network.load_state_dict(_read_weights(path, network.state_dict()))
         return network.to(device=device, dtype=precision)
 
-    return checkpoint.config.model(
-        place, checkpoint.spec, checkpoint.tokenizer, tile, mode or mode_on(device)
-    )
+    return checkpoint.config.model(checkpoint, place, tile, mode or mode_on(device))
 
 
 def save_checkpoint(
@@ -186,10 +187,10 @@ def _read_weights(path: Path, expected: dict[str, torch.Tensor]) -> dict[str, to
     return {name: tensor.float() for name, tensor in weights.items()}
 
 
-def _digest(folder: Path) -> str:
-    """SHA-256 over names and contents of the three files."""
+def _digest(folder: Path, files: Iterable[str]) -> str:
+    """SHA-256 over names and contents of the files."""
     total = hashlib.sha256()
-    for name in FILES:
+    for name in files:
         content = hashlib.sha256((folder / name).read_bytes()).hexdigest()
         total.update(f"{name} {content}\n".encode())
     return total.hexdigest()

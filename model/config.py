@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 
@@ -47,3 +48,56 @@ class FlowConfig:
     def grid(self) -> int:
         """Patches along one side."""
         return self.image_size // self.patch_size
+
+
+@dataclass(frozen=True, slots=True)
+class CodecConfig:
+    """The shape of a codec: a picture is grid × grid places with ``codes`` codes at each."""
+
+    image_size: int = 64
+    patch_size: int = 8
+    channels: int = 4
+    width: int = 192
+    encoder_depth: int = 3
+    decoder_depth: int = 5
+    heads: int = 3
+    codes: int = 2
+    levels: tuple[int, ...] = (8, 5, 5, 5)  # that each dimension of a code can take
+
+    def __post_init__(self) -> None:
+        if self.image_size % self.patch_size:
+            raise ValueError(
+                f"image_size {self.image_size} must be a multiple of patch_size {self.patch_size}"
+            )
+
+    @property
+    def grid(self) -> int:
+        """Places along one side."""
+        return self.image_size // self.patch_size
+
+    @property
+    def places(self) -> int:
+        """Places of a picture, numbered row by row."""
+        return self.grid**2
+
+    @property
+    def values(self) -> int:
+        """What one code can be."""
+        return math.prod(self.levels)
+
+
+@dataclass(frozen=True, slots=True)
+class GptConfig:
+    """The shape of a codec and of the transformer over its codes and over text."""
+
+    codec: CodecConfig = field(default_factory=CodecConfig)
+    vocabulary: int = 2048  # of text
+    max_tokens: int = 48  # of a text
+    width: int = 256
+    depth: int = 8
+    heads: int = 4
+
+    @property
+    def length(self) -> int:
+        """Tokens of the longest sequence: a picture, a text, and a mark before each."""
+        return self.codec.places + self.max_tokens + 2

@@ -7,28 +7,31 @@ Imports no torch before a model is made.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from model.config import FlowConfig
-from model.protocol import ImageModel, ModelSpec, Operation, Range, Solver
-from model.tokenizer import PromptTokenizer
+from model.config import FlowConfig, GptConfig
+from model.protocol import ImageModel, ModelSpec, Operation, Range, Solver, TokenRanges
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from model.checkpoint import Checkpoint
     from model.passes import Mode
 
     N = TypeVar("N", bound=nn.Module)
     Place = Callable[[N], N]
     """Gives a network the checkpoint's weights, on the device and in the dtype that serve."""
 
-FamilyName = Literal["flow"]
+FamilyName = Literal["flow", "gpt"]
 
 
 class CheckpointConfig(BaseModel):
     """``config.json``: what those of all families have, and what is asked of each."""
+
+    more_files: ClassVar[tuple[str, ...]] = ()
+    """Files of the folder beside those of `model.checkpoint.FILES`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -47,14 +50,12 @@ class CheckpointConfig(BaseModel):
         raise NotImplementedError
 
     def model(
-        self,
-        place: Place[Any],
-        spec: ModelSpec,
-        tokenizer: PromptTokenizer,
-        tile: int,
-        mode: Mode,
+        self, checkpoint: Checkpoint, place: Place[Any], tile: int, mode: Mode
     ) -> ImageModel[Any]:
-        """The model that ``spec`` tells of; ``mode`` is how its passes run. Imports torch."""
+        """The model of ``checkpoint``, whose config this is. Imports torch.
+
+        ``mode`` is how its passes run.
+        """
         raise NotImplementedError
 
 
@@ -99,17 +100,71 @@ class FlowCheckpointConfig(CheckpointConfig):
         )
 
     def model(
-        self,
-        place: Place[Any],
-        spec: ModelSpec,
-        tokenizer: PromptTokenizer,
-        tile: int,
-        mode: Mode,
+        self, checkpoint: Checkpoint, place: Place[Any], tile: int, mode: Mode
     ) -> ImageModel[Any]:
         from model.flow.network import FlowTransformer
         from model.flow.sampler import FlowSampler
 
-        return FlowSampler(spec, place(FlowTransformer(self.network)), tokenizer, tile, mode)
+        network = place(FlowTransformer(self.network))
+        return FlowSampler(checkpoint.spec, network, checkpoint.tokenizer, tile, mode)
+
+
+class GptSamplingConfig(BaseModel):
+    """How gpt draws when a request does not say."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    guidance: Annotated[float, Field(ge=0)] = 2.0
+    max_guidance: Annotated[float, Field(ge=0)] = 10.0
+    temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
+    top_k: Annotated[int, Field(ge=0)] = 0
+    top_p: Annotated[float, Field(ge=0, le=1)] = 1.0
+
+
+class GptCheckpointConfig(CheckpointConfig):
+    """Gpt: text and the codes of pictures in one sequence, a place of the picture at a time."""
+
+    more_files: ClassVar[tuple[str, ...]] = ("captions.txt",)
+
+    family: Literal["gpt"] = "gpt"
+    network: GptConfig
+    sampling: GptSamplingConfig = GptSamplingConfig()
+
+    @property
+    def vocabulary(self) -> int:
+        return self.network.vocabulary
+
+    def spec(self, id: str, digest: str) -> ModelSpec:  # noqa: A002
+        sampling, codec = self.sampling, self.network.codec
+        return ModelSpec(
+            id=id,
+            family=self.family,
+            size=codec.image_size,
+            channels=codec.channels,
+            steps=Range(codec.places, codec.places, codec.places),
+            guidance=Range(0, sampling.max_guidance, sampling.guidance),
+            solver="euler",
+            operations=("generate", "inpaint", "describe"),
+            max_prompt_tokens=self.network.max_tokens,
+            digest=digest,
+            licence=self.licence,
+            description=self.description,
+            tokens=TokenRanges(
+                temperature=Range(0, 2, sampling.temperature),
+                top_k=Range(0, codec.values, sampling.top_k),
+                top_p=Range(0, 1, sampling.top_p),
+            ),
+        )
+
+    def model(
+        self, checkpoint: Checkpoint, place: Place[Any], tile: int, mode: Mode
+    ) -> ImageModel[Any]:
+        from model.gpt.network import Gpt
+        from model.gpt.sampler import GptSampler
+
+        captions = (checkpoint.folder / "captions.txt").read_text(encoding="utf-8").splitlines()
+        network = place(Gpt(self.network))
+        return GptSampler(checkpoint.spec, network, checkpoint.tokenizer, captions, tile, mode)
 
 
 FLOW_OPERATIONS: tuple[Operation, ...] = (
@@ -121,7 +176,10 @@ FLOW_OPERATIONS: tuple[Operation, ...] = (
     "denoise",
 )
 
-FAMILIES: dict[FamilyName, type[CheckpointConfig]] = {"flow": FlowCheckpointConfig}
+FAMILIES: dict[FamilyName, type[CheckpointConfig]] = {
+    "flow": FlowCheckpointConfig,
+    "gpt": GptCheckpointConfig,
+}
 
 
 class _Head(BaseModel):

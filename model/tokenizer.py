@@ -6,7 +6,7 @@ is refused with the count rather than cut.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
@@ -63,6 +63,10 @@ class PromptTokenizer:
         """The prompt's tokens, without padding; none for an empty or blank prompt."""
         prompt = prompt.strip()
         return list(self._tokenizer.encode(prompt).ids) if prompt else []
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """What the tokens say; bytes that are no UTF-8 become the replacement character."""
+        return str(self._tokenizer.decode(list(tokens))).strip()
 
     def padded(self, prompt: str, length: int) -> list[int]:
         """The prompt's tokens, filled up to ``length``. Raises `PromptTooLong`."""

@@ -1,0 +1,55 @@
+"""A picture being drawn, place by place. Runs no network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from model.gpt.lanes import Kind, Lane
+from model.gpt.sequence import UNKNOWN
+from model.protocol import Source, TokenSampling
+
+
+@dataclass(slots=True, eq=False)
+class DrawingRow:
+    """A picture in the making: ``codes`` [places, codes] so far, `UNKNOWN` where not yet drawn."""
+
+    lanes: list[Lane]  # the one that knows the prompt, then, for guidance, one that does not
+    codes: Tensor
+    uniform: Tensor  # [places, codes], float64: its own noise, from its own seed
+    sampling: TokenSampling
+    guidance: float
+    source: Source | None = None  # kept where its mask says so
+    encoded: bool = True  # whether the codes of its source are known
+    step: int = 0
+
+    @property
+    def steps(self) -> int:
+        return len(self.codes)
+
+    @property
+    def done(self) -> bool:
+        return self.step == self.steps
+
+    @property
+    def kind(self) -> Kind:
+        if not self.encoded:
+            return "encode"
+        return "feed" if any(len(lane.waiting) for lane in self.lanes) else "draw"
+
+    @property
+    def evaluations(self) -> int:
+        match self.kind:
+            case "encode":
+                return 1
+            case "feed":
+                return sum(len(lane.waiting) > 0 for lane in self.lanes)
+            case _:
+                return len(self.lanes)
+
+    def take(self, codes: Tensor) -> None:
+        """The codes [codes] of the next place; those that are known already stay."""
+        if self.codes[self.step, 0] == UNKNOWN:
+            self.codes[self.step] = codes
+        self.step += 1

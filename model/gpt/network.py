@@ -1,0 +1,193 @@
+"""The transformer over text and codes: causal, with or without a cache of what came before.
+
+RMSNorm, SwiGLU, rotary positions, normalised queries and keys: the architecture of Qwen3, a Llama
+with qk-norm. Promises that both ways of running it compute the same, and that a lane of the cache
+depends on what was fed to that lane alone. Knows nothing about sampling, prompts or pictures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from model.blocks import Attention, RMSNorm, SwiGLU, feed_forward_width, rotary_table, rotate
+from model.config import GptConfig
+from model.gpt.codec import Codec
+from model.gpt.sequence import NOTHING, Layout
+from model.text import HIDDEN
+
+
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """Keys and values of one layer, for every lane and slot. Written in place."""
+
+    keys: Tensor  # [lanes, heads, slots, D]
+    values: Tensor  # [lanes, heads, slots, D]
+
+    def put(self, keys: Tensor, values: Tensor, slots: Tensor) -> None:
+        """Writes [lanes, heads, C, D] at ``slots`` [lanes, C]."""
+        lanes, heads = self.keys.shape[:2]
+        place = (
+            torch.arange(lanes, device=slots.device)[:, None, None],
+            torch.arange(heads, device=slots.device)[None, :, None],
+            slots[:, None, :],
+        )
+        self.keys.index_put_(place, keys)
+        self.values.index_put_(place, values)
+
+
+class CausalAttention(Attention):
+    """The same attention; with a cache, over all of its slots.
+
+    Positions are turned in fp32 whatever the network's dtype: the two orders of a sequence place
+    a picture at different positions, and only their distances shall count.
+    """
+
+    def forward(
+        self,
+        x: Tensor,
+        table: Tensor,
+        bias: Tensor | None = None,
+        cache: Cache | None = None,
+        slots: Tensor | None = None,
+    ) -> Tensor:
+        """x [B, C, W], table [2, B or 1, 1, C, D], bias [B or 1, 1, C, keys], slots [B, C]."""
+        batch, length, width = x.shape
+        qkv = self.qkv(x).view(batch, length, 3, self.heads, width // self.heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each [B, heads, C, D]
+        query = rotate(self.query_norm(query).float(), table).to(value.dtype)
+        key = rotate(self.key_norm(key).float(), table).to(value.dtype)
+        if cache is not None:
+            assert slots is not None
+            cache.put(key, value, slots)
+            key, value = cache.keys, cache.values
+        scores = (query @ key.transpose(2, 3)).float() * self.scale
+        if bias is not None:
+            scores = scores + bias
+        mixed = scores.softmax(-1).to(value.dtype) @ value
+        return self.out(mixed.transpose(1, 2).reshape(batch, length, width))
+
+
+class CausalBlock(nn.Module):
+    """Pre-norm: attention to what came before, then a gated feed-forward layer."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.attention_norm = RMSNorm(width)
+        self.attention = CausalAttention(width, heads)
+        self.feed_forward_norm = RMSNorm(width)
+        self.feed_forward = SwiGLU(width, feed_forward_width(width))
+
+    def forward(
+        self,
+        x: Tensor,
+        table: Tensor,
+        bias: Tensor | None = None,
+        cache: Cache | None = None,
+        slots: Tensor | None = None,
+    ) -> Tensor:
+        """See `CausalAttention`."""
+        x = x + self.attention(self.attention_norm(x), table, bias, cache, slots)
+        return x + self.feed_forward(self.feed_forward_norm(x))
+
+
+class CodeHead(nn.Module):
+    """A place's codes from one position: each one knows those before it at the same place.
+
+    Within a place the codes are drawn one after the other by this small network alone, so that
+    more codes a place cost no more steps of the transformer.
+    """
+
+    def __init__(self, width: int, codes: int, values: int) -> None:
+        super().__init__()
+        later = range(codes - 1)
+        self.before = nn.ModuleList(nn.Embedding(values, width) for _ in later)
+        self.norms = nn.ModuleList(RMSNorm(width) for _ in later)
+        self.blocks = nn.ModuleList(SwiGLU(width, 2 * width) for _ in later)
+        self.out = nn.ModuleList(nn.Linear(width, values) for _ in range(codes))
+        with torch.no_grad():
+            for name, parameter in self.named_parameters():
+                if name.startswith("before"):
+                    parameter.normal_(std=0.2)
+                elif name.startswith("out"):
+                    parameter.zero_()
+
+    def logits(self, state: Tensor, number: int) -> Tensor:
+        """Of code ``number``, fp32 [..., values]; the state [..., W] knows the codes before it."""
+        return self.out[number](state).float()
+
+    def after(self, state: Tensor, number: int, code: Tensor) -> Tensor:
+        """The state that also knows code ``number`` [...]."""
+        state = self.norms[number](state + self.before[number](code))
+        return state + self.blocks[number](state)
+
+
+class GptTransformer(nn.Module):
+    """Bags in, what comes next out. See `model.gpt.sequence`."""
+
+    def __init__(self, config: GptConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.layout = Layout.of(config)
+        self.embedding = nn.Embedding(self.layout.rows, config.width, padding_idx=NOTHING)
+        self.blocks = nn.ModuleList(
+            CausalBlock(config.width, config.heads) for _ in range(config.depth)
+        )
+        self.norm = RMSNorm(config.width)
+        self.code_head = CodeHead(config.width, config.codec.codes, config.codec.values)
+        self.text_head = nn.Linear(config.width, config.vocabulary)
+        with torch.no_grad():
+            nn.init.normal_(self.embedding.weight, std=0.2)
+            self.embedding.weight[NOTHING].zero_()
+        nn.init.zeros_(self.text_head.weight)
+        nn.init.zeros_(self.text_head.bias)
+
+    def new_cache(self, lanes: int, slots: int) -> list[Cache]:
+        """Empty, on the network's device and in its dtype."""
+        config, weight = self.config, self.embedding.weight
+        shape = (lanes, config.heads, slots, config.width // config.heads)
+        return [
+            Cache(weight.new_zeros(shape), weight.new_zeros(shape)) for _ in range(config.depth)
+        ]
+
+    def forward(self, bags: Tensor, first: Tensor) -> Tensor:
+        """Whole sequences [B, L, bag], padded before ``first`` [B] → what is known, [B, L, W]."""
+        length = bags.shape[1]
+        slots = torch.arange(length, device=bags.device)
+        return self._run(bags, slots[None], _bias(slots[None], first, length), None)
+
+    def advance(self, bags: Tensor, slots: Tensor, first: Tensor, cache: list[Cache]) -> Tensor:
+        """C more positions of every lane: bags [lanes, C, bag] at ``slots`` [lanes, C].
+
+        They see what their lane holds from ``first`` [lanes] up to themselves. → [lanes, C, W].
+        """
+        bias = _bias(slots, first, cache[0].keys.shape[2])
+        return self._run(bags, slots, bias, cache)
+
+    def _run(self, bags: Tensor, slots: Tensor, bias: Tensor, cache: list[Cache] | None) -> Tensor:
+        x = self.embedding(bags).sum(-2)
+        head_dim = self.config.width // self.config.heads
+        table = rotary_table(slots.reshape(-1, 1), head_dim)
+        table = table.view(2, slots.shape[0], 1, slots.shape[1], head_dim)
+        for layer, block in enumerate(self.blocks):
+            x = block(x, table, bias, cache[layer] if cache else None, slots)
+        known: Tensor = self.norm(x)
+        return known
+
+
+def _bias(slots: Tensor, first: Tensor, length: int) -> Tensor:
+    """[B, 1, C, length], added to scores: what comes later, or before ``first``, is hidden."""
+    keys = torch.arange(length, device=slots.device)
+    hidden = (keys > slots[:, :, None]) | (keys < first[:, None, None])
+    return (hidden * HIDDEN)[:, None]
+
+
+class Gpt(nn.Module):
+    """What a checkpoint holds: the codec and the transformer over its codes."""
+
+    def __init__(self, config: GptConfig) -> None:
+        super().__init__()
+        self.codec = Codec(config.codec)
+        self.transformer = GptTransformer(config)

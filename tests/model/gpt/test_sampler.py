@@ -1,0 +1,380 @@
+"""Rows of a gpt in shared passes: every result its own, every lane given back."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from app.engine.selftest import seed_exact
+from model.checkpoint import Checkpoint, CheckpointError, load_model
+from model.gpt.drawing import DrawingRow
+from model.gpt.network import Cache
+from model.gpt.sampler import GptSampler
+from model.protocol import Description, Picture, Result, RowRequest, Source, TokenSampling
+from model.sampling import run
+from model.tokenizer import PromptTooLong
+from tests.tiny import PROMPTS, tiny_gpt
+
+SIDE, PLACES = 16, 16
+
+
+def painting(seed: int) -> Picture:
+    dice = random.Random(seed)
+    return Picture(SIDE, SIDE, 4, dice.randbytes(SIDE * SIDE * 4))
+
+
+def lower(rows: int = 8) -> bytes:
+    """A mask that keeps the upper ``rows`` rows of pixels."""
+    return bytes(SIDE * rows) + bytes([255]) * (SIDE * (SIDE - rows))
+
+
+def ask(prompt: str = "", seed: int = 0, **more: Any) -> RowRequest:
+    return RowRequest(prompt, seed, PLACES, more.pop("guidance", 2.0), **more)
+
+
+LONG = "a grinning face with big eyes and a very long text"
+REQUESTS = [
+    ask("red apple", 1),
+    ask("", 2),
+    ask("blue square", 3, guidance=1.0, sampling=TokenSampling(0.7, top_k=4)),
+    ask(LONG, 2**53 - 1, guidance=5.0, sampling=TokenSampling(1.3, top_p=0.9)),
+    ask("绿色圆形", 5, operation="inpaint", source=Source(painting(1), lower())),
+    ask(seed=6, operation="describe", source=Source(painting(2))),
+    ask(
+        operation="describe",
+        source=Source(painting(2)),
+        labels=("cat", "a dog with a long text of more tokens", "red apple"),
+    ),
+]
+
+
+@pytest.fixture(scope="module", params=["fp32", "bf16"])
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> GptSampler:
+    checkpoint = Checkpoint.open(tiny_gpt(tmp_path_factory.mktemp("tiny")))
+    sampler = load_model(checkpoint, device="cpu", dtype=request.param, tile=8)
+    assert isinstance(sampler, GptSampler)
+    return sampler
+
+
+@pytest.fixture(scope="module")
+def expected(model: GptSampler) -> list[Result]:
+    """What each request gives alone."""
+    return [alone(model, request) for request in REQUESTS]
+
+
+def alone(model: GptSampler, request: RowRequest) -> Result:
+    return next(run(model, [request]))
+
+
+def drawn(model: GptSampler, request: RowRequest) -> Picture:
+    picture = alone(model, request)
+    assert isinstance(picture, Picture)
+    return picture
+
+
+def described(model: GptSampler, request: RowRequest) -> Description:
+    description = alone(model, request)
+    assert isinstance(description, Description)
+    return description
+
+
+def test_a_result_is_the_same_in_any_company_order_and_lane(
+    model: GptSampler, expected: list[Result]
+) -> None:
+    assert len(set(expected)) == len(expected)
+    dice = random.Random(0)
+    for _ in range(6):
+        order = dice.sample(range(len(REQUESTS)), len(REQUESTS))
+        results = list(run(model, [REQUESTS[i] for i in order]))
+        assert results == [expected[i] for i in order]
+
+
+def test_rows_come_and_go_at_every_step(model: GptSampler, expected: list[Result]) -> None:
+    """One row after the other joins as soon as there are lanes for it, wherever the others are."""
+    waiting = list(enumerate(REQUESTS * 3))
+    random.Random(1).shuffle(waiting)
+    running: dict[int, Any] = {}
+    shared: set[int] = set()
+    while waiting or running:
+        while waiting and waiting[-1][1].places <= model.free_lanes:
+            index, request = waiting.pop()
+            running[index] = model.start(request)
+        model.step(list(running.values()))
+        shared.add(len({row.step for row in running.values() if row.kind == "draw"}))
+        for index, row in [(index, row) for index, row in running.items() if row.done]:
+            assert model.result(row) == expected[index % len(REQUESTS)]
+            model.release(row)
+            del running[index]
+    assert max(shared) > 1  # rows at different places did share a pass
+    assert model.free_lanes == model.tile
+
+
+def test_the_self_test_of_the_engine_passes(model: GptSampler) -> None:
+    assert seed_exact(model)
+
+
+def test_with_lanes_that_are_not_apart_the_same_test_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The inverse: rows that read what was fed to another lane are found out."""
+    put = Cache.put
+
+    def to_the_next_lane(cache: Cache, keys: Tensor, values: Tensor, slots: Tensor) -> None:
+        put(cache, keys.roll(1, 0), values.roll(1, 0), slots)
+
+    monkeypatch.setattr(Cache, "put", to_the_next_lane)
+    checkpoint = Checkpoint.open(tiny_gpt(tmp_path / "tiny"))
+    assert not seed_exact(load_model(checkpoint, device="cpu", dtype="fp32", tile=8))
+
+
+def test_looking_at_previews_changes_nothing(model: GptSampler, expected: list[Result]) -> None:
+    row = model.start(REQUESTS[0])
+    previews = [model.result(row)]
+    while not row.done:
+        model.step([row])
+        previews.append(model.result(row))
+    model.release(row)
+    assert previews[-1] == expected[0]
+    assert len(set(previews)) > PLACES / 2
+
+
+def test_a_preview_shows_what_is_drawn_and_nothing_else(model: GptSampler) -> None:
+    row = model.start(ask("red apple", 1))
+    while row.step < 6:  # a row of places, and a half
+        model.step([row])
+    preview = model.result(row)
+    model.release(row)
+    assert isinstance(preview, Picture)
+    upper, rest = preview.pixels[: 4 * SIDE * 4], preview.pixels[8 * SIDE * 4 :]
+    assert any(upper)
+    assert not any(rest)
+
+
+def test_more_guidance_and_other_settings_are_other_pictures(model: GptSampler) -> None:
+    pictures = {
+        drawn(model, ask("red apple", 1, guidance=guidance, sampling=sampling))
+        for guidance in (1.0, 4.0)
+        for sampling in (None, TokenSampling(0.3), TokenSampling(top_k=2), TokenSampling(0))
+    }
+    assert len(pictures) == 8
+
+
+def test_at_temperature_zero_the_seed_plays_no_part(model: GptSampler) -> None:
+    cold = TokenSampling(temperature=0)
+    assert drawn(model, ask("red apple", 1, sampling=cold)) == drawn(
+        model, ask("red apple", 2, sampling=cold)
+    )
+
+
+def test_what_is_not_said_is_what_the_checkpoint_draws_with(model: GptSampler) -> None:
+    assert drawn(model, ask("red apple", 1, sampling=TokenSampling())) == drawn(
+        model, ask("red apple", 1)
+    )
+
+
+def test_noise_is_the_rows_own(model: GptSampler, expected: list[Result]) -> None:
+    """Torch's shared generator must play no part."""
+    torch.manual_seed(1)
+    torch.randn(100)
+    assert alone(model, REQUESTS[0]) == expected[0]
+
+
+def test_an_upper_half_is_kept_and_continued(model: GptSampler) -> None:
+    source = Source(painting(1), lower())
+    pictures = [
+        drawn(model, ask("red apple", seed, operation="inpaint", source=source))
+        for seed in range(3)
+    ]
+    half = SIDE * SIDE * 4 // 2
+    assert {picture.pixels[:half] for picture in pictures} == {source.picture.pixels[:half]}
+    assert len({picture.pixels[half:] for picture in pictures}) == 3
+
+
+def test_what_is_hidden_plays_no_part(model: GptSampler) -> None:
+    """Completing must not be copying: two pictures with one upper half have one continuation."""
+    one, other = painting(1), painting(2)
+    half = SIDE * SIDE * 4 // 2
+    same = Picture(SIDE, SIDE, 4, one.pixels[:half] + other.pixels[half:])
+    continued = [
+        drawn(model, ask("red apple", 3, operation="inpaint", source=Source(each, lower())))
+        for each in (one, same)
+    ]
+    assert continued[0] == continued[1]
+
+
+def test_only_what_is_hidden_takes_steps(model: GptSampler) -> None:
+    """The codes that are kept at the beginning are fed in chunks."""
+    row = model.start(ask("", 1, operation="inpaint", source=Source(painting(1), lower(12))))
+    kinds = []
+    while not row.done:
+        kinds.append(row.kind)
+        model.step([row])
+    model.release(row)
+    assert kinds == ["encode", "feed", *["draw"] * 4]
+
+
+def test_any_mask_keeps_what_it_does_not_hide(model: GptSampler) -> None:
+    """A hole in the middle: places after it keep their codes too."""
+    mask = bytearray(SIDE * SIDE)
+    for row in range(5, 9):
+        mask[row * SIDE + 5 : row * SIDE + 9] = b"\xff" * 4
+    source = Source(painting(1), bytes(mask))
+    picture = drawn(model, ask("", 1, operation="inpaint", source=source))
+    for place, hidden in enumerate(mask):
+        same = slice(4 * place, 4 * place + 4)
+        assert hidden or picture.pixels[same] == source.picture.pixels[same]
+    assert picture != source.picture
+
+
+@pytest.mark.parametrize("mask", [bytes(SIDE * SIDE), bytes([255]) * SIDE * SIDE])
+def test_nothing_and_everything_can_be_hidden(model: GptSampler, mask: bytes) -> None:
+    source = Source(painting(1), mask)
+    picture = drawn(model, ask("", 1, operation="inpaint", source=source))
+    assert (picture == source.picture) is not any(mask)
+
+
+def test_labels_are_those_that_were_given(model: GptSampler) -> None:
+    labels = ("cat", "dog", "Cat")
+    request = ask(operation="describe", source=Source(painting(3)), labels=labels)
+    description = described(model, request)
+    assert {label.text for label in description.labels} == {"cat", "dog"}  # "Cat" reads the same
+    assert sum(label.probability for label in description.labels) == pytest.approx(1)
+    probabilities = [label.probability for label in description.labels]
+    assert probabilities == sorted(probabilities, reverse=True)
+
+
+def test_without_labels_it_knows_its_own(model: GptSampler) -> None:
+    description = described(model, ask(operation="describe", source=Source(painting(3))))
+    assert {label.text for label in description.labels} == set(PROMPTS)
+    assert sum(label.probability for label in description.labels) == pytest.approx(1)
+
+
+def test_labels_weigh_as_their_tokens_do_without_a_cache(model: GptSampler) -> None:
+    """Two ways of one sum: searched for among the captions, or each given as a label."""
+    own = described(model, ask(operation="describe", source=Source(painting(4))))
+    given = described(
+        model, ask(operation="describe", source=Source(painting(4)), labels=tuple(PROMPTS))
+    )
+    assert [label.text for label in own.labels] == [label.text for label in given.labels]
+    for one, other in zip(own.labels, given.labels, strict=True):
+        assert one.probability == pytest.approx(other.probability, rel=0.2)
+
+
+def test_lanes_come_back_whatever_happens(model: GptSampler) -> None:
+    """Done, cancelled at any step, let go twice: all lanes are free again."""
+    dice = random.Random(3)
+    for _ in range(20):
+        rows = [model.start(dice.choice(REQUESTS)) for _ in range(4)]
+        assert model.free_lanes == model.tile - sum(len(row.lanes) for row in rows)
+        for _ in range(dice.randrange(4)):
+            model.step([row for row in rows if not row.done])
+        for row in [*rows, *rows]:
+            model.release(row)
+        assert model.free_lanes == model.tile
+    with pytest.raises(PromptTooLong):
+        model.start(ask("many words " * 30))
+    assert model.free_lanes == model.tile
+
+
+def test_more_rows_than_lanes_are_a_mistake(model: GptSampler) -> None:
+    rows = [model.start(REQUESTS[0]) for _ in range(4)]
+    with pytest.raises(RuntimeError, match="1 lanes are needed, 0 of 8 are free"):
+        model.start(REQUESTS[1])
+    for row in rows:
+        model.release(row)
+
+
+def test_the_places_of_a_row_are_those_it_said(model: GptSampler) -> None:
+    for request, kinds in [
+        (REQUESTS[0], {"feed": {1}, "draw": {2}}),
+        (REQUESTS[1], {"draw": {1}}),
+        (REQUESTS[3], {"feed": {1}, "draw": {2}}),
+        (REQUESTS[4], {"encode": {1}, "feed": {2}, "draw": {2}}),
+        (REQUESTS[6], {"encode": {1}, "feed": {2}, "read": {1, 2}}),
+    ]:
+        row = model.start(request)
+        seen: dict[str, set[int]] = {}
+        steps = [row.step]
+        while not row.done:
+            seen.setdefault(row.kind, set()).add(row.evaluations)
+            assert row.evaluations <= request.places
+            model.step([row])
+            steps.append(row.step)
+        model.release(row)
+        assert seen == kinds
+        assert steps == sorted(steps)
+        assert steps[-1] == row.steps == PLACES
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        (ask(operation="vary", source=Source(painting(1))), "cannot vary"),
+        (ask(operation="describe"), "cannot describe"),
+        (ask(operation="inpaint", source=Source(painting(1))), "inpaint takes a mask"),
+        (ask(operation="describe", source=Source(painting(1), lower())), "takes a mask, and"),
+        (
+            ask(operation="inpaint", source=Source(painting(1), b"\xff")),
+            "a mask of 1 pixels, not 16 × 16",
+        ),
+        (
+            ask(operation="describe", source=Source(Picture(16, 16, 3, bytes(768)))),
+            "16 × 16 with 3 channels, not 16 × 16 with 4",
+        ),
+        (
+            ask(operation="describe", source=Source(painting(1)), labels=("ok", "many " * 60)),
+            "at most 48 are accepted",
+        ),
+    ],
+)
+def test_what_cannot_be_is_refused(model: GptSampler, request_: RowRequest, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        model.start(request_)
+    assert model.free_lanes == model.tile
+
+
+def test_a_picture_without_transparency(tmp_path: Path) -> None:
+    checkpoint = Checkpoint.open(tiny_gpt(tmp_path / "tiny", channels=3))
+    model = load_model(checkpoint, device="cpu", dtype="fp32", tile=4)
+    row = model.start(ask("red apple", 1, guidance=1.0))
+    preview = model.result(row)
+    assert preview == Picture(SIDE, SIDE, 3, b"\xff" * (SIDE * SIDE * 3))
+    model.release(row)
+
+
+def test_a_drawing_takes_one_step_of_the_network_for_each_place(
+    model: GptSampler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a cache each place costs one position, not all positions before it once more."""
+    positions = 0
+    advance = model._passes._network.transformer.advance
+
+    def counted(bags: Tensor, *rest: Any) -> Tensor:
+        nonlocal positions
+        positions += bags.shape[1]
+        return advance(bags, *rest)
+
+    monkeypatch.setattr(model._passes._network.transformer, "advance", counted)
+    row = model.start(ask("red apple", 1))
+    while not row.done:
+        model.step([row])
+    model.release(row)
+    assert isinstance(row, DrawingRow)
+    fed = 16  # the prompt's chunk
+    assert positions == fed + PLACES
+    assert positions < sum(fed + place for place in range(PLACES)) / 5
+
+
+def test_a_folder_without_captions_is_no_gpt(tmp_path: Path) -> None:
+    folder = tiny_gpt(tmp_path / "tiny")
+    digest = Checkpoint.open(folder).spec.digest
+    (folder / "captions.txt").write_text("other\n")
+    assert Checkpoint.open(folder).spec.digest != digest  # other labels, other answers
+    (folder / "captions.txt").unlink()
+    with pytest.raises(CheckpointError, match=r"captions\.txt: missing; a gpt has it"):
+        Checkpoint.open(folder)
