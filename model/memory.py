@@ -31,11 +31,14 @@ class Room:
 
     @classmethod
     def on(cls, device: str) -> Room | None:
-        """What there is; None where the device does not tell."""
+        """What there is; None where the device does not tell, or cannot any longer."""
         if not device.startswith("cuda"):
             return None
-        free, total = torch.cuda.mem_get_info(device)
-        return cls(total, free, torch.cuda.memory_reserved(device))
+        try:
+            free, total = torch.cuda.mem_get_info(device)
+            return cls(total, free, torch.cuda.memory_reserved(device))
+        except RuntimeError:
+            return None
 
     @property
     def others(self) -> int:

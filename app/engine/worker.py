@@ -106,11 +106,17 @@ class TorchDevice:
 
         self.names = _names(settings.device)
         self._name = self.names[0]
-        settle(self._name, settings.threads)
-        self._dtype = resolve_dtype(settings.dtype, self._name)
+        self._dtype = settings.dtype
         self._tile = settings.tile or DEFAULT_TILE[torch.device(self._name).type]
         self._mode = mode_on(self._name) if settings.cuda_graphs else "eager"
         self._models = len(settings.models)
+        try:
+            settle(self._name, settings.threads)
+            self._dtype = resolve_dtype(settings.dtype, self._name)
+        except RuntimeError as error:  # a driver needs memory of its own to begin with
+            if explained := self.explain(error, "while the device was opened"):
+                raise explained from error
+            raise
 
     def load(self, folder: str) -> Placed:
         """See `Device.load`."""

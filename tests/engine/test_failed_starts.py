@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from app.engine import Engine, EngineSettings, NoMetrics, NotReady
-from app.engine.device import Placed
+from app.engine.device import DeviceError, Placed
 from app.engine.messages import WorkerSettings
 from app.engine.worker import TorchDevice
+from model import numerics
 from model.flow.sampler import FlowRow, FlowSampler
 from tests.tiny import tiny_flow
 
@@ -81,3 +82,23 @@ async def test_a_device_that_is_not_there(folder: Path) -> None:
     settings = EngineSettings(models=(folder,), devices=("cuda:99",), threads=1)
     said = await failure(settings)
     assert said.startswith("cuda:99: there is no such device here, only cpu")
+
+
+def test_a_device_without_room_even_for_its_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Other processes hold all of a GPU: the first call to its driver fails.
+    def full(device: str, threads: int | None) -> None:
+        raise RuntimeError("CUDA error: out of memory")
+
+    monkeypatch.setattr(numerics, "settle", full)
+    settings = WorkerSettings(
+        opener="",
+        device="cpu",
+        models=("one",),
+        dtype="auto",
+        tile=None,
+        threads=1,
+        cuda_graphs=True,
+        previews=0,
+    )
+    with pytest.raises(DeviceError, match="no memory left while the device was opened"):
+        TorchDevice(settings)
