@@ -67,27 +67,36 @@ class Upload:
     name: str
     description: str
     required: bool = False
-    several: bool = False
 
 
+FILE = {"type": "string", "contentMediaType": "application/octet-stream"}
 PICTURES = "image/png, image/jpeg, image/webp, image/gif"
 
 
 def form_body(model: type[BaseModel], uploads: Sequence[Upload]) -> Schema:
     """An operation whose body is a form that it reads itself."""
     schema = _inline(model, "validation")
-    file = {"type": "string", "format": "binary"}
-    files = {
-        each.name: {"type": "array", "items": file} if each.several else dict(file)
-        for each in uploads
-    }
-    for each in uploads:
-        files[each.name]["description"] = each.description
+    files = {each.name: {**FILE, "description": each.description} for each in uploads}
     required = [each.name for each in uploads if each.required] + schema.get("required", [])
-    schema |= {"properties": files | schema["properties"], "required": required}
+    texts = {
+        name: _never_null(field)
+        for name, field in schema["properties"].items()
+        if field.get("type") != "null"  # is refused, whatever is said
+    }
+    schema |= {"properties": files | texts, "required": required}
     encoding = {each.name: {"contentType": PICTURES} for each in uploads}
     content = {"multipart/form-data": {"schema": schema, "encoding": encoding}}
     return {"requestBody": {"required": True, "content": content}}
+
+
+def _never_null(field: Schema) -> Schema:
+    """The same for a form, where a field is a text or not there."""
+    branches = field.get("anyOf", [])
+    if {"type": "null"} not in branches:
+        return field
+    rest = [branch for branch in branches if branch != {"type": "null"}]
+    others = {name: value for name, value in field.items() if name not in ("anyOf", "default")}
+    return others | (rest[0] if len(rest) == 1 else {"anyOf": rest})
 
 
 def install(app: FastAPI, settings: Settings, specs: Iterable[ModelSpec]) -> None:

@@ -31,12 +31,11 @@ HALF_WAY = 0.5
 """The strength of "input_fidelity": "high"."""
 
 UPLOADS = (
-    Upload("image", f"What is edited: {PICTURE}"),
     Upload(
-        "image[]",
-        "Several, in place of `image`: the first is edited, and blended with the others where it "
-        f"is made anew. At most {MOST_IMAGES}.",
-        several=True,
+        "image",
+        f"What is edited: {PICTURE} Where there are several, up to {MOST_IMAGES} and also as "
+        "`image[]`, the first is edited, and blended with the others where it is made anew.",
+        required=True,
     ),
     Upload(
         "mask",
@@ -56,7 +55,7 @@ async def edits(form: Sent, request: Request, services: Shared, client: Asker) -
     """Edits a picture as the OpenAI Images API does."""
     if "markup" in form.files:
         raise invalid("markup", "is not possible here: say in the prompt what to change")
-    fields = form.fields(EditsForm, files=tuple(each.name for each in UPLOADS))
+    fields = form.fields(EditsForm, files=("image", "image[]", "mask"))
     images = _images(form)
     mask = form.optional_file("mask")
     strength = fields.strength or _strength(fields, masked=mask is not None, images=len(images))
