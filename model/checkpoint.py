@@ -104,7 +104,7 @@ def load_model(
 
     def place(network: N) -> N:
         path = checkpoint.folder / "model.safetensors"
-        network.load_state_dict(_read_weights(path, network.state_dict()))
+        network.load_state_dict(read_weights(path, network.state_dict()))
         return network.to(device=device, dtype=precision)
 
     return checkpoint.config.model(checkpoint, place, tile, mode or mode_on(device))
@@ -167,7 +167,7 @@ def _read_config(path: Path) -> CheckpointConfig:
         raise CheckpointError(f"{path}: {place}: {first['msg']}") from error
 
 
-def _read_weights(path: Path, expected: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def read_weights(path: Path, expected: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Loads to fp32 and compares names and shapes with what the network has."""
     from safetensors.torch import load_file
 

@@ -11,16 +11,24 @@ from typing import Literal
 import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
+from torch import Tensor
 
 from model.checkpoint import Checkpoint, resolve_dtype
-from model.config import FlowConfig, TextConfig
+from model.config import CodecConfig, FlowConfig, GptConfig, TextConfig
 from model.data.pictures import PictureFormat, PictureSet
 from model.data.sources import load
 from model.flow.recipe import FlowRecipe, FlowTraining
+from model.gpt.codec import Codec
+from model.gpt.codec_folder import load_codec
+from model.gpt.codec_recipe import CodecRecipe, CodecTraining
+from model.gpt.recipe import GptRecipe, GptTraining
 from model.optimizer import OptimizerConfig
-from model.recipe import Recipe, Start, take_over
+from model.recipe import Recipe, Start, TrainingError, take_over
 from model.tokenizer import PromptTokenizer
 from model.train import Progress, TrainConfig, Trainer
+
+Trained = Literal["flow", "codec", "gpt"]
+"""What can be trained: the families, and the codec that a gpt is trained over."""
 
 VOCABULARY = 2048
 PROMPTS_A_PICTURE = 8  # drawn to learn the tokenizer from
@@ -35,9 +43,9 @@ class TrainingOptions:
     steps: int
     batch: int
     size: int
-    patch: int
-    width: int
-    depth: int
+    patch: int | None  # as for width and depth, None is what `PRESETS` has
+    width: int | None
+    depth: int | None
     channels: Literal[3, 4]
     learning_rate: float
     cooldown: float
@@ -49,6 +57,24 @@ class TrainingOptions:
     save_every: int
     description: str
     licence: str
+    family: Trained = "flow"
+    codec: Path | None = None  # gpt: a trained codec's folder
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """The shape of a network where nothing is said."""
+
+    patch: int
+    width: int
+    depth: int
+
+
+PRESETS: dict[Trained, Preset] = {
+    "flow": Preset(patch=8, width=256, depth=8),
+    "codec": Preset(patch=8, width=192, depth=5),
+    "gpt": Preset(patch=8, width=256, depth=8),
+}
 
 
 def start_training(options: TrainingOptions, progress: Progress) -> Path:
@@ -57,8 +83,14 @@ def start_training(options: TrainingOptions, progress: Progress) -> Path:
     Raises ``DataError``, ``CheckpointError``, ``TrainingError``; ``ValueError`` for sizes that do
     not divide.
     """
+    codec = None
+    if options.family == "gpt":
+        codec = _codec_of(options)
+        pictures = PictureFormat(codec.config.image_size, 4 if codec.config.channels == 4 else 3)
+    else:
+        pictures = PictureFormat(options.size, options.channels)
     options.out.mkdir(parents=True, exist_ok=True)
-    data = load(options.data, PictureFormat(options.size, options.channels))
+    data = load(options.data, pictures)
     progress.note(f"{len(data)} pictures in {len(data.groups)} groups, {data.skipped} skipped")
     accelerator = _accelerator(options, progress)
     config = TrainConfig(
@@ -69,32 +101,71 @@ def start_training(options: TrainingOptions, progress: Progress) -> Path:
         sample_every=options.sample_every,
         save_every=options.save_every,
     )
-    tokenizer = _tokenizer(options, data)
-    start = Start(tokenizer, options.description, options.licence)
     torch.manual_seed(options.seed)
-    recipe = _flow(options, data, config.optimizer, start)
+    recipe = _recipe(options, data, config.optimizer, codec)
     if options.init is not None:
-        weights = load_file(options.init / "model.safetensors")
-        progress.note(take_over(recipe.network, {k: v.float() for k, v in weights.items()}))
+        progress.note(take_over(recipe.network, _weights(options.init, options.family)))
     return Trainer(recipe, config, options.out, accelerator, progress).run()
 
 
-def _flow(
-    options: TrainingOptions, data: PictureSet, optimizer: OptimizerConfig, start: Start
+def _recipe(
+    options: TrainingOptions, data: PictureSet, optimizer: OptimizerConfig, codec: Codec | None
 ) -> Recipe:
-    grid = options.size // options.patch
-    heads = max(1, options.width // 64)
-    network = FlowConfig(
+    preset = PRESETS[options.family]
+    patch = options.patch or preset.patch
+    width, depth = options.width or preset.width, options.depth or preset.depth
+    heads = max(1, width // 64)
+    if options.family == "codec":
+        shape = CodecConfig(
+            image_size=options.size,
+            patch_size=patch,
+            channels=options.channels,
+            width=width,
+            encoder_depth=max(1, depth * 3 // 5),  # the decoder has more to do
+            decoder_depth=depth,
+            heads=heads,
+        )
+        told = options.description, options.licence
+        return CodecRecipe(data, CodecTraining(shape), optimizer, *told)
+    tokenizer = _tokenizer(options, data)
+    start = Start(tokenizer, options.description, options.licence)
+    if codec is not None:
+        network = GptConfig(
+            codec.config, tokenizer.vocabulary, width=width, depth=depth, heads=heads
+        )
+        return GptRecipe(data, codec, GptTraining(network), optimizer, start)
+    grid = options.size // patch
+    flow = FlowConfig(
         image_size=options.size,
-        patch_size=options.patch,
+        patch_size=patch,
         channels=options.channels,
-        width=options.width,
-        depth=options.depth,
+        width=width,
+        depth=depth,
         heads=heads,
         layout_size=-(-8 // grid) * grid if grid < 8 else grid,
-        text=TextConfig(vocabulary=start.tokenizer.vocabulary, width=options.width, heads=heads),
+        text=TextConfig(vocabulary=tokenizer.vocabulary, width=width, heads=heads),
     )
-    return FlowRecipe(data, FlowTraining(network), optimizer, start)
+    return FlowRecipe(data, FlowTraining(flow), optimizer, start)
+
+
+def _codec_of(options: TrainingOptions) -> Codec:
+    if options.codec is None:
+        raise TrainingError(
+            "a gpt learns the codes of pictures: train a codec first (--family codec), "
+            "then give its checkpoint (--codec)"
+        )
+    return load_codec(options.codec)
+
+
+def _weights(folder: Path, family: Trained) -> dict[str, Tensor]:
+    """Another checkpoint's weights, as the network that is trained names them."""
+    prefix = "transformer." if family == "gpt" else ""
+    weights = load_file(folder / "model.safetensors")
+    return {
+        name.removeprefix(prefix): value.float()
+        for name, value in weights.items()
+        if name.startswith(prefix)
+    }
 
 
 def _accelerator(options: TrainingOptions, progress: Progress) -> Accelerator:

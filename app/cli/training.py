@@ -33,13 +33,22 @@ def train(
         list[Path],
         typer.Argument(help="Emoji sets, a CIFAR-10 folder, or any folder of pictures."),
     ],
-    out: Annotated[Path, typer.Option("-o", "--out", help="The run's folder.")] = Path("runs/flow"),
+    family: Annotated[
+        Literal["flow", "codec", "gpt"],
+        typer.Option(help="What to train; a gpt is trained over a codec's codes."),
+    ] = "flow",
+    codec: Annotated[Path | None, typer.Option(help="For a gpt: a codec's checkpoint.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="The run's folder: runs/ and the family.")
+    ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Steps in all.")] = 20_000,
     batch: Annotated[int, typer.Option(min=1, help="Pictures a step.")] = 128,
     size: Annotated[int, typer.Option(help="Pixels along each side.")] = 64,
-    patch: Annotated[int, typer.Option(help="Pixels along each side of a patch.")] = 8,
-    width: Annotated[int, typer.Option(help="Channels of each token.")] = 256,
-    depth: Annotated[int, typer.Option(min=1, help="Transformer blocks.")] = 8,
+    patch: Annotated[
+        int | None, typer.Option(min=1, help="Pixels along each side of a patch.")
+    ] = None,
+    width: Annotated[int | None, typer.Option(min=1, help="Channels of each token.")] = None,
+    depth: Annotated[int | None, typer.Option(min=1, help="Transformer blocks.")] = None,
     channels: Annotated[int, typer.Option(min=3, max=4, help="3: RGB on white; 4: RGBA.")] = 4,
     learning_rate: Annotated[float, typer.Option(min=0)] = 1e-3,
     cooldown: Annotated[
@@ -61,7 +70,7 @@ def train(
     description: str = "pictures from prompts",
     licence: str = "not stated",
 ) -> None:
-    """Train a flow transformer. The same command goes on where an interrupted run stopped.
+    """Train a model. The same command goes on where an interrupted run stopped.
 
     Several GPUs: accelerate launch -m app.cli train …
     """
@@ -77,7 +86,7 @@ def train(
 
         options = TrainingOptions(
             data=tuple(data),
-            out=out,
+            out=out or Path("runs") / family,
             steps=steps,
             batch=batch,
             size=size,
@@ -95,6 +104,8 @@ def train(
             save_every=save_every,
             description=description,
             licence=licence,
+            family=family,
+            codec=codec,
         )
         try:
             with progress_bar("{task.fields[rate]}", "{task.fields[loss]}") as bar:
