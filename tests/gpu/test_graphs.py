@@ -10,27 +10,31 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from app.engine.selftest import seed_exact
-from model.checkpoint import Checkpoint, load_model, shipped
-from model.flow.sampler import FlowSampler
+from model.checkpoint import Checkpoint, Dtype, load_model, shipped
 from model.passes import FixedPass, Mode
-from model.protocol import RowRequest
+from model.protocol import ImageModel, ModelSpec, RowRequest
 from model.sampling import generate
 from tests.devices import GPU, settled
-from tests.tiny import tiny_flow
+from tests.tiny import tiny_flow, tiny_gpt
 
 pytestmark = pytest.mark.gpu
 
-REQUESTS = [
-    RowRequest("red apple, fluent 3d style", 1, 8, 2.0),
-    RowRequest("", 2, 5, 2.0),
-    RowRequest("fox, noto style", 3, 7, 1.0, "heun"),
-    RowRequest("rocket, noto style", 4, 3, 7.5, "heun"),
-]
+
+def requests(spec: ModelSpec) -> list[RowRequest]:
+    """Rows that have little in common."""
+    steps = [int(max(spec.steps.low, min(count, spec.steps.high))) for count in (8, 5, 7, 3)]
+    return [
+        RowRequest("red apple, fluent 3d style", 1, steps[0], 2.0),
+        RowRequest("", 2, steps[1], 2.0),
+        RowRequest("fox, noto style", 3, steps[2], 1.0, "heun"),
+        RowRequest("rocket, noto style", 4, steps[3], 7.5, "heun"),
+    ]
 
 
 @pytest.fixture(autouse=True)
@@ -39,14 +43,23 @@ def device() -> Iterator[str]:
         yield device
 
 
-def load(folder: Path, dtype: str, mode: Mode = "cuda graph", tile: int = 32) -> FlowSampler:
+def load(folder: Path, dtype: Dtype, mode: Mode = "cuda graph", tile: int = 32) -> ImageModel[Any]:
     checkpoint = Checkpoint.open(folder)
-    assert dtype in ("fp32", "bf16")
-    model = load_model(
-        checkpoint, device=GPU, dtype="fp32" if dtype == "fp32" else "bf16", tile=tile, mode=mode
-    )
-    assert isinstance(model, FlowSampler)
-    return model
+    return load_model(checkpoint, device=GPU, dtype=dtype, tile=tile, mode=mode)
+
+
+@pytest.fixture(params=[tiny_flow, tiny_gpt])
+def tiny(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A small checkpoint of each family."""
+    folder: Path = request.param(tmp_path / "tiny")
+    return folder
+
+
+@pytest.fixture(params=["shipped", tiny_gpt])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """The model that ships, and small ones of families that have none yet."""
+    folder: Path = shipped()[0] if request.param == "shipped" else request.param(tmp_path / "tiny")
+    return folder
 
 
 @contextmanager
@@ -62,27 +75,28 @@ def no_waiting() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
-def test_a_graph_draws_what_the_same_kernels_draw_one_by_one(dtype: str) -> None:
-    eager = list(generate(load(shipped()[0], dtype, "eager"), REQUESTS))
-    graph = list(generate(load(shipped()[0], dtype, "cuda graph"), REQUESTS))
-    differ = sum(one != other for one, other in zip(eager, graph, strict=True))
+def test_a_graph_draws_what_the_same_kernels_draw_one_by_one(folder: Path, dtype: Dtype) -> None:
+    eager, graph = load(folder, dtype, "eager"), load(folder, dtype, "cuda graph")
+    rows = requests(eager.spec)
+    pairs = zip(generate(eager, rows), generate(graph, rows), strict=True)
+    differ = sum(one != other for one, other in pairs)
     if differ:  # allowed: the mode is part of numerics
-        pytest.skip(f"{differ} of {len(REQUESTS)} pictures differ in {dtype}: documented only")
+        pytest.skip(f"{differ} of {len(rows)} pictures differ in {dtype}")
 
 
 @pytest.mark.parametrize("tile", [2, 8, 32, 64])
 @pytest.mark.parametrize("mode", ["eager", "cuda graph"])
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
-def test_it_is_seed_exact_at_every_tile(dtype: str, mode: Mode, tile: int) -> None:
-    assert seed_exact(load(shipped()[0], dtype, mode, tile))
+def test_it_is_seed_exact_at_every_tile(folder: Path, dtype: Dtype, mode: Mode, tile: int) -> None:
+    assert seed_exact(load(folder, dtype, mode, tile))
 
 
 def test_nothing_in_a_step_makes_the_host_wait(tmp_path: Path) -> None:
     model = load(tiny_flow(tmp_path), "bf16")
-    rows = [model.start(request) for request in REQUESTS]
+    rows = [model.start(request) for request in requests(model.spec)]
     model.step(rows)
     model.step(rows)  # whatever is made once is made now
-    newcomer = model.start(REQUESTS[0])
+    newcomer = model.start(requests(model.spec)[0])
     with no_waiting():
         model.step([*rows, newcomer])
         with pytest.raises(RuntimeError, match="synchroniz"):  # the inverse: it would be seen
@@ -103,12 +117,12 @@ def test_inputs_wait_for_the_pass_that_reads_them() -> None:
     assert [one.unique().tolist() for one in seen] == [[0], [1], [2]]
 
 
-def test_memory_stays_as_it_is(tmp_path: Path) -> None:
-    model = load(tiny_flow(tmp_path), "bf16")
+def test_memory_stays_as_it_is(tiny: Path) -> None:
+    model = load(tiny, "bf16")
 
     def draw_many() -> tuple[int, int]:
         for _ in range(20):
-            list(generate(model, REQUESTS))
+            list(generate(model, requests(model.spec)))
         torch.cuda.synchronize()
         return torch.cuda.memory_allocated(), torch.cuda.memory_reserved()
 

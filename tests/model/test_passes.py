@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,11 +17,14 @@ from torch import Tensor
 
 from model import passes
 from model.checkpoint import Checkpoint, load_model
+from model.families import GptCheckpointConfig
 from model.flow.sampler import FlowSampler
+from model.gpt.network import Gpt
+from model.gpt.passes import GptPasses
 from model.passes import FixedPass, Mode, Recording, T, mode_on
 from model.protocol import RowRequest
 from model.sampling import generate
-from tests.tiny import tiny_flow
+from tests.tiny import tiny_flow, tiny_gpt
 
 CPU = torch.device("cpu")
 
@@ -109,17 +113,31 @@ def test_a_recorded_model_draws_the_same_bytes_in_any_company(tmp_path: Path) ->
     assert list(generate(recorded, reversed(requests))) == expected[::-1]
 
 
-def test_the_flow_models_passes_ask_nothing_of_the_host(tmp_path: Path) -> None:
-    # Tensors on the "meta" device have no values: whoever reads one on the host, or brings a
-    # tensor of the host into a pass, fails there. On a GPU that would be a wait in every step.
-    checkpoint = Checkpoint.open(tiny_flow(tmp_path))
+def flow_passes(checkpoint: Checkpoint) -> list[FixedPass[Any]]:
     model = load_model(checkpoint, device="meta", dtype="bf16", tile=8)
     assert isinstance(model, FlowSampler)
-    row = model.start(RowRequest("red apple", 1, 4, 2.0))
-    model.step([row])
-    (predicted,) = model._denoising.launch()
-    assert (predicted.device.type, predicted.dtype) == ("meta", torch.float32)
+    return [model._reading, model._denoising]
+
+
+def gpt_passes(checkpoint: Checkpoint) -> list[FixedPass[Any]]:
+    assert isinstance(checkpoint.config, GptCheckpointConfig)
+    network = Gpt(checkpoint.config.network).to(device="meta", dtype=torch.bfloat16)
+    passes = GptPasses(network.eval().requires_grad_(False), 8, "eager")
+    return [passes.encoding, passes.decoding, passes.feeding, passes.drawing, passes.reading]
+
+
+@pytest.mark.parametrize(("write", "passes_of"), [(tiny_flow, flow_passes), (tiny_gpt, gpt_passes)])
+def test_no_pass_asks_anything_of_the_host(
+    tmp_path: Path,
+    write: Callable[[Path], Path],
+    passes_of: Callable[[Checkpoint], list[FixedPass[Any]]],
+) -> None:
+    # Tensors on the "meta" device have no values: whoever reads one on the host, or brings a
+    # tensor of the host into a pass, fails there. On a GPU that would be a wait in every step.
+    for each in passes_of(Checkpoint.open(write(tmp_path / "tiny"))):
+        for output in each.launch():
+            assert output.device.type == "meta"
     with pytest.raises(RuntimeError, match="meta"):  # the inverse: this is how one would fail
-        predicted.sum().item()
+        output.flatten()[0].item()
     with pytest.raises(RuntimeError, match="meta"):
-        predicted + torch.ones(16)
+        output.flatten()[:2] + torch.ones(2)
