@@ -9,7 +9,18 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.routing import APIRoute
 
-from app.api import addresses, docs, errors, images, models, openapi, page, probes, transform
+from app.api import (
+    addresses,
+    describe,
+    docs,
+    errors,
+    images,
+    models,
+    openapi,
+    page,
+    probes,
+    transform,
+)
 from app.api.body import BodyLimit
 from app.api.errors import ErrorAnswer
 from app.api.guard import Guard, signer_of
@@ -73,7 +84,7 @@ def assemble(settings: Settings, engine: Engine, metrics: Metrics) -> FastAPI:
     )
     app.state.services = services
     errors.install(app)
-    uploading = (transform.router, edits.router, variations.router)
+    uploading = (transform.router, describe.router, edits.router, variations.router)
     for surface in (images, addresses, generations, models, probes, page):
         app.include_router(surface.router)
     for router in uploading:

@@ -64,6 +64,7 @@ class Metrics:
         self._waiting = gauge("rows_waiting", "Rows that wait for a worker", "model")
         self._running = gauge("rows_running", "Rows with a worker", "model")
         self._images = counter("images", "Pictures computed", "model")
+        self._descriptions = counter("descriptions", "Pictures described", "model")
         self._pixels = counter("pixels", "Pixels computed", "model")
         self._cache_hits = counter("cache_hits", "Pictures answered from memory", "model")
         self._coalesced = counter("coalesced", "Pictures that shared a row", "model")
@@ -154,7 +155,7 @@ class Metrics:
     ) -> None:
         self._queue.labels(model).observe(queue_seconds)
         self._compute.labels(model).observe(compute_seconds)
-        self._images.labels(model).inc()
+        (self._images if pixels else self._descriptions).labels(model).inc()
         self._pixels.labels(model).inc(pixels)
 
     def cancelled(self, model: str, rows: int) -> None:

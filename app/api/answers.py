@@ -61,15 +61,19 @@ def order_headers(order: Order) -> dict[str, str]:
 
 
 def timing_header(files: Sequence[File]) -> dict[str, str]:
-    """``Server-Timing``, in milliseconds.
+    """The header ``Server-Timing``.
 
     Pictures of one answer wait and are computed side by side, but are encoded in turn.
     """
-    seconds = {
-        "queue": max(file.timings.queue for file in files),
-        "compute": max(file.timings.compute for file in files),
-        "encode": sum(file.encode for file in files),
-    }
+    return server_timing(
+        queue=max(file.timings.queue for file in files),
+        compute=max(file.timings.compute for file in files),
+        encode=sum(file.encode for file in files),
+    )
+
+
+def server_timing(**seconds: float) -> dict[str, str]:
+    """The header, of seconds by their names."""
     value = ", ".join(f"{name};dur={value * 1000:.1f}" for name, value in seconds.items())
     return {"Server-Timing": value}
 

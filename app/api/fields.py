@@ -101,6 +101,16 @@ class Asked(Fields):
     guidance: Annotated[float | None, Field(ge=0, allow_inf_nan=False, examples=[2.0])] = None
     """How closely to follow the prompt. Each model has its default and its range."""
 
+    temperature: Annotated[float | None, Field(ge=0, le=2, examples=[0.9])] = None
+    """Below 1, likely tokens become likelier; 0 always takes the likeliest. For models that draw
+    tokens, see /v1/models; others refuse it."""
+
+    top_k: Annotated[int | None, Field(ge=0, examples=[100]), WHOLE] = None
+    """Draws only from so many of the likeliest tokens; 0 draws from all. As for temperature."""
+
+    top_p: Annotated[float | None, Field(ge=0, le=1, examples=[0.95])] = None
+    """Draws only from the likeliest tokens that together are this probable. As for temperature."""
+
     size: Annotated[int | None, Field(ge=1, examples=[128]), WHOLE] = None
     """Pixels along each side. Other than the model's own size, the picture is resampled."""
 
@@ -141,7 +151,7 @@ class ImagesBody(Several, Drawing):
             "examples": [
                 {"prompt": "red apple, fluent 3d style", "seed": 7},
                 {"seed": "ada", "size": 256, "format": "webp", "background": "transparent"},
-                {"prompt": "猫，noto 风格", "seed": 1, "n": 4, "steps": 12},
+                {"prompt": "猫，noto 风格", "seed": 1, "n": 4},
             ],
             "not": {
                 "description": "A jpeg cannot be transparent.",

@@ -27,7 +27,7 @@ def path_of(order: Order, index: int = 0, *, pin: bool = False) -> str:
     """
     request, spec, encoding = order.request, order.spec, order.encoding
     model = f"{request.model}@{spec.digest[:PINNED_DIGEST]}" if pin else request.model
-    given = {
+    given: dict[str, tuple[object, object]] = {
         "prompt": (request.prompt, ""),
         "model": (model, None),
         "steps": (request.steps, spec.steps.default),
@@ -36,6 +36,10 @@ def path_of(order: Order, index: int = 0, *, pin: bool = False) -> str:
         "background": (encoding.background, ImageQuery.model_fields["background"].default),
         "quality": (encoding.quality, ImageQuery.model_fields["quality"].default),
     }
+    if request.sampling is not None and spec.tokens is not None:
+        for name in ("temperature", "top_k", "top_p"):
+            default = getattr(spec.tokens, name).default
+            given[name] = (getattr(request.sampling, name), default)
     query = {name: value for name, (value, default) in given.items() if value != default}
     return f"{IMAGES}/{order.seed(index)}.{encoding.format}?{urlencode(query, quote_via=quote)}"
 

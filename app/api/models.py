@@ -45,6 +45,9 @@ class Model(BaseModel):
     transparency: bool = Field(description="Whether its pictures can be transparent.")
     steps: Bounds
     guidance: Bounds
+    temperature: Bounds | None = Field(description="Null where no tokens are drawn, as the next.")
+    top_k: Bounds | None
+    top_p: Bounds | None
     operations: list[str] = Field(examples=[["generate", "vary"]])
     max_prompt_tokens: int
     numerics: str | None = Field(description="Names all that may change bits.")
@@ -104,6 +107,7 @@ async def model(id: str, services: Shared) -> Model:  # noqa: A002 - the name in
 def _model(checkpoint: Checkpoint, services: Services) -> Model:
     spec = checkpoint.spec
     loaded = services.engine.models.get(spec.id)
+    tokens = spec.tokens
     return Model(
         id=spec.id,
         family=spec.family,
@@ -114,6 +118,9 @@ def _model(checkpoint: Checkpoint, services: Services) -> Model:
         transparency=spec.channels == 4,
         steps=Bounds.of(spec.steps),
         guidance=Bounds.of(spec.guidance),
+        temperature=Bounds.of(tokens.temperature) if tokens else None,
+        top_k=Bounds.of(tokens.top_k) if tokens else None,
+        top_p=Bounds.of(tokens.top_p) if tokens else None,
         operations=offered(spec.operations),
         max_prompt_tokens=spec.max_prompt_tokens,
         numerics=loaded.numerics if loaded else None,

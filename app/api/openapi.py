@@ -11,11 +11,14 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode
 
 from app.settings import Settings
-from model.protocol import ModelSpec
+from model.protocol import ModelSpec, Range
 
 Schema = dict[str, Any]
 
 _REFERENCE = "#/components/schemas/{model}"
+TOKEN_FIELDS = ("temperature", "top_k", "top_p")
+"""What only models that draw tokens take; fields of `TokenSampling` and of `TokenRanges`."""
+
 _FRAMEWORK = ("HTTPValidationError", "ValidationError")  # FastAPI's own error shape, never sent
 
 
@@ -102,12 +105,14 @@ def _never_null(field: Schema) -> Schema:
 def install(app: FastAPI, settings: Settings, specs: Iterable[ModelSpec]) -> None:
     """Has the application describe itself with what it really accepts."""
     document = app.openapi
-    limits = _limits(settings, list(specs))
+    specs = list(specs)
+    limits = _limits(settings, specs)
 
     def openapi() -> Schema:
         if app.openapi_schema is None:
             schema = document()
             _leave_out_framework_errors(schema)
+            _leave_out_what_no_model_takes(schema, specs)
             for name, field in _fields(schema):
                 _narrow(field, limits.get(name, {}))
             if settings.api_keys:
@@ -123,8 +128,19 @@ def _limits(settings: Settings, specs: list[ModelSpec]) -> dict[str, Schema]:
         "n": {"maximum": settings.max_n},
         "size": {"maximum": settings.max_size},
         "prompt": {"maxLength": settings.max_prompt_characters},
-        "steps": {"maximum": int(max(spec.steps.high for spec in specs))},
-        "guidance": {"maximum": max(spec.guidance.high for spec in specs)},
+        "steps": _between([spec.steps for spec in specs], int),
+        "guidance": _between([spec.guidance for spec in specs], float),
+        "top_k": _between([spec.tokens.top_k for spec in specs if spec.tokens], int),
+    }
+
+
+def _between(ranges: list[Range], kind: type[int | float]) -> Schema:
+    """From the least to the most that any model takes."""
+    if not ranges:
+        return {}
+    return {
+        "minimum": kind(min(one.low for one in ranges)),
+        "maximum": kind(max(one.high for one in ranges)),
     }
 
 
@@ -136,14 +152,20 @@ def _operations(schema: Schema) -> Iterator[tuple[str, Schema]]:
 
 def _fields(schema: Schema) -> Iterator[tuple[str, Schema]]:
     """What clients send: every parameter, and every property of a request's body."""
-    components = schema["components"]["schemas"]
     for _, operation in _operations(schema):
         for parameter in operation.get("parameters", ()):
             yield parameter["name"], parameter["schema"]
+    for body in _bodies(schema):
+        yield from body.get("properties", {}).items()
+
+
+def _bodies(schema: Schema) -> Iterator[Schema]:
+    """Of all requests."""
+    components = schema["components"]["schemas"]
+    for _, operation in _operations(schema):
         for content in operation.get("requestBody", {}).get("content", {}).values():
             reference = content["schema"].get("$ref", "").rpartition("/")[2]
-            body = components.get(reference, content["schema"])
-            yield from body.get("properties", {}).items()
+            yield components.get(reference, content["schema"])
 
 
 def _narrow(field: Schema, limits: Schema) -> None:
@@ -151,6 +173,9 @@ def _narrow(field: Schema, limits: Schema) -> None:
     for branch in (field, *field.get("anyOf", ())):
         if branch.get("type") in (("integer", "number") if numeric else ("string",)):
             branch.update(limits)
+    if "minimum" in limits and "examples" in field:
+        low, high = limits["minimum"], limits["maximum"]
+        field["examples"] = [each for each in field["examples"] if low <= each <= high]
 
 
 def _leave_out_framework_errors(schema: Schema) -> None:
@@ -158,6 +183,22 @@ def _leave_out_framework_errors(schema: Schema) -> None:
         operation["responses"].pop("422", None)
     for name in _FRAMEWORK:
         schema["components"]["schemas"].pop(name, None)
+
+
+def _leave_out_what_no_model_takes(schema: Schema, specs: list[ModelSpec]) -> None:
+    """Fields and a route that this deployment would only refuse."""
+    if not any("describe" in spec.operations for spec in specs):
+        schema["paths"].pop("/v1/images/describe", None)
+    if any(spec.tokens for spec in specs):
+        return
+    for _, operation in _operations(schema):
+        if "parameters" in operation:
+            operation["parameters"] = [
+                each for each in operation["parameters"] if each["name"] not in TOKEN_FIELDS
+            ]
+    for body in _bodies(schema):
+        for name in TOKEN_FIELDS:
+            body.get("properties", {}).pop(name, None)
 
 
 def _lock(schema: Schema) -> None:

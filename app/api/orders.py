@@ -15,7 +15,7 @@ from app.pictures import ENCODER, TRANSPARENT, Caption, Encoding, Format, Framin
 from app.settings import Settings
 from app.uploads.fitting import Fit
 from model.checkpoint import Checkpoint
-from model.protocol import SEEDS, ModelSpec, Range
+from model.protocol import SEEDS, ModelSpec, Range, TokenSampling
 
 SHORTEST_DIGEST = 8
 """Characters of a digest that pin a model."""
@@ -117,7 +117,7 @@ def take_order(
         raise invalid("size", f"{size} was given, at most {settings.max_size} is accepted")
     if drawing.background == TRANSPARENT:
         _check_transparency(format, spec, keeps_alpha)
-    _check_prompt(drawing.prompt, checkpoint, settings)
+    check_prompt(drawing.prompt, checkpoint, settings)
 
     loaded = engine.models.get(spec.id)
     if loaded is None:
@@ -134,6 +134,7 @@ def take_order(
             steps=int(steps),
             guidance=float(guidance),
             solver=spec.solver,
+            sampling=_sampling(drawing, spec),
         ),
         encoding=Encoding(format, size, size, drawing.background, drawing.quality),
         spec=spec,
@@ -164,6 +165,25 @@ def find_model(
     return checkpoint, bool(at)
 
 
+def _sampling(drawing: Drawing, spec: ModelSpec) -> TokenSampling | None:
+    """How tokens are drawn, where the model draws any."""
+    chosen: dict[str, float] = {}
+    for name in ("temperature", "top_k", "top_p"):
+        given: float | None = getattr(drawing, name)
+        if spec.tokens is None:
+            if given is not None:
+                raise invalid(name, f"{spec.id} draws no tokens, so that this means nothing to it")
+            continue
+        numbers: Range = getattr(spec.tokens, name)
+        value = numbers.default if given is None else given
+        if not numbers.low <= value <= numbers.high:
+            raise invalid(name, f"{value:g} was given, {spec.id} takes {_bounds(numbers)}")
+        chosen[name] = value
+    if spec.tokens is None:
+        return None
+    return TokenSampling(chosen["temperature"], int(chosen["top_k"]), chosen["top_p"])
+
+
 def _bounds(numbers: Range) -> str:
     return f"{numbers.low:g} to {numbers.high:g}"
 
@@ -175,12 +195,15 @@ def _check_transparency(format_: Format, spec: ModelSpec, keeps_alpha: bool) -> 
         raise invalid("background", f"{spec.id} draws opaque pictures only")
 
 
-def _check_prompt(prompt: str, checkpoint: Checkpoint, settings: Settings) -> None:
+def check_prompt(
+    prompt: str, checkpoint: Checkpoint, settings: Settings, field: str = "prompt"
+) -> None:
+    """Raises `ApiError` for a text that is too long, in characters or in tokens."""
     longest = settings.max_prompt_characters
     if len(prompt) > longest:
-        raise invalid("prompt", f"has {len(prompt)} characters, at most {longest} are accepted")
+        raise invalid(field, f"has {len(prompt)} characters, at most {longest} are accepted")
     tokens = len(checkpoint.tokenizer.tokens(prompt))
     most = checkpoint.spec.max_prompt_tokens
     if tokens > most:
         message = f"has {tokens} tokens, {checkpoint.spec.id} takes at most {most}"
-        raise invalid("prompt", message, code="prompt_too_long")
+        raise invalid(field, message, code="prompt_too_long")

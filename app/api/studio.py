@@ -16,12 +16,12 @@ from app.api.guard import Client
 from app.api.intake import Intake
 from app.api.meter import Meter
 from app.api.orders import Order
-from app.engine import Done, Engine, Job, Preview, Progress, Timings
+from app.engine import Done, Engine, ImageRequest, Job, Preview, Progress, Timings
 from app.lru import Lru
 from app.metrics import Metrics
 from app.pictures import encode
 from app.settings import Settings
-from model.protocol import Picture
+from model.protocol import Description, Picture
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +44,14 @@ class Draft:
     step: int
     steps: int
     body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What a picture shows, and how long it took to see."""
+
+    description: Description
+    timings: Timings
 
 
 class Studio:
@@ -78,6 +86,16 @@ class Studio:
         return self._engine.submit(
             order.request, timeout=self._timeout, previews=previews, cacheable=order.seeded
         )
+
+    async def describe(self, request: ImageRequest, client: Client) -> Described:
+        """What a picture shows. Raises as `submit` does."""
+        # The caption's beginnings, and each label or those that are searched for, about.
+        await self._meter.charge(client, request.steps + len(request.labels))
+        async with self._engine.submit(request, timeout=self._timeout) as job:
+            async for event in job:
+                if isinstance(event, Done) and isinstance(event.result, Description):
+                    return Described(event.result, event.timings)
+        raise AssertionError("a job ends with what it was asked for, or raises")
 
     async def events(
         self, order: Order, job: Job, wanted: Callable[[Preview], bool] = lambda _: True

@@ -17,11 +17,9 @@ from app.api.openapi import Upload, form_body
 from app.api.orders import find_model, take_order
 from app.api.reply import RESPONSES, reply
 from app.api.services import Shared
-from app.api.transforming import check_can, own_background, transformed
+from app.api.transforming import check_can, transformed
 from app.operations import KINDS, Kind, Misfit, Name, Wish
-from app.pictures import Format
 from app.uploads.prepare import FACTORS
-from model.protocol import ModelSpec
 
 router = APIRouter(tags=["images"])
 
@@ -80,22 +78,25 @@ class TransformForm(Several, Asked):
     answer in the model's own size."""
 
     background: Background | None = None
-    """What lies behind: "transparent", "white", or a colour such as #ff8800. Transparent if it is
-    not given, white for jpeg."""
+    """What lies behind: "transparent" (not for jpeg), "white", or a colour such as #ff8800. If it is
+    not given, what could be seen through still can be, and an opaque picture stays opaque."""
 
     @property
     def kind(self) -> Kind:
         return KINDS[self.operation]
 
-    def drawing(self, format_: Format, spec: ModelSpec) -> Drawing:
+    def drawing(self) -> Drawing:
         """What it has in common with pictures from a prompt."""
         return Drawing(
             prompt=self.prompt,
             model=self.model,
             steps=self.kind.steps if self.steps is None else self.steps,
             guidance=self.guidance,
+            temperature=self.temperature,
+            top_k=self.top_k,
+            top_p=self.top_p,
             size=self.size,
-            background=self.background or own_background(self.operation, spec, format_),
+            background=self.background or "white",
             quality=self.quality,
         )
 
@@ -135,8 +136,8 @@ async def transform(
     """Makes pictures of a picture, with the same model, in the same batches.
 
     The answer shows the frame of the upload. inpaint and outpaint answer in the upload's own size,
-    and every pixel that was not to be made anew is the upload's, exactly (in a PNG with a
-    transparent background, as is the default). The model sees the upload scaled to its own size;
+    and every pixel that was not to be made anew is the upload's, exactly (in a PNG, with the
+    background that it has by default). The model sees the upload scaled to its own size;
     `X-Tessera-Fitted` says how. Answers as `POST /v1/images` does, but has no address.
     """
     fields = form.fields(TransformForm, files=tuple(each.name for each in UPLOADS))
@@ -146,7 +147,7 @@ async def transform(
     checkpoint, _ = find_model(fields.model, services.engine.checkpoints, settings.model_aliases)
     check_can(checkpoint.spec, fields.operation)
     order = take_order(
-        fields.drawing(answer.format, checkpoint.spec),
+        fields.drawing(),
         engine=services.engine,
         settings=settings,
         seed=fields.seed,
@@ -159,6 +160,7 @@ async def transform(
         fields.operation,
         partial(wish.prepare, most_pixels=services.intake.most_pixels),
         size=fields.size,
+        own_background=fields.background is None,
         intake=services.intake,
     )
     return await reply(

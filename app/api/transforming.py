@@ -9,7 +9,7 @@ from app.api.errors import ApiError, invalid
 from app.api.intake import Intake
 from app.api.orders import Order, Transformation
 from app.operations import KINDS, Name, can, offered
-from app.pictures import TRANSPARENT, Format
+from app.pictures import TRANSPARENT
 from app.uploads.decoding import UploadError
 from app.uploads.prepare import Canvas, Prepared
 from model.protocol import ModelSpec
@@ -22,10 +22,15 @@ def check_can(spec: ModelSpec, operation: Name) -> None:
         raise invalid("operation", f"{spec.id} cannot {operation}; it can {others}")
 
 
-def own_background(operation: Name, spec: ModelSpec, format_: Format) -> str:
-    """What lies behind where nothing is said: nothing, if the answer can say so."""
-    can = format_ != "jpeg" and (spec.channels == 4 or KINDS[operation].keeps)
-    return TRANSPARENT if can else "white"
+async def opened(
+    prepare: Callable[[Canvas], Prepared], spec: ModelSpec, intake: Intake
+) -> Prepared:
+    """An upload made ready for the model, in a thread of its own. Raises `ApiError`."""
+    try:
+        return await intake.work(prepare, Canvas(spec.size, spec.channels))
+    except UploadError as error:
+        message = f"{error.upload}: {error}"
+        raise ApiError(400, message, code=error.code, param=error.upload) from error
 
 
 async def transformed(
@@ -34,22 +39,30 @@ async def transformed(
     prepare: Callable[[Canvas], Prepared],
     *,
     size: int | None,
+    own_background: bool,
     intake: Intake,
 ) -> Order:
     """The order with a picture to start from, which ``prepare`` decodes in a thread of its own.
 
-    ``size`` is what the client wants along the longer side of the answer. Raises `ApiError`.
+    Raises `ApiError`.
+
+    Args:
+        size: what the client wants along the longer side of the answer.
+        own_background: whether what can be seen through shall stay so, where that is possible.
     """
-    spec = order.spec
-    try:
-        prepared = await intake.work(prepare, Canvas(spec.size, spec.channels))
-    except UploadError as error:
-        message = f"{error.upload}: {error}"
-        raise ApiError(400, message, code=error.code, param=error.upload) from error
+    spec, encoding, kind = order.spec, order.encoding, KINDS[operation]
+    prepared = await opened(prepare, spec, intake)
     width, height = prepared.scaled(size)
+    can_be_clear = encoding.format != "jpeg" and (spec.channels == 4 or kind.keeps)
+    clear = own_background and can_be_clear and not prepared.opaque
     return replace(
         order,
-        request=replace(order.request, operation=KINDS[operation].does, source=prepared.source),
-        encoding=replace(order.encoding, width=width, height=height),
+        request=replace(order.request, operation=kind.does, source=prepared.source),
+        encoding=replace(
+            encoding,
+            width=width,
+            height=height,
+            background=TRANSPARENT if clear else encoding.background,
+        ),
         transformation=Transformation(operation, prepared.fit, prepared.frame),
     )

@@ -48,7 +48,10 @@ class EngineMetrics(Protocol):
     def finished(
         self, model: str, *, queue_seconds: float, compute_seconds: float, pixels: int
     ) -> None:
-        """A row became a picture. A row that several requests share is told once."""
+        """A row became a picture, or a description, which has no pixels.
+
+        A row that several requests share is told once.
+        """
 
     def cancelled(self, model: str, rows: int) -> None:
         """So many rows left unfinished, because nobody waits for them any longer."""

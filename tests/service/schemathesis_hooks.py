@@ -19,7 +19,7 @@ PICTURES = {
 for media_type, files in PICTURES.items():
     schemathesis.openapi.media_type(media_type, st.sampled_from(files))
 
-ANY_TEXT = ("prompt", "model", "seed", "user", "safety_identifier")
+ANY_TEXT = ("prompt", "model", "seed", "user", "safety_identifier", "labels")
 
 
 @schemathesis.hook
