@@ -78,8 +78,8 @@ class TransformForm(Several, Asked):
     answer in the model's own size."""
 
     background: Background | None = None
-    """What lies behind: "transparent" (not for jpeg), "white", or a colour such as #ff8800. If it is
-    not given, what could be seen through still can be, and an opaque picture stays opaque."""
+    """What lies behind: "transparent" (not for jpeg), "white", or a colour such as #ff8800. Without
+    it, what could be seen through still can be, and an opaque picture stays opaque."""
 
     @property
     def kind(self) -> Kind:

@@ -65,8 +65,9 @@ def transform(
         int | None, typer.Option(min=1, help="Pixels along the longer side of the answer.")
     ] = None,
     background: Annotated[
-        str, typer.Option(help='"transparent" or a colour that Pillow knows.')
-    ] = TRANSPARENT,
+        str | None,
+        typer.Option(help='"transparent" or a colour that Pillow knows; as the picture without.'),
+    ] = None,
     steps: Steps = None,
     guidance: Guidance = None,
     model: Chosen = None,
@@ -105,7 +106,8 @@ def transform(
         except UploadError as error:
             raise UserError(f"{image if error.upload == 'image' else mask} {error}") from error
         width, height = prepared.scaled(size)
-        encoding = Encoding("png", width, height, _colour(background), quality=100)
+        own = "white" if prepared.opaque else TRANSPARENT
+        encoding = Encoding("png", width, height, _colour(background or own), quality=100)
         requests = [
             replace(
                 ask(

@@ -30,6 +30,13 @@ def marked(mask: Image.Image, rule: Rule) -> Mask:
     return np.asarray(mask.convert("RGB").convert("L")) >= BRIGHT
 
 
+def is_opaque(image: Image.Image, where: Mask | None = None) -> bool:
+    """Whether nothing of an RGBA picture can be seen through, there where it matters."""
+    alpha = np.asarray(image.getchannel("A"))
+    seen = alpha if where is None or not where.any() else alpha[where]
+    return bool(seen.min() == 255)
+
+
 def fitted(mask: Mask, fit: Fit) -> bytes:
     """The mask in the model's square, uint8, 255 is made anew; what lies around is kept.
 

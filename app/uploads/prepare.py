@@ -11,7 +11,7 @@ from PIL import Image
 
 from app.uploads.decoding import UploadError, decode
 from app.uploads.fitting import Fit, Size, fit, fit_exactly, framed, mean, scaled
-from app.uploads.masks import fitted
+from app.uploads.masks import fitted, is_opaque
 from app.uploads.retouch import Retouch
 from model.protocol import Picture, Source
 
@@ -34,6 +34,7 @@ class Prepared:
     source: Source
     fit: Fit
     size: Size  # of the answer, where no other is asked for
+    opaque: bool  # whether nothing of what was uploaded, and is kept, can be seen through
     frame: Callable[[Image.Image], Image.Image]
 
     def scaled(self, longer: int | None) -> Size:
@@ -52,10 +53,14 @@ def whole(
     noise: float | None = None,
 ) -> Prepared:
     """The whole picture; of several the mean, in the frame of the first. Raises `UploadError`."""
-    fits, pictures = zip(*(_fitted(file, canvas, most_pixels) for file in files), strict=True)
-    first = fits[0]
+    images = [decode(file, most_pixels) for file in files]
+    fits = [fit(image, canvas.side) for image in images]
+    pictures = [
+        framed(image, place, canvas.channels) for image, place in zip(images, fits, strict=True)
+    ]
     source = Source(mean(pictures), strength=strength, noise=noise)
-    return Prepared(source, first, first.inner, first.cut)
+    first = fits[0]
+    return Prepared(source, first, first.inner, is_opaque(images[0]), first.cut)
 
 
 def enlarged(file: bytes, canvas: Canvas, most_pixels: int, *, factor: int) -> Prepared:
@@ -69,7 +74,8 @@ def enlarged(file: bytes, canvas: Canvas, most_pixels: int, *, factor: int) -> P
         message = f"has {image.width} x {image.height} pixels; at most {takes} can be upscaled"
         raise UploadError(message, "image_too_large")
     source = Source(framed(image, place, canvas.channels))
-    return Prepared(source, place, (factor * image.width, factor * image.height), place.cut)
+    size = factor * image.width, factor * image.height
+    return Prepared(source, place, size, is_opaque(image), place.cut)
 
 
 def retouched(
@@ -85,16 +91,11 @@ def retouched(
     picture = framed(image, place, canvas.channels)
     anew = fitted(mask, place)
     if others:
-        more = [_fitted(file, canvas, retouch.most_pixels)[1] for file in others]
-        picture = _put(picture, mean((picture, *more)), anew)
+        start = whole((retouch.image, *others), canvas, retouch.most_pixels)
+        picture = _put(picture, start.source.picture, anew)
     source = Source(picture, mask=anew, strength=strength)
-    return Prepared(source, place, image.size, partial(retouch.lay, fit=place))
-
-
-def _fitted(file: bytes, canvas: Canvas, most_pixels: int) -> tuple[Fit, Picture]:
-    image = decode(file, most_pixels)
-    place = fit(image, canvas.side)
-    return place, framed(image, place, canvas.channels)
+    opaque = is_opaque(image, ~mask)
+    return Prepared(source, place, image.size, opaque, partial(retouch.lay, fit=place))
 
 
 def _put(below: Picture, above: Picture, mask: bytes) -> Picture:

@@ -253,6 +253,20 @@ async def test_transparency_stays_where_it_can(
         assert Image.open(BytesIO(answer.content)).mode == mode
 
 
+async def test_an_opaque_picture_stays_opaque(client: httpx.AsyncClient) -> None:
+    photograph = noise(20, 20).convert("RGB")
+    for operation in ("vary", "outpaint"):
+        answer = await done(client, photograph, operation=operation)
+        assert Image.open(BytesIO(answer.content)).mode == "RGB"
+    hole = square(20, 20, (4, 4, 8, 8))
+    answer = await done(client, photograph, hole, operation="inpaint")
+    assert (pixels(answer)[..., 3] == 255).all()
+    kept = np.asarray(hole) == 0
+    assert (pixels(answer)[kept, :3] == np.asarray(photograph)[kept]).all()
+    answer = await done(client, photograph, operation="vary", background="transparent")
+    assert Image.open(BytesIO(answer.content)).mode == "RGBA"
+
+
 APPLE: dict[str, object] = {"operation": "restyle", "prompt": "red apple"}
 
 

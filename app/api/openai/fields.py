@@ -216,7 +216,7 @@ class WithUpload(Contract):
     default, keeps an edit with a mask as large as the image, and the rest in the model's size."""
 
     background: Ground | None = None
-    """"opaque" is white; "auto" keeps what is transparent, but in a jpeg."""
+    """"opaque" is white; with "auto" what could be seen through still can be, but in a jpeg."""
 
     response_format: Literal["b64_json"] | None = None
     """Pictures that are made of an upload have no address."""

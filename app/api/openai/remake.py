@@ -12,7 +12,7 @@ from app.api.openai.fields import WithUpload
 from app.api.openai.reply import Kind, reply
 from app.api.orders import Order, find_model, take_order
 from app.api.services import Services
-from app.api.transforming import check_can, own_background, transformed
+from app.api.transforming import check_can, transformed
 from app.operations import KINDS, Name
 from app.pictures import TRANSPARENT
 from app.uploads.prepare import Canvas, Prepared
@@ -34,9 +34,7 @@ async def remake(
     settings = services.settings
     checkpoint, _ = find_model(fields.model, services.engine.checkpoints, settings.model_aliases)
     check_can(checkpoint.spec, operation)
-    background = own_background(operation, checkpoint.spec, fields.format)
-    if fields.background in ("opaque", TRANSPARENT):
-        background = "white" if fields.background == "opaque" else TRANSPARENT
+    background = TRANSPARENT if fields.background == TRANSPARENT else "white"
     wanted = fields.sides
     longer = None if wanted is None else max(wanted)
     order = take_order(
@@ -48,7 +46,14 @@ async def remake(
         format=fields.format,
         keeps_alpha=KINDS[operation].keeps,
     )
-    order = await transformed(order, operation, prepare, size=longer, intake=services.intake)
+    order = await transformed(
+        order,
+        operation,
+        prepare,
+        size=longer,
+        own_background=fields.background in (None, "auto"),
+        intake=services.intake,
+    )
     if wanted is not None:
         _check_aspect(order, wanted)
     return await reply(order, fields, kind, request=request, services=services, client=client)
