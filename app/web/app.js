@@ -22,7 +22,7 @@ const say = (words) => {
   $("said").textContent = words;
 };
 
-const ALIKE = 4; // pictures that "more like it" draws
+const ALIKE = 4; // pictures that "more" draws
 
 speak();
 

@@ -13,7 +13,7 @@ export const ZH = {
   placeholder: "红苹果",
   placeholderAny: "留空则随意发挥",
   startPicture: "从一张图片开始",
-  startNote: "或拖入、粘贴",
+  startNote: "或拖到这里",
   drop: "松开，以这张图片为起点",
   questionBench: "想把它变成什么？",
   inWords: "用文字说",

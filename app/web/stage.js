@@ -52,7 +52,7 @@ export class Stage {
     this.render();
   }
 
-  /** How many pictures "more like it" draws. */
+  /** How many pictures "more" draws. */
   get most() {
     return this.#most;
   }

@@ -32,7 +32,7 @@ def main(url: str, only: str = "") -> None:
             executable_path="/usr/bin/chromium",
             args=["--no-sandbox", "--disable-gpu", "--disable-quic", "--font-render-hinting=none"],
         )
-        for take in (desktop, drawing, dark, chinese, phone, error):
+        for take in (desktop, drawing, repaint, compare, dark, chinese, phone, error):
             if only in take.__name__:
                 take(browser, url)
         browser.close()
@@ -59,6 +59,41 @@ def drawing(browser: Browser, url: str) -> None:
     page.locator("#frame img").wait_for()
     page.wait_for_timeout(900)
     shot(page, "drawing")
+
+
+def repaint(browser: Browser, url: str) -> None:
+    page = opened(browser, url)
+    draw(page, "red apple, noto style", seed="7")
+    page.get_by_role("button", name="Start from this").click()
+    page.locator("[value=inpaint]").check()
+    page.locator("#brush-size").fill("9")
+    box = page.locator(".mask").bounding_box()
+    assert box is not None
+    path = [(0.25, 0.3), (0.4, 0.22), (0.55, 0.25), (0.72, 0.3)]
+    for place, (x, y) in enumerate(path):
+        page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"], steps=8)
+        if place == 0:
+            page.mouse.down()
+    page.mouse.up()
+    shot(page, "repaint")
+
+
+def compare(browser: Browser, url: str) -> None:
+    page = opened(browser, url, scheme="dark")
+    page.locator("#count label").nth(2).click()
+    for prompt, operation in (
+        ("parrot, noto style", "colorize"),
+        ("cat face, noto style", "upscale"),
+    ):
+        draw(page, prompt, seed="3")
+        page.get_by_role("button", name="Start from this").click()
+        page.locator(f"[value={operation}]").check()
+        page.click("#draw")
+        page.locator("#draw:visible").wait_for(timeout=60_000)
+        if operation == "colorize":
+            page.get_by_role("button", name="Put the picture away").click()
+    page.mouse.move(0, 0)
+    shot(page, "compare")
 
 
 def dark(browser: Browser, url: str) -> None:

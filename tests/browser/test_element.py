@@ -48,7 +48,7 @@ def test_plain_it_is_an_image_with_its_address(
     src: str = page.locator("tessera-image").evaluate("(element) => element.src")
     assert src == f"{service.url}/v1/images/ada.png?prompt=red%20fox&size=48"
     assert image.get_attribute("src") == src
-    assert httpx.get(src).status_code == 200
+    assert httpx.get(src, timeout=60).status_code == 200
     assert page.evaluate("() => document.querySelector('tessera-image').matches(':state(done)')")
     # Attributes may change at any time; several changes are one request.
     page.evaluate(
@@ -148,7 +148,7 @@ def test_the_examples_work_as_they_stand(
     elsewhere.html = f'<!doctype html><link rel="icon" href="data:,">{html}'
     page = open_page(elsewhere.trusted)
     if 'type="file"' in html:
-        picture = httpx.get(f"{service.url}/v1/images/7.png").content
+        picture = httpx.get(f"{service.url}/v1/images/7.png", timeout=60).content
         page.set_input_files("#file", {"name": "a.png", "mimeType": "image/png", "buffer": picture})
     page.wait_for_function(ALL_SEEN)
 
