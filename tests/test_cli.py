@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from app.api.signing import Signer
 from app.cli import cli
 from tests.model.data.test_emoji import make_set
-from tests.tiny import tiny_flow
+from tests.tiny import tiny_flow, tiny_gpt
 
 run = CliRunner()
 
@@ -21,6 +21,51 @@ run = CliRunner()
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(tiny_flow(tmp_path_factory.mktemp("cli") / "tiny-flow"))
+
+
+@pytest.fixture(scope="module")
+def gpt(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(tiny_gpt(tmp_path_factory.mktemp("cli") / "tiny-gpt"))
+
+
+def test_describe_chooses_from_what_is_given(gpt: str, tmp_path: Path) -> None:
+    Image.new("RGB", (30, 20), "red").save(tmp_path / "red.png")
+    labels = ["--label", "red", "-l", "blue"]
+    result = run.invoke(cli, ["describe", str(tmp_path / "red.png"), "--model", gpt, *labels])
+    assert result.exit_code == 0, result.output
+    shares = re.findall(r"(red|blue) +│ +([\d.]+)%", result.output)
+    assert sorted(name for name, _ in shares) == ["blue", "red"]
+    assert sum(float(share) for _, share in shares) == pytest.approx(100, abs=0.2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("describe {picture} --model {flow}", "tiny-flow cannot describe"),
+        ("describe {text} --model {gpt}", "is text, not a picture"),
+        ("describe {picture} --model {gpt} -l " + "many" * 60, "--label: the prompt has"),
+        ("generate x --model {gpt} --steps 3", "--steps is 3, tiny-gpt takes 16 to 16"),
+        ("generate x --model {gpt} --top-k 99", "--top-k 99 was given, tiny-gpt takes 0 to 12"),
+        ("generate x --model {flow} --top-p 0.5", "--top-p means nothing to tiny-flow, which"),
+    ],
+)
+def test_what_a_family_cannot_is_said_in_one_line(
+    model: str, gpt: str, tmp_path: Path, arguments: str, said: str
+) -> None:
+    Image.new("RGB", (30, 20), "red").save(tmp_path / "red.png")
+    (tmp_path / "text.txt").write_text("hello")
+    names = {"picture": tmp_path / "red.png", "text": tmp_path / "text.txt"}
+    words = [word.format(flow=model, gpt=gpt, **names) for word in arguments.split()]
+    result = run.invoke(cli, words)
+    assert result.exit_code == 1
+    assert said in result.output
+
+
+def test_generate_takes_token_settings(gpt: str, tmp_path: Path) -> None:
+    for name, settings in [("cold", "--temperature 0"), ("warm", "--temperature 1.5 --top-k 9")]:
+        result = run.invoke(cli, f"generate x --model {gpt} -o {tmp_path / name} {settings}")
+        assert result.exit_code == 0, result.output
+    assert (tmp_path / "cold" / "0.png").read_bytes() != (tmp_path / "warm" / "0.png").read_bytes()
 
 
 def test_generate_writes_a_picture_for_each_seed(model: str, tmp_path: Path) -> None:

@@ -11,7 +11,9 @@ from app.api.errors import ApiError, invalid, quoted
 from app.api.fields import Drawing
 from app.api.seeds import random_seed
 from app.engine import Engine, ImageRequest, NotReady
+from app.operations import Misfit
 from app.pictures import ENCODER, TRANSPARENT, Caption, Encoding, Format, Framing
+from app.sampling import token_sampling
 from app.settings import Settings
 from app.uploads.fitting import Fit
 from model.checkpoint import Checkpoint
@@ -166,22 +168,16 @@ def find_model(
 
 
 def _sampling(drawing: Drawing, spec: ModelSpec) -> TokenSampling | None:
-    """How tokens are drawn, where the model draws any."""
-    chosen: dict[str, float] = {}
-    for name in ("temperature", "top_k", "top_p"):
-        given: float | None = getattr(drawing, name)
-        if spec.tokens is None:
-            if given is not None:
-                raise invalid(name, f"{spec.id} draws no tokens, so that this means nothing to it")
-            continue
-        numbers: Range = getattr(spec.tokens, name)
-        value = numbers.default if given is None else given
-        if not numbers.low <= value <= numbers.high:
-            raise invalid(name, f"{value:g} was given, {spec.id} takes {_bounds(numbers)}")
-        chosen[name] = value
-    if spec.tokens is None:
-        return None
-    return TokenSampling(chosen["temperature"], int(chosen["top_k"]), chosen["top_p"])
+    """How tokens are drawn, where the model draws any. Raises `ApiError`."""
+    try:
+        return token_sampling(
+            spec,
+            temperature=drawing.temperature,
+            top_k=drawing.top_k,
+            top_p=drawing.top_p,
+        )
+    except Misfit as error:
+        raise invalid(error.field, str(error)) from error
 
 
 def _bounds(numbers: Range) -> str:

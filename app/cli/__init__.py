@@ -9,6 +9,7 @@ from __future__ import annotations
 import typer
 
 from app.cli.benchmarks import bench
+from app.cli.describing import describe
 from app.cli.drawing import generate, sheet
 from app.cli.evaluation import evaluation
 from app.cli.listing import models
@@ -22,7 +23,7 @@ cli = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (serve, sign, models, generate, transform, sheet, train):
+for command in (serve, sign, models, generate, transform, describe, sheet, train):
     cli.command()(command)
 cli.add_typer(evaluation, name="evaluate")
 cli.add_typer(bench, name="bench")

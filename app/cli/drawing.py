@@ -9,7 +9,20 @@ from typing import Annotated
 import typer
 
 from app.cli.console import UserError, one_line_errors, output, progress_bar
-from app.cli.options import Chosen, Device, Guidance, Precision, Prompt, Steps, open_checkpoint
+from app.cli.options import (
+    Chosen,
+    Device,
+    Guidance,
+    Precision,
+    Prompt,
+    Steps,
+    Temperature,
+    TopK,
+    TopP,
+    open_checkpoint,
+)
+from app.operations import Misfit
+from app.sampling import token_sampling
 from model.checkpoint import Checkpoint, Dtype
 from model.protocol import SEEDS, ModelSpec, Picture, RowRequest, Solver
 from model.tokenizer import PromptTooLong
@@ -23,17 +36,26 @@ def ask(
     steps: int | None,
     guidance: float | None,
     solver: Solver | None = None,
+    temperature: float | None = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
 ) -> RowRequest:
     """A picture from a prompt, defaults filled in. Raises `UserError`."""
     chosen = int(spec.steps.default) if steps is None else steps
-    if chosen > spec.steps.high:
-        raise UserError(f"--steps is {chosen}, {spec.id} takes 1 to {spec.steps.high:g}")
+    if not spec.steps.low <= chosen <= spec.steps.high:
+        accepted = f"{spec.steps.low:g} to {spec.steps.high:g}"
+        raise UserError(f"--steps is {chosen}, {spec.id} takes {accepted}")
+    try:
+        sampling = token_sampling(spec, temperature=temperature, top_k=top_k, top_p=top_p)
+    except Misfit as error:
+        raise UserError(f"--{error.field.replace('_', '-')} {error}") from error
     return RowRequest(
         prompt=prompt,
         seed=seed % SEEDS,
         steps=chosen,
         guidance=spec.guidance.default if guidance is None else guidance,
         solver=solver or spec.solver,
+        sampling=sampling,
     )
 
 
@@ -68,6 +90,9 @@ def generate(
     steps: Steps = None,
     guidance: Guidance = None,
     solver: Annotated[Solver | None, typer.Option(help="ODE solver.")] = None,
+    temperature: Temperature = None,
+    top_k: TopK = None,
+    top_p: TopP = None,
     background: Annotated[
         str, typer.Option(help='"transparent" or a colour that Pillow knows.')
     ] = "white",
@@ -88,6 +113,9 @@ def generate(
                 steps=steps,
                 guidance=guidance,
                 solver=solver,
+                temperature=temperature,
+                top_k=top_k,
+                top_p=top_p,
             )
             for k in range(n)
         ]

@@ -15,6 +15,17 @@ Steps = Annotated[int | None, typer.Option(min=1, help="More are slower and fine
 Guidance = Annotated[
     float | None, typer.Option(min=0, help="Above 1: closer to the prompt, less varied.")
 ]
+Temperature = Annotated[
+    float | None,
+    typer.Option(min=0, max=2, help="Where tokens are drawn. Below 1: more of the likely ones."),
+]
+TopK = Annotated[
+    int | None, typer.Option(min=0, help="Draws only from so many of the likeliest tokens; 0: all.")
+]
+TopP = Annotated[
+    float | None,
+    typer.Option(min=0, max=1, help="Only from the likeliest that together are this probable."),
+]
 Chosen = Annotated[str | None, typer.Option(help="A shipped model's name or a folder.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda:0 …")]
 Precision = Annotated[Literal["auto", "fp32", "bf16"], typer.Option(help="Precision.")]

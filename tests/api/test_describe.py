@@ -152,7 +152,9 @@ async def test_models_that_draw_no_tokens_refuse_them(
 ) -> None:
     answer = await client.post("/v1/images", json={field: 1})
     assert answer.status_code == 400
-    assert error(answer)["message"].startswith(f"{field}: tiny draws no tokens")
+    assert error(answer)["message"].startswith(
+        f"{field}: means nothing to tiny, which draws no tokens"
+    )
 
 
 @pytest.mark.parametrize(
