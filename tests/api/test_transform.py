@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import Mapping
+import threading
+from collections.abc import AsyncIterator, Mapping
 from io import BytesIO
 from typing import Any
 
@@ -17,6 +18,8 @@ from PIL import Image, ImageDraw
 
 from app.pictures import read_caption
 from app.settings import Settings
+from app.uploads import prepare, retouch
+from app.uploads.decoding import decode
 from tests.api.easel import Easel
 
 SIDE = 16  # of the tiny model
@@ -27,6 +30,9 @@ def file(image: Image.Image, form: str = "PNG", **options: Any) -> bytes:
     written = BytesIO()
     image.save(written, form, **options)
     return written.getvalue()
+
+
+SMALL = file(Image.new("RGB", (4, 4)))
 
 
 def noise(width: int, height: int, seed: int = 0) -> Image.Image:
@@ -375,11 +381,30 @@ async def test_a_model_without_the_operation_says_what_it_can(
     assert model["operations"] == ["generate", "vary", "restyle"]
 
 
+async def test_pixels_are_never_touched_on_the_event_loop(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[str] = []
+
+    def watched(file: bytes, most_pixels: int) -> Image.Image:
+        threads.append(threading.current_thread().name)
+        return decode(file, most_pixels)
+
+    for module in (prepare, retouch):
+        monkeypatch.setattr(module, "decode", watched)
+    mask = square(20, 20, (4, 4, 8, 8))
+    await done(client, noise(20, 20), mask, operation="inpaint", n=2)
+    assert len(threads) == 6, "image and mask, to begin with and for each answer"
+    assert all(name.startswith("upload") for name in threads)
+
+
 class TestLimits:
     @pytest.fixture
     def settings(self) -> Settings:
         return Settings(
-            max_upload_bytes=20_000, max_upload_pixels=10_000, upload_memory_bytes=30_000
+            max_upload_bytes=20_000,
+            max_upload_pixels=10_000,
+            upload_memory_bytes=30_000,
         )
 
     async def test_a_form_that_is_too_large_is_refused(self, client: httpx.AsyncClient) -> None:
@@ -412,3 +437,36 @@ class TestLimits:
         assert refused.headers["retry-after"] == "2"
         for _ in range(4):
             assert (await send(client, large, operation="vary")).status_code == 200
+
+
+async def slow_upload(client: httpx.AsyncClient, seconds: float) -> httpx.Response:
+    form = httpx.Request("POST", URL, data={"operation": "vary"}, files={"image": SMALL})
+    body = form.read()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield body[:50]
+        await asyncio.sleep(seconds)
+        yield body[50:]
+
+    return await client.post(URL, content=chunks(), headers=form.headers)
+
+
+class TestTime:
+    @pytest.fixture
+    def settings(self) -> Settings:
+        return Settings(body_timeout=0.05)
+
+    async def test_an_upload_may_take_longer_than_other_bodies(
+        self, client: httpx.AsyncClient
+    ) -> None:
+        assert (await slow_upload(client, 0.1)).status_code == 200
+
+
+class TestTooLittleTime:
+    @pytest.fixture
+    def settings(self) -> Settings:
+        return Settings(upload_timeout=0.05)
+
+    async def test_an_upload_that_does_not_come_is_refused(self, client: httpx.AsyncClient) -> None:
+        answer = await slow_upload(client, 30)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (408, "body_too_slow")

@@ -116,7 +116,7 @@ def test_picture_k_of_a_transformation_is_what_its_seed_gives_alone(service: Ser
 
 def test_mangled_uploads_cost_nobody_anything(service: Service, full: bool) -> None:
     process = psutil.Process(service.process.pid)
-    flood = list(corpus.mangled(1000 if full else 300, seed=1))
+    flood = list(corpus.mangled(600 if full else 150, seed=1))
     grown_once, flood = flood[:50], flood[50:]
     operations = ["vary", "inpaint", "outpaint", "upscale", "colorize", "denoise"]
     stop = threading.Event()
