@@ -90,12 +90,12 @@ export class Composer {
     return this.#bench.source ? this.#work(ask) : ask;
   }
 
-  /** The same with the picture to start from: transparent, there, is what is not said. */
+  /** The same with the picture to start from, which also says whether it is transparent. */
   #work(ask) {
     const { stepped, sized } = OPERATIONS[this.#bench.operation];
     if (!stepped) delete ask.steps;
     if (!sized) delete ask.size;
-    if (this.model.transparency) ask.background ??= "white";
+    ask.background = this.model.transparency && !$("transparent").checked ? "white" : undefined;
     return { ...ask, source: this.#bench.source, work: this.#bench.take() };
   }
 

@@ -154,6 +154,7 @@ def test_only_what_is_painted_is_made_anew(page: Page) -> None:
     made = after(page)
     # A brush of 6 % of 48 pixels: from column 9 to column 27, five rows around the middle.
     changed = (made != picture).any(axis=2)
+    assert (made[..., 3] == 255).all(), "an opaque picture has got holes"
     assert changed[16, 12:24].all()
     assert not changed[:12].any()
     assert not changed[20:].any()
