@@ -233,7 +233,7 @@ class Settings(BaseSettings):
     """/metrics is "open", needs a "key", or is "off"."""
 
     docs_access: Access = "open"
-    """/docs and /openapi.json are "open", need a "key", or are "off"."""
+    """/docs and /openapi.json are "open", need a "key", for which /docs asks, or are "off"."""
 
     # Logs.
 
