@@ -1,9 +1,12 @@
-"""``tessera evaluate``: ``prompts`` (also without a word), and ``transform``."""
+"""``tessera evaluate``: prompts (also without a word), transform, describe, codec.
+
+Each measures a checkpoint against real pictures.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from typer.core import TyperGroup
@@ -12,6 +15,7 @@ from app.cli.console import UserError, one_line_errors, output, progress_bar
 from app.cli.options import Chosen, Device, Guidance, Precision, Steps, open_checkpoint
 
 if TYPE_CHECKING:
+    from model.evaluation.naming import Describer
     from model.evaluation.sampling import Sampling
     from model.protocol import ImageModel
 
@@ -122,6 +126,64 @@ def transform(
                 )
         write_repair_report(out, evaluation, lines, restyles)
         output.print(str(out / "transform.md"), highlight=False)
+
+
+@evaluation.command()
+def describe(
+    data: Data,
+    model: Chosen = None,
+    out: Out = Path("evaluation"),
+    n: Annotated[int, typer.Option("-n", min=1, help="Pictures of each style and split.")] = 200,
+    device: Device = "cpu",
+    dtype: Precision = "auto",
+) -> None:
+    """Are pictures named rightly? Writes describe.json, describe.md and describe.png."""
+    with one_line_errors():
+        _check_extra()
+        from model.data.pictures import DataError
+        from model.evaluation.naming import NamingEvaluation
+        from model.evaluation.naming_report import write_naming_report
+
+        loaded, _ = _load(model, None, None, device, dtype)
+        if "describe" not in loaded.spec.operations:
+            raise UserError(f"{loaded.spec.id} cannot describe")
+        try:
+            evaluation = NamingEvaluation(cast("Describer", loaded), data, n)
+        except DataError as error:
+            raise UserError(str(error)) from error
+        lines = []
+        with progress_bar() as bar:
+            task = bar.add_task("describing", total=evaluation.steps)
+            for line in evaluation.run(lambda done: bar.advance(task, done)):
+                lines.append(line)
+                bar.console.print(
+                    f"{line.style}, {line.split}: first label {line.label}, caption {line.words}",
+                    highlight=False,
+                )
+        write_naming_report(out, evaluation, lines)
+        output.print(str(out / "describe.md"), highlight=False)
+
+
+@evaluation.command()
+def codec(
+    data: Data,
+    model: Annotated[Path, typer.Option(help="A codec's folder, or that of a gpt over it.")],
+) -> None:
+    """What do a codec's codes keep of pictures, and how many of them are in use?"""
+    with one_line_errors():
+        _check_extra()
+        from model.data.pictures import DataError
+        from model.evaluation.reconstruction import CodecEvaluation, reconstruction_as_markdown
+        from model.gpt.codec_folder import codec_of
+
+        try:
+            evaluation = CodecEvaluation(codec_of(model), data)
+        except DataError as error:
+            raise UserError(str(error)) from error
+        with progress_bar() as bar:
+            task = bar.add_task("through codes", total=evaluation.pictures)
+            lines = list(evaluation.run(lambda count: bar.advance(task, count)))
+        output.print(reconstruction_as_markdown(lines), highlight=False, soft_wrap=True)
 
 
 def _check_extra() -> None:

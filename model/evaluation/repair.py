@@ -16,27 +16,22 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from skimage.filters import gaussian
-from skimage.metrics import structural_similarity
 from skimage.restoration import denoise_nl_means, inpaint_biharmonic
 
 from model.data.emoji import Emoji, read_pictures, read_records, select
-from model.data.pictures import DataError, PictureFormat
+from model.data.pictures import DataError
 from model.evaluation.gallery import Gallery, thumbnail
+from model.evaluation.quality import Floats, Quality, native, on_white, picture_of, quality
 from model.evaluation.sampling import Sampling, choose
 from model.evaluation.share import Share
-from model.pixels import to_picture
 from model.protocol import ImageModel, Operation, Picture, RowRequest, Source
 from model.report import to_image
 from model.sampling import generate
 
-Floats = NDArray[np.float64]
 Baseline = Callable[[Source], Floats]
 
 SAMPLES = 8
 """Of how many the mean is taken."""
-
-LEAST_ERROR = 1e-6
-"""Mean squared error below which a picture counts as equal: 60 dB."""
 
 RESTYLE_STRENGTHS = (0.7, 0.85)
 
@@ -51,14 +46,6 @@ class Task:
     baselines: Mapping[str, Baseline]
     samples: int = SAMPLES
     steps: int | None = None  # of the sampler; None is what is asked for
-
-
-@dataclass(frozen=True, slots=True)
-class Quality:
-    """Means over pictures."""
-
-    psnr: float  # dB
-    ssim: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +103,7 @@ class RepairEvaluation:
         if not held_out:
             raise DataError("none of these pictures is held out of training")
         self._records = choose(held_out, count)
-        self._pictures = [_native(model, image) for image in read_pictures(self._records)]
+        self._pictures = [native(model.spec, image) for image in read_pictures(self._records)]
         unseen = select(self._all, "held-out style")
         self._twins = list(self._pairs(unseen))[:count]
 
@@ -141,7 +128,8 @@ class RepairEvaluation:
         style = self._twins[0][1].style
         chance = 1 / sum(record.style == style for record in self._all)
         starts = [
-            _native(self.model, image) for image in read_pictures([old for old, _ in self._twins])
+            native(self.model.spec, image)
+            for image in read_pictures([old for old, _ in self._twins])
         ]
         for strength, named in self._restyles():
             requests = [
@@ -163,7 +151,7 @@ class RepairEvaluation:
             if strength == RESTYLE_STRENGTHS[0] and named:
                 reals = read_pictures([new for _, new in self._twins])
                 self.examples += [
-                    Example(f"restyle to {style}", start, one, _native(self.model, real))
+                    Example(f"restyle to {style}", start, one, native(self.model.spec, real))
                     for start, one, real in zip(starts, made, reals, strict=True)
                 ]
             yield RestyleLine(
@@ -214,39 +202,17 @@ class RepairEvaluation:
             for source, group, real in zip(spoiled, groups, self._pictures, strict=True)
         ]
         others = {
-            name: _quality([baseline(source) for source in spoiled], reals)
+            name: quality([baseline(source) for source in spoiled], reals)
             for name, baseline in task.baselines.items()
         }
         return RepairLine(
             task=task.name,
             of=len(reals),
-            one=_quality([on_white(group[0]) for group in groups], reals),
-            mean=_quality(
-                [np.mean([on_white(one) for one in group], 0) for group in groups], reals
-            ),
+            one=quality([on_white(group[0]) for group in groups], reals),
+            mean=quality([np.mean([on_white(one) for one in group], 0) for group in groups], reals),
             baseline=max(others, key=lambda name: others[name].psnr),
             others=others,
         )
-
-
-def on_white(picture: Picture) -> Floats:
-    """[height, width, 3], 0…1."""
-    values: Floats = np.asarray(to_image(picture, "white"), np.float64) / 255
-    return values
-
-
-def _native(model: ImageModel[Any], image: Image.Image) -> Picture:
-    """A real picture as the model would draw it."""
-    form = PictureFormat(model.spec.size, 4 if model.spec.channels == 4 else 3)
-    return _picture(form.pixels(image).transpose(1, 2, 0) / 255.0)
-
-
-def _picture(premultiplied: Floats) -> Picture:
-    """[H, W, C], 0…1 → a picture."""
-    import torch
-
-    values = torch.from_numpy(premultiplied.transpose(2, 0, 1) * 2 - 1)
-    return to_picture(values.float())
 
 
 def _premultiplied(picture: Picture) -> Floats:
@@ -258,27 +224,6 @@ def _premultiplied(picture: Picture) -> Floats:
     return values
 
 
-def _quality(made: Sequence[Floats], reals: Sequence[Floats]) -> Quality:
-    """PSNR, and SSIM with the windows of Wang et al. 2004."""
-    psnr = [
-        -10 * np.log10(max(LEAST_ERROR, np.square(one - real).mean()))
-        for one, real in zip(made, reals, strict=True)
-    ]
-    ssim = [
-        structural_similarity(
-            one,
-            real,
-            channel_axis=2,
-            data_range=1.0,
-            gaussian_weights=True,
-            sigma=1.5,
-            use_sample_covariance=False,
-        )
-        for one, real in zip(made, reals, strict=True)
-    ]
-    return Quality(float(np.mean(psnr)), float(np.mean(ssim)))
-
-
 # Spoiling, and mending without a model.
 
 
@@ -287,7 +232,7 @@ def _reduce(factor: int) -> Callable[[Picture, np.random.Generator], Source]:
         values = _premultiplied(picture)
         side = picture.width // factor
         blocks = values.reshape(side, factor, side, factor, picture.channels)
-        return Source(_picture(blocks.mean((1, 3))))
+        return Source(picture_of(blocks.mean((1, 3))))
 
     return spoil
 
@@ -319,7 +264,7 @@ def _hole(picture: Picture, draw: np.random.Generator) -> Source:
     top, left = draw.integers(size // 8, size // 2 - size // 8, 2, endpoint=True)
     mask[top : top + size // 2, left : left + size // 2] = 255
     values = _premultiplied(picture) * (mask[..., None] == 0)
-    return Source(_picture(values), mask=mask.tobytes())
+    return Source(picture_of(values), mask=mask.tobytes())
 
 
 def _mask(source: Source) -> NDArray[np.bool_]:

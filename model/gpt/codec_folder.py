@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -9,9 +10,11 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
-from model.checkpoint import CheckpointError, read_weights, save_weights
+from model.checkpoint import Checkpoint, CheckpointError, read_weights, save_weights
 from model.config import CodecConfig
+from model.families import GptCheckpointConfig
 from model.gpt.codec import Codec
+from model.gpt.network import Gpt
 
 
 class CodecFile(BaseModel):
@@ -31,6 +34,21 @@ def save_codec(folder: Path, file: CodecFile, weights: Mapping[str, Tensor]) -> 
     folder.mkdir(exist_ok=True)
     (folder / "config.json").write_text(file.model_dump_json(indent=2) + "\n", encoding="utf-8")
     save_weights(folder / "model.safetensors", weights)
+
+
+def codec_of(folder: Path) -> Codec:
+    """The codec in its own folder, or that of a gpt's checkpoint. Raises `CheckpointError`."""
+    try:
+        family = json.loads((folder / "config.json").read_bytes())["family"]
+    except (OSError, ValueError, KeyError):
+        family = None  # `load_codec` says what is wrong
+    if family != "gpt":
+        return load_codec(folder)
+    checkpoint = Checkpoint.open(folder)
+    assert isinstance(checkpoint.config, GptCheckpointConfig)
+    gpt = Gpt(checkpoint.config.network)
+    gpt.load_state_dict(read_weights(folder / "model.safetensors", gpt.state_dict()))
+    return gpt.codec.eval().requires_grad_(False)
 
 
 def load_codec(folder: Path) -> Codec:

@@ -66,9 +66,7 @@ class GptSampler:
         self._tokenizer = tokenizer
         self._passes = GptPasses(network, tile, mode)
         self._lanes = Lanes(tile)
-        known = {tuple(tokenizer.tokens(caption)): caption for caption in captions}
-        self._captions = {text: known[text] for text in known if len(text) <= self._longest}
-        self._trie = Trie.of(self._captions)
+        self.know(captions)
         # What is not drawn yet, or hidden: nothing, on white where there is no transparency.
         self._blank = torch.full(
             (spec.channels, spec.size, spec.size), -1.0 if spec.channels == 4 else 1.0
@@ -84,6 +82,13 @@ class GptSampler:
     def _longest(self) -> int:
         """Tokens of a text."""
         return self.spec.max_prompt_tokens
+
+    def know(self, captions: Sequence[str]) -> None:
+        """What labels are chosen from where a request gives none. Rows that started before keep
+        what they have."""
+        known = {tuple(self._tokenizer.tokens(caption)): caption for caption in captions}
+        self._captions = {text: known[text] for text in known if len(text) <= self._longest}
+        self._trie = Trie.of(self._captions)
 
     def start(self, request: RowRequest) -> GptRow:
         """See `ImageModel.start`. Raises ``ValueError`` for what the operation cannot take."""

@@ -8,13 +8,11 @@ import pytest
 
 from model.checkpoint import Checkpoint, load_model
 from model.data.emoji import _bucket
+from model.evaluation.quality import Quality, on_white, quality
 from model.evaluation.repair import (
     TASKS,
-    Quality,
     RepairEvaluation,
     RepairLine,
-    _quality,
-    on_white,
 )
 from model.evaluation.repair_report import repairs_as_markdown, write_repair_report
 from model.evaluation.sampling import Sampling
@@ -82,10 +80,10 @@ def test_noise_has_the_deviation_that_is_told() -> None:
 
 def test_equal_pictures_reach_the_cap_and_others_do_not() -> None:
     real = on_white(ball())
-    equal = _quality([real], [real])
+    equal = quality([real], [real])
     assert equal.psnr == pytest.approx(60)
     assert equal.ssim == pytest.approx(1)
-    worse = _quality([np.clip(real + 0.1, 0, 1)], [real])
+    worse = quality([np.clip(real + 0.1, 0, 1)], [real])
     assert 20 <= worse.psnr < 25
     assert worse.ssim < 1
 

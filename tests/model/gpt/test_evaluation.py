@@ -1,0 +1,149 @@
+"""The figures of a gpt: they must say what they claim, or a bad checkpoint would ship."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from app.cli import cli
+from model.config import CodecConfig
+from model.data.emoji import Emoji
+from model.evaluation.naming import NamingEvaluation, says
+from model.evaluation.naming_report import write_naming_report
+from model.evaluation.reconstruction import CodecEvaluation
+from model.evaluation.share import Share
+from model.gpt.codec import Codec
+from model.gpt.codec_folder import CodecFile, codec_of, save_codec
+from model.protocol import Description, Label, ModelSpec, Picture, Range, RowRequest
+from tests.model.data.test_emoji import make_set
+from tests.tiny import tiny_gpt
+
+NAMES = {"1f34e": "red apple", "1f680": "rocket", "1f436": "dog face", "1f419": "octopus"}
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> list[Path]:
+    return [make_set(tmp_path / "noto", "noto", NAMES)]
+
+
+def record(name: str, chinese: str | None = None) -> Emoji:
+    return Emoji(Path(), "", "", name, (), False, "", "noto", None, chinese)
+
+
+@pytest.mark.parametrize(
+    ("caption", "right"),
+    [
+        ("red apple", True),
+        ("red apple, noto style", True),
+        ("a red apple, fluent 3d style", True),
+        ("红苹果，noto 风格", True),
+        ("红苹果", True),
+        ("Red  apple".lower(), False),
+        ("green apple, noto style", False),
+        ("red apple pie", False),
+        ("", False),
+    ],
+)
+def test_a_caption_is_right_where_it_is_the_name(caption: str, right: bool) -> None:
+    assert says(caption, record("Red apple", "红苹果")) is right
+
+
+class Parrot:
+    """Knows one picture: says "rocket" whatever it sees, and doubts between it and "octopus"."""
+
+    tile = 4
+    spec = ModelSpec(
+        *("parrot", "gpt", 16, 4, Range(1, 1, 1), Range(1, 1, 1), "euler", ("describe",)),
+        *(48, "digest", "Apache-2.0", "a parrot"),
+    )
+
+    def __init__(self) -> None:
+        self.known: list[str] = []
+
+    def know(self, captions: Sequence[str]) -> None:
+        self.known = list(captions)
+
+    def start(self, request: RowRequest) -> Any:
+        return _Said()
+
+    def step(self, rows: Sequence[Any]) -> None:
+        for row in rows:
+            row.step, row.done = 1, True
+
+    def result(self, row: Any) -> Description:
+        words = ("rocket, noto style", "octopus, noto style")
+        return Description("a rocket", tuple(Label(word, 0.5) for word in words))
+
+    def release(self, row: Any) -> None: ...
+
+
+class _Said:
+    kind, evaluations, steps = "read", 1, 1
+
+    def __init__(self) -> None:
+        self.step, self.done = 0, False
+
+
+def test_names_are_counted(folders: list[Path], tmp_path: Path) -> None:
+    parrot = Parrot()
+    evaluation = NamingEvaluation(parrot, folders, count=10)
+    assert parrot.known == sorted(f"{name}, noto style" for name in NAMES.values())
+    lines = list(evaluation.run())
+    found = [(line.label, line.labels, line.words) for line in lines]
+    assert found == [(Share(1, 4), Share(2, 4), Share(1, 4))]
+    write_naming_report(tmp_path / "report", evaluation, lines)
+    written = json.loads((tmp_path / "report" / "describe.json").read_text())
+    assert written["lines"][0]["labels"] == {"hits": 2, "of": 4, "value": 0.5}
+    assert "| noto | train | 4 | 25.0%" in (tmp_path / "report" / "describe.md").read_text()
+    assert (tmp_path / "report" / "describe.png").stat().st_size > 500
+
+
+def test_what_a_codec_keeps_is_measured(folders: list[Path]) -> None:
+    shape = CodecConfig(image_size=16, patch_size=4, width=32, heads=2, levels=(4, 3))
+    [line] = CodecEvaluation(Codec(shape), folders).run()
+    assert line.of == 4
+    assert 0 < line.kept.psnr < 20  # untrained: everything comes back as grey
+    assert 0 < line.used <= 1
+    assert 1 <= line.perplexity <= 12
+
+
+def test_the_commands_write_and_say_it(folders: list[Path], tmp_path: Path) -> None:
+    gpt = tiny_gpt(tmp_path / "tiny-gpt")
+    codec = codec_of(gpt)
+    file = CodecFile(description="", licence="", network=codec.config)
+    save_codec(tmp_path / "codec", file, codec.state_dict())
+    runner, data = CliRunner(), str(folders[0])
+    tables = []
+    for folder in (gpt, tmp_path / "codec"):
+        result = runner.invoke(cli, ["evaluate", "codec", data, "--model", str(folder)])
+        assert result.exit_code == 0, result.output
+        tables.append(result.stdout)
+    assert "| train | 4 |" in tables[0]
+    assert tables[0] == tables[1]
+    result = runner.invoke(
+        cli,
+        ["evaluate", "describe", data, "--model", str(gpt), "-o", str(tmp_path / "out"), "-n", "2"],
+    )
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "out" / "describe.md").is_file()
+    result = runner.invoke(cli, ["evaluate", "codec", data, "--model", str(tmp_path)])
+    assert result.exit_code == 1
+    assert "no codec" in result.output
+
+
+def test_retrieval_takes_a_gpt_as_it_takes_a_flow(folders: list[Path], tmp_path: Path) -> None:
+    from model.checkpoint import Checkpoint, load_model
+    from model.evaluation.retrieval import EmojiEvaluation
+    from model.evaluation.sampling import Sampling
+
+    checkpoint = Checkpoint.open(tiny_gpt(tmp_path / "tiny-gpt"))
+    model = load_model(checkpoint, device="cpu", dtype="fp32", tile=8)
+    evaluation = EmojiEvaluation(model, folders, Sampling(16, 2.0), count=8)
+    lines = list(evaluation.run())
+    assert lines[0].retrieval.of == 4
+    assert isinstance(evaluation.drawn["noto", "train"][0][1], Picture)
