@@ -1,26 +1,28 @@
-"""Does a picture depend on its request alone? Asked of every model before it serves.
+"""Does a result depend on its request alone? Asked of every model before it serves.
 
-A few probes are drawn alone, then among companions of other step counts and guidance, at other
-places of the tile, with previews taken on the way; their pixels must be equal, bit by bit. The
-rows go through the `Runner` that serves, so that its batches are what is tested. Each kind of pass
-runs on the way: the model is warm afterwards.
+A few probes are drawn (and a picture is described, where the model can) alone, then among
+companions of other step counts and guidance, at other places of the tile, with previews taken on
+the way; their results must be equal, bit by bit. The rows go through the `Runner` that serves, so
+that its batches are what is tested. Each kind of pass runs on the way: the model is warm
+afterwards.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from app.engine.messages import Assignment
 from app.engine.runner import Runner
-from model.protocol import ImageModel, ModelSpec, Result, RowRequest
+from model.protocol import ImageModel, ModelSpec, Picture, Result, RowRequest, Source
 
 STEPS = 2
 
 
 def seed_exact(model: ImageModel[Any]) -> bool:
-    """Whether the model's pictures are the same alone and in company."""
+    """Whether the model's results are the same alone and in company."""
     probes, companions = _probes(model.spec), _companions(model.spec, model.tile)
     alone = [_draw(model, [probe])[0] for probe in probes]
     last = _draw(model, [*companions, *probes])[-len(probes) :]
@@ -44,7 +46,7 @@ def _draw(model: ImageModel[Any], requests: Sequence[RowRequest]) -> list[Result
 
 
 def _probes(spec: ModelSpec) -> list[RowRequest]:
-    """One with guidance, one without.
+    """One with guidance, one without, and a description, whose probabilities tell the last bit.
 
     The strongest guidance there is: it multiplies differences in the last bit of the network's
     output until they show in 8-bit pixels. (With the fixed tile off, two steps of the shipped
@@ -52,7 +54,14 @@ def _probes(spec: ModelSpec) -> list[RowRequest]:
     """
     plain = _request(spec, prompt="", seed=1, steps=STEPS)
     guided = _request(spec, prompt="a", seed=2, steps=STEPS)
-    return [replace(guided, guidance=spec.guidance.high), plain]
+    drawings = [replace(guided, guidance=spec.guidance.high), plain]
+    if "describe" not in spec.operations:
+        return drawings
+    pixels = hashlib.shake_128(b"a picture").digest(spec.size**2 * spec.channels)
+    source = Source(Picture(spec.size, spec.size, spec.channels, pixels))
+    described = _request(spec, prompt="", seed=3, steps=STEPS)
+    labels = ("a", "b", "c")
+    return [*drawings, replace(described, operation="describe", source=source, labels=labels)]
 
 
 def _companions(spec: ModelSpec, tile: int) -> list[RowRequest]:

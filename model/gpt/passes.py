@@ -32,7 +32,6 @@ class GptPasses:
         )
         self.nowhere = config.length  # the slot of what takes no part
         self._cache = transformer.new_cache(tile, config.length + 1)
-        self._code_rows = layout.code_rows().to(device)
 
         def whole(*shape: int, value: int = 0) -> Tensor:
             return torch.full(shape, value)

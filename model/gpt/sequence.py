@@ -120,7 +120,11 @@ def text_to_picture(layout: Layout, tokens: Sequence[int], codes: Tensor, longes
 
 
 def picture_to_text(layout: Layout, tokens: Sequence[int], codes: Tensor, longest: int) -> Batch:
-    """One sequence [1, …]: the whole picture, then at most ``longest`` tokens, then the end."""
+    """One sequence [1, …]: the whole picture, then at most ``longest`` tokens, then the end.
+
+    Where tokens are cut off, no end is learned.
+    """
+    end = END if len(tokens) <= longest else UNKNOWN
     tokens = tokens[:longest]
     bags = torch.full((1, longest + layout.places + 2, layout.bag), NOTHING)
     mark = layout.places + 1
@@ -128,7 +132,7 @@ def picture_to_text(layout: Layout, tokens: Sequence[int], codes: Tensor, longes
     bags[0, mark : mark + 1 + len(tokens)] = layout.text(tokens)
     text = torch.full((1, longest + 1), UNKNOWN)
     text[0, : len(tokens)] = torch.tensor(tokens, dtype=torch.long)
-    text[0, len(tokens)] = END
+    text[0, len(tokens)] = end
     return Batch(bags, torch.zeros(1, dtype=torch.long), torch.zeros(1, dtype=torch.long), text)
 
 

@@ -141,3 +141,4 @@ def test_what_stands_at_each_position() -> None:
     backward = picture_to_text(layout, [5, 6], picture, 3)
     assert backward.bags[0, :, 0].tolist() == [51, 52, 53, 54, 55, 50, 5, 6, 0]
     assert backward.text.tolist() == [[5, 6, 0, -1]]
+    assert picture_to_text(layout, [5, 6, 7, 8], picture, 3).text.tolist() == [[5, 6, 7, -1]]
