@@ -18,6 +18,7 @@ from pydantic import (
     HttpUrl,
     SecretStr,
     ValidationError,
+    ValidationInfo,
     field_validator,
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -28,6 +29,8 @@ from model.checkpoint import shipped
 
 PREFIX = "TESSERA_"
 MIB = 2**20
+BYTES_PER_PIXEL = 4
+"""Of an encoded picture, at most, about: a PNG of noise."""
 
 
 def _split(value: object) -> object:
@@ -166,11 +169,12 @@ class Settings(BaseSettings):
     memory for longer."""
 
     max_upload_pixels: Annotated[int, Field(ge=1)] = 4096 * 4096
-    """Pixels of an uploaded picture, or of an edit with its margins; checked before decoding. Each
-    takes about 12 bytes in every upload thread, and edits are as large as their uploads."""
+    """Pixels of an uploaded picture, checked before decoding, and of all pictures of an answer
+    together: edits are as large as their uploads. Each takes 12 bytes in every upload thread."""
 
-    upload_memory_bytes: Annotated[int, Field(ge=1024)] = 256 * MIB
-    """Memory for forms that are being received or worked on; beyond that they are refused (503)."""
+    upload_memory_bytes: Annotated[int, Field(ge=1024, validate_default=True)] = 256 * MIB
+    """Memory for forms that are being received or worked on, and for their answers. Beyond that
+    they are refused (503). Must have room for the largest form and the largest answer."""
 
     model_aliases: Pairs = Field(default_factory=dict)
     """Other names of models, e.g. gpt-image-1=emoji-flow, for clients that insist on theirs."""
@@ -245,6 +249,15 @@ class Settings(BaseSettings):
 
     log_prompts: bool = False
     """Whether prompts and seeds are logged. They may be personal."""
+
+    @field_validator("upload_memory_bytes")
+    @classmethod
+    def _room_for_one(cls, value: int, info: ValidationInfo) -> int:
+        form, pixels = (info.data.get(f"max_upload_{of}", 0) for of in ("bytes", "pixels"))
+        least = form + BYTES_PER_PIXEL * pixels
+        if value < least:
+            raise ValueError(f"the largest form and the largest answer take {least} bytes")
+        return value
 
     @field_validator("port", mode="before")
     @classmethod

@@ -60,6 +60,8 @@ def test_a_dotenv_file_is_read_and_the_environment_wins(
         ("API_KEYS", "ada=the-key-itself", "api_keys"),
         ("RATE_LIMIT", "many", "20000/hour"),
         ("URL_SECRET", "short", "url_secret"),
+        ("UPLOAD_MEMORY_BYTES", "80000000", "the largest answer take 83886080 bytes"),
+        ("MAX_UPLOAD_PIXELS", "100000000", "upload_memory_bytes"),
     ],
 )
 def test_a_wrong_value_is_named(

@@ -18,6 +18,7 @@ from starlette.requests import ClientDisconnect
 
 from app.api.errors import ApiError, invalid, of_validation
 from app.api.fields import Fields
+from app.api.intake import Hold
 from app.api.presence import CLIENT_GONE
 from app.api.services import Shared
 
@@ -35,6 +36,7 @@ class Form:
 
     texts: Mapping[str, str]
     files: Mapping[str, tuple[bytes, ...]]
+    hold: Hold
 
     def fields(self, model: type[F], *, files: tuple[str, ...]) -> F:
         """The texts as a model's fields. Raises `ApiError` for what is none, or not a text.
@@ -109,13 +111,13 @@ async def read_form(request: Request, services: Shared) -> AsyncIterator[Form]:
         except ClientDisconnect as error:
             raise ApiError(CLIENT_GONE, "the client has gone", code="client_gone") from error
         try:
-            form = await _form_of(data)
+            form = await _form_of(data, hold)
         finally:
             await data.close()
         yield form
 
 
-async def _form_of(data: FormData) -> Form:
+async def _form_of(data: FormData, hold: Hold) -> Form:
     texts: dict[str, str] = {}
     files: dict[str, tuple[bytes, ...]] = {}
     for name, value in data.multi_items():
@@ -125,7 +127,7 @@ async def _form_of(data: FormData) -> Form:
             raise invalid(name[:80], "is given more than once", code="repeated_parameter")
         else:
             texts[name] = value
-    return Form(texts, files)
+    return Form(texts, files, hold)
 
 
 Sent = Annotated[Form, Depends(read_form)]

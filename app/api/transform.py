@@ -162,6 +162,7 @@ async def transform(
         size=fields.size,
         own_background=fields.background is None,
         intake=services.intake,
+        hold=form.hold,
     )
     return await reply(
         order,

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from app.api.errors import ApiError, invalid
-from app.api.intake import Intake
+from app.api.intake import Hold, Intake
 from app.api.orders import Order, Transformation
 from app.operations import KINDS, Name, can, offered
 from app.pictures import TRANSPARENT
+from app.settings import BYTES_PER_PIXEL
 from app.uploads.decoding import UploadError
 from app.uploads.prepare import Canvas, Prepared
 from model.protocol import ModelSpec
@@ -41,6 +42,7 @@ async def transformed(
     size: int | None,
     own_background: bool,
     intake: Intake,
+    hold: Hold,
 ) -> Order:
     """The order with a picture to start from, which ``prepare`` decodes in a thread of its own.
 
@@ -49,10 +51,19 @@ async def transformed(
     Args:
         size: what the client wants along the longer side of the answer.
         own_background: whether what can be seen through shall stay so, where that is possible.
+        hold: what the request holds, to which its answer comes.
     """
     spec, encoding, kind = order.spec, order.encoding, KINDS[operation]
     prepared = await opened(prepare, spec, intake)
     width, height = prepared.scaled(size)
+    pixels = order.request.n * width * height
+    if pixels > intake.most_pixels:
+        message = (
+            f"{order.request.n} pictures of {width} x {height} pixels were asked for; "
+            f"at most {intake.most_pixels} pixels are accepted, all together"
+        )
+        raise invalid("n", message)
+    hold.take(BYTES_PER_PIXEL * pixels)
     can_be_clear = encoding.format != "jpeg" and (spec.channels == 4 or kind.keeps)
     clear = own_background and can_be_clear and not prepared.opaque
     return replace(

@@ -72,6 +72,7 @@ async def edits(form: Sent, request: Request, services: Shared, client: Asker) -
         "restyle" if mask is None else "inpaint",
         prepare,
         KIND,
+        hold=form.hold,
         request=request,
         services=services,
         client=client,

@@ -8,6 +8,7 @@ from fastapi import Request, Response
 
 from app.api.errors import invalid
 from app.api.guard import Client
+from app.api.intake import Hold
 from app.api.openai.fields import WithUpload
 from app.api.openai.reply import Kind, reply
 from app.api.orders import Order, find_model, take_order
@@ -26,6 +27,7 @@ async def remake(
     prepare: Callable[[Canvas], Prepared],
     kind: Kind,
     *,
+    hold: Hold,
     request: Request,
     services: Services,
     client: Client,
@@ -53,6 +55,7 @@ async def remake(
         size=longer,
         own_background=fields.background in (None, "auto"),
         intake=services.intake,
+        hold=hold,
     )
     if wanted is not None:
         _check_aspect(order, wanted)

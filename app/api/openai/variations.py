@@ -40,5 +40,12 @@ async def variations(form: Sent, request: Request, services: Shared, client: Ask
         return whole((image,), canvas, most_pixels, strength=strength)
 
     return await remake(
-        fields, "vary", prepare, KIND, request=request, services=services, client=client
+        fields,
+        "vary",
+        prepare,
+        KIND,
+        hold=form.hold,
+        request=request,
+        services=services,
+        client=client,
     )
