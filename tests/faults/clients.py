@@ -15,6 +15,9 @@ from tests.service.running import Service
 
 Body = dict[str, Any]
 
+PATIENCE = 600.0
+"""Seconds. A worker is back within three on an idle machine, and after twenty on a busy one."""
+
 
 def bodies(count: int, *, steps: int = 20) -> list[Body]:
     """Requests of unequal step counts, guidance and seeds, one picture each."""
@@ -31,7 +34,7 @@ def bodies(count: int, *, steps: int = 20) -> list[Body]:
 
 def client(service: Service) -> httpx.AsyncClient:
     limits = httpx.Limits(max_connections=500)
-    return httpx.AsyncClient(base_url=service.url, timeout=60, limits=limits)
+    return httpx.AsyncClient(base_url=service.url, timeout=PATIENCE, limits=limits)
 
 
 async def draw(http: httpx.AsyncClient, body: Body) -> httpx.Response:
@@ -61,7 +64,7 @@ async def metric(http: httpx.AsyncClient, name: str) -> float:
     return sum(map(float, values))
 
 
-async def until(condition: Callable[[], Awaitable[object]], seconds: float = 30.0) -> float:
+async def until(condition: Callable[[], Awaitable[object]], seconds: float = 120.0) -> float:
     """Waits for something to come true; how long it took."""
     began = time.monotonic()
     async with asyncio.timeout(seconds):

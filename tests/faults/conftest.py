@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.clients import PATIENCE
 from tests.service.running import Service, running
 from tests.tiny import tiny_flow
 
@@ -23,4 +24,11 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def start(tiny: Path, tmp_path: Path) -> Start:
     """``start(NAME="value")`` is a server with settings of its own."""
-    return partial(running, tiny, tmp_path / "log", CACHE_BYTES="0", FILE_CACHE_BYTES="0")
+    return partial(
+        running,
+        tiny,
+        tmp_path / "log",
+        CACHE_BYTES="0",
+        FILE_CACHE_BYTES="0",
+        REQUEST_TIMEOUT=str(PATIENCE),
+    )

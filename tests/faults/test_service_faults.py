@@ -10,10 +10,13 @@ import time
 
 import httpx
 import psutil
+import pytest
 
-from tests.faults.clients import bodies, client, draw, draw_all, metric, until, workers
+from tests.faults.clients import PATIENCE, bodies, client, draw, draw_all, metric, until, workers
 from tests.faults.conftest import Start
 from tests.faults.poisoned import POISON
+
+pytestmark = pytest.mark.timeout(900)
 
 
 async def test_a_worker_killed_during_many_requests(start: Start, full: bool) -> None:
@@ -122,7 +125,7 @@ async def test_overload_is_answered_at_once_and_passes(start: Start) -> None:
 
             async def timed(seed: int) -> tuple[httpx.Response, float]:
                 began = time.monotonic()
-                answer = await draw(http, {"seed": seed, "steps": 60})
+                answer = await draw(http, {"seed": seed, "steps": 100})
                 return answer, time.monotonic() - began
 
             answers = await asyncio.gather(*(timed(seed) for seed in range(100)))
@@ -132,7 +135,9 @@ async def test_overload_is_answered_at_once_and_passes(start: Start) -> None:
             for answer, _ in refused:
                 assert int(answer.headers["retry-after"]) >= 1
                 assert answer.json()["error"]["code"] == "queue_full"
-            assert min(took for _, took in refused) < 1
+            # At once, on any machine: before the first of those that were accepted is done.
+            accepted = [took for answer, took in answers if answer.status_code == 200]
+            assert min(took for _, took in refused) < min(accepted)
             assert await metric(http, "rejections_total") == len(refused)
             assert (await draw(http, {"seed": 1})).status_code == 200
 
@@ -169,7 +174,7 @@ async def test_a_server_that_was_killed_and_started_again_answers_the_same(
                 await lost
         url = service.url
     with start(**settings):
-        async with httpx.AsyncClient(base_url=url, timeout=60) as http:
+        async with httpx.AsyncClient(base_url=url, timeout=PATIENCE) as http:
 
             async def retried(body: dict[str, object]) -> bytes:
                 while True:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 
 import psutil
+import pytest
 
 from tests.faults.clients import client, draw, metric
 from tests.faults.conftest import Start
 from tests.service.running import Service
+
+pytestmark = pytest.mark.timeout(900)
 
 
 def resident(service: Service) -> dict[int, int]:

@@ -19,6 +19,8 @@ from tests.faults.clients import Body, client, metric
 from tests.service.conftest import Start
 from tests.service.running import running
 
+pytestmark = pytest.mark.timeout(900)
+
 PROMPTS = ["", "red apple, noto style", "blue square", "绿色圆形"]
 
 
