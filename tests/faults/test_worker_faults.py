@@ -93,7 +93,7 @@ async def test_a_stopped_worker_is_replaced_and_blocks_nobody() -> None:
             answers += ask_many(engine, 32)[8:]
             assert await asyncio.gather(*answers) == expect_many(32)
     assert recorder.restarts == {"silent": 1}
-    assert max(lags) < 0.3  # 1.5 s where the loop waits for the pipe; the rest is a busy machine
+    assert max(lags) < 1  # 1.5 s where the loop waits for the pipe; the rest is a busy machine
 
 
 async def test_a_worker_stopped_while_idle_is_replaced() -> None:
