@@ -258,11 +258,11 @@ def test_pictures_come_in_by_dropping_and_pasting(page: Page, how: str) -> None:
 
 
 def test_a_large_picture_is_made_smaller_before_it_is_sent(start: Start, open_page: Open) -> None:
-    with start(MAX_UPLOAD_PIXELS="600") as service:
+    with start(MAX_UPLOAD_PIXELS="15000") as service:
         page = open_page(service.await_ready().url)
         page.locator("#status[data-state=ready]").wait_for()
-        start_from(page, noise())
-        expect(page.locator("#source-size")).to_have_text("30 × 20 pixels")
+        start_from(page, noise(300, 200))
+        expect(page.locator("#source-size")).to_have_text("150 × 100 pixels")
         go(page)
 
 
