@@ -99,6 +99,7 @@ def transform(
         from model.data.pictures import DataError
         from model.evaluation.repair import RepairEvaluation
         from model.evaluation.repair_report import write_repair_report
+        from model.evaluation.restyling import RestyleEvaluation
 
         loaded, sampling = _load(model, steps, guidance, device, dtype)
         missing = {"vary", "inpaint", "upscale", "colorize", "denoise"} - {*loaded.spec.operations}
@@ -106,11 +107,12 @@ def transform(
             raise UserError(f"{loaded.spec.id} cannot {', '.join(sorted(missing))}")
         try:
             evaluation = RepairEvaluation(loaded, data, sampling, n)
+            restyling = RestyleEvaluation(loaded, data, sampling, n)
         except DataError as error:
             raise UserError(str(error)) from error
         lines, restyles = [], []
         with progress_bar() as bar:
-            task = bar.add_task("repairing", total=evaluation.steps)
+            task = bar.add_task("repairing", total=evaluation.steps + restyling.steps)
             for line in evaluation.run(lambda done: bar.advance(task, done)):
                 lines.append(line)
                 best = line.others[line.baseline]
@@ -118,13 +120,13 @@ def transform(
                     f"{line.task}: {line.mean.psnr:.2f} dB, {line.baseline} {best.psnr:.2f} dB",
                     highlight=False,
                 )
-            for restyle in evaluation.restyle(lambda done: bar.advance(task, done)):
+            for restyle in restyling.run(lambda done: bar.advance(task, done)):
                 restyles.append(restyle)
                 bar.console.print(
                     f"restyle from {restyle.start}, {restyle.prompt}: {restyle.twin}",
                     highlight=False,
                 )
-        write_repair_report(out, evaluation, lines, restyles)
+        write_repair_report(out, evaluation, lines, restyling, restyles)
         output.print(str(out / "transform.md"), highlight=False)
 
 

@@ -30,6 +30,16 @@ class Quality:
     ssim: float
 
 
+@dataclass(frozen=True, slots=True)
+class Example:
+    """For people to look at."""
+
+    task: str
+    given: Picture
+    made: Picture
+    real: Picture
+
+
 def on_white(picture: Picture) -> Floats:
     """[height, width, 3], 0…1."""
     values: Floats = np.asarray(to_image(picture, "white"), np.float64) / 255

@@ -10,13 +10,10 @@ from typing import Any
 
 from PIL import Image
 
-from model.evaluation.repair import (
-    SAMPLES,
-    Example,
-    RepairEvaluation,
-    RepairLine,
-    RestyleLine,
-)
+from model.evaluation.damage import SAMPLES
+from model.evaluation.quality import Example
+from model.evaluation.repair import RepairEvaluation, RepairLine
+from model.evaluation.restyling import RestyleEvaluation, RestyleLine
 from model.protocol import Picture
 from model.report import contact_sheet, to_image
 
@@ -28,6 +25,7 @@ def write_repair_report(
     folder: Path,
     evaluation: RepairEvaluation,
     lines: Sequence[RepairLine],
+    restyling: RestyleEvaluation,
     restyles: Sequence[RestyleLine],
 ) -> None:
     """Writes all three into ``folder`` (made if missing)."""
@@ -51,7 +49,7 @@ def write_repair_report(
         restyles_as_markdown(restyles),
     ]
     (folder / "transform.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
-    before_and_after(evaluation.examples).save(folder / "transform.png")
+    before_and_after([*evaluation.examples, *restyling.examples]).save(folder / "transform.png")
 
 
 def repairs_as_markdown(lines: Sequence[RepairLine]) -> str:

@@ -8,13 +8,11 @@ import pytest
 
 from model.checkpoint import Checkpoint, load_model
 from model.data.emoji import _bucket
+from model.evaluation.damage import TASKS
 from model.evaluation.quality import Quality, on_white, quality
-from model.evaluation.repair import (
-    TASKS,
-    RepairEvaluation,
-    RepairLine,
-)
+from model.evaluation.repair import RepairEvaluation, RepairLine
 from model.evaluation.repair_report import repairs_as_markdown, write_repair_report
+from model.evaluation.restyling import RestyleEvaluation
 from model.evaluation.sampling import Sampling
 from model.protocol import Picture
 from tests.model.data.test_emoji import make_set
@@ -104,13 +102,12 @@ def test_a_report_twice_is_the_same_report(folders: list[Path], tmp_path: Path) 
     reports = []
     for name in ("one", "two"):
         evaluation = RepairEvaluation(model, folders, Sampling(2, 1.0), count=2)
+        restyling = RestyleEvaluation(model, folders, Sampling(2, 1.0), count=2)
         steps: list[int] = []
-        lines, restyles = (
-            list(evaluation.run(steps.append)),
-            list(evaluation.restyle(steps.append)),
-        )
-        assert sum(steps) == evaluation.steps, "the progress bar would not end at its end"
-        write_repair_report(tmp_path / name, evaluation, lines, restyles)
+        lines, restyles = list(evaluation.run(steps.append)), list(restyling.run(steps.append))
+        expected = evaluation.steps + restyling.steps
+        assert sum(steps) == expected, "the progress bar would not end at its end"
+        write_repair_report(tmp_path / name, evaluation, lines, restyling, restyles)
         reports.append((tmp_path / name / "transform.json").read_bytes())
         assert (tmp_path / name / "transform.png").stat().st_size > 500
     assert reports[0] == reports[1]
