@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from model.lettering import lettering
 from model.protocol import Picture
 
 
@@ -35,25 +36,14 @@ def contact_sheet(
         "RGB", (columns * (width + gap) + gap, rows * (height + text + gap) + gap), "white"
     )
     draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(size=10)
     for place, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
         x = gap + place % columns * (width + gap)
         y = gap + place // columns * (height + text + gap)
         image = to_image(picture, "white").resize((width, height), Image.Resampling.BICUBIC)
         sheet.paste(image, (x, y))
-        draw.text(
-            (x + width / 2, y + height + 4), _shorten(caption, width, font), "#333", font, "ma"
-        )
+        words, font = lettering(caption, 10, width)
+        draw.text((x + width / 2, y + height + 4), words, "#333", font, "ma")
     return sheet
-
-
-def _shorten(caption: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
-    """As much of the first part of a caption as fits."""
-    # What the built-in font has.
-    text = caption.replace("×", "x").encode("latin-1", "replace").decode("latin-1")
-    while font.getlength(text) > width:
-        text = text[:-2].rstrip(" ,") + "…" if len(text) > 2 else ""
-    return text
 
 
 def loss_curve(log: Path, path: Path) -> None:
