@@ -101,3 +101,53 @@ class GptConfig:
     def length(self) -> int:
         """Tokens of the longest sequence: a picture, a text, and a mark before each."""
         return self.codec.places + self.max_tokens + 2
+
+
+@dataclass(frozen=True, slots=True)
+class GanConfig(FlowConfig):
+    """The shape of a generator, which is a flow transformer's with a latent in place of noise.
+
+    So a flow checkpoint's weights fit it, and what differs between the two is how they learn.
+    """
+
+    depth: int = 6
+    latent: int = 256  # numbers that a picture is made of, the same count for each patch
+    refine_channels: int = 16  # of the convolutions over the whole picture, at the end
+
+    def __post_init__(self) -> None:
+        FlowConfig.__post_init__(self)
+        if self.latent % self.grid**2:
+            raise ValueError(
+                f"latent {self.latent} must be a multiple of the number of patches, {self.grid**2}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class CriticConfig:
+    """The shape of a critic of pictures [channels, image_size, image_size]."""
+
+    image_size: int = 64
+    channels: int = 4
+    width: int = 48  # channels at half the picture's size; twice as many at each halving
+    layout_width: int = 512  # as in `FlowConfig`, but the layout is where the critic ends
+    layout_size: int = 8
+    layout_channels: int = 48
+    text: TextConfig = field(default_factory=TextConfig)
+
+    def __post_init__(self) -> None:
+        halvings = (self.image_size // self.layout_size).bit_length() - 1
+        if halvings < 1 or self.layout_size << halvings != self.image_size:
+            raise ValueError(
+                f"image_size {self.image_size} must be layout_size {self.layout_size} doubled, "
+                "once or more"
+            )
+
+    @property
+    def halvings(self) -> int:
+        """From the picture to the layout."""
+        return (self.image_size // self.layout_size).bit_length() - 1
+
+    @property
+    def features(self) -> int:
+        """Channels at the end."""
+        return self.width << (self.halvings - 1)
