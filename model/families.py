@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from model.config import FlowConfig, GptConfig
+from model.config import FlowConfig, GanConfig, GptConfig
 from model.protocol import ImageModel, ModelSpec, Operation, Range, Solver, TokenRanges
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     Place = Callable[[N], N]
     """Gives a network the checkpoint's weights, on the device and in the dtype that serve."""
 
-FamilyName = Literal["flow", "gpt"]
+FamilyName = Literal["flow", "gpt", "gan"]
 
 
 class CheckpointConfig(BaseModel):
@@ -167,6 +167,42 @@ class GptCheckpointConfig(CheckpointConfig):
         return GptSampler(checkpoint.spec, network, checkpoint.tokenizer, captions, tile, mode)
 
 
+class GanCheckpointConfig(CheckpointConfig):
+    """Gan: a picture in one pass. There is nothing to set when drawing."""
+
+    family: Literal["gan"] = "gan"
+    network: GanConfig
+
+    @property
+    def vocabulary(self) -> int:
+        return self.network.text.vocabulary
+
+    def spec(self, id: str, digest: str) -> ModelSpec:  # noqa: A002
+        return ModelSpec(
+            id=id,
+            family=self.family,
+            size=self.network.image_size,
+            channels=self.network.channels,
+            steps=Range(1, 1, 1),
+            guidance=Range(1, 1, 1),
+            solver="euler",
+            operations=("generate",),
+            max_prompt_tokens=self.network.text.max_tokens,
+            digest=digest,
+            licence=self.licence,
+            description=self.description,
+        )
+
+    def model(
+        self, checkpoint: Checkpoint, place: Place[Any], tile: int, mode: Mode
+    ) -> ImageModel[Any]:
+        from model.gan.network import Generator
+        from model.gan.sampler import GanSampler
+
+        network = place(Generator(self.network))
+        return GanSampler(checkpoint.spec, network, checkpoint.tokenizer, tile, mode)
+
+
 FLOW_OPERATIONS: tuple[Operation, ...] = (
     "generate",
     "vary",
@@ -179,6 +215,7 @@ FLOW_OPERATIONS: tuple[Operation, ...] = (
 FAMILIES: dict[FamilyName, type[CheckpointConfig]] = {
     "flow": FlowCheckpointConfig,
     "gpt": GptCheckpointConfig,
+    "gan": GanCheckpointConfig,
 }
 
 

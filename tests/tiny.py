@@ -8,9 +8,15 @@ from typing import Literal
 import torch
 
 from model.checkpoint import save_weights
-from model.config import CodecConfig, FlowConfig, GptConfig, TextConfig
-from model.families import FlowCheckpointConfig, GptCheckpointConfig, SamplingConfig
+from model.config import CodecConfig, FlowConfig, GanConfig, GptConfig, TextConfig
+from model.families import (
+    FlowCheckpointConfig,
+    GanCheckpointConfig,
+    GptCheckpointConfig,
+    SamplingConfig,
+)
 from model.flow.network import FlowTransformer
+from model.gan.network import Generator
 from model.gpt.network import Gpt
 from model.tokenizer import PromptTokenizer
 
@@ -78,6 +84,40 @@ def tiny_gpt(folder: Path, seed: int = 0, channels: Literal[3, 4] = 4) -> Path:
             torch.nn.init.normal_(parameter, std=0.2)
     (folder / "config.json").write_text(config.model_dump_json(indent=2), encoding="utf-8")
     (folder / "captions.txt").write_text("\n".join(PROMPTS) + "\n", encoding="utf-8")
+    save_weights(folder / "model.safetensors", model.state_dict())
+    tokenizer.save(folder / "tokenizer.json")
+    return folder
+
+
+def tiny_gan(folder: Path, seed: int = 0, channels: Literal[3, 4] = 4) -> Path:
+    """The same of a gan."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer = PromptTokenizer.train(PROMPTS, 300)
+    text = TextConfig(
+        vocabulary=tokenizer.vocabulary, width=32, depth=1, heads=2, summary=2, max_tokens=48
+    )
+    network = GanConfig(
+        image_size=16,
+        patch_size=4,
+        channels=channels,
+        width=32,
+        depth=2,
+        heads=2,
+        layout_width=32,
+        layout_size=4,
+        layout_channels=4,
+        latent=64,
+        text=text,
+    )
+    config = GanCheckpointConfig(
+        description="random weights for tests", licence="Apache-2.0", network=network
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = Generator(network)
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, std=0.2)
+    (folder / "config.json").write_text(config.model_dump_json(indent=2), encoding="utf-8")
     save_weights(folder / "model.safetensors", model.state_dict())
     tokenizer.save(folder / "tokenizer.json")
     return folder
