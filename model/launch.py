@@ -14,10 +14,19 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from model.checkpoint import Checkpoint, resolve_dtype
-from model.config import CodecConfig, FlowConfig, GptConfig, TextConfig
+from model.config import (
+    CodecConfig,
+    CriticConfig,
+    FlowConfig,
+    GanConfig,
+    GptConfig,
+    TextConfig,
+)
 from model.data.pictures import PictureFormat, PictureSet
 from model.data.sources import load
 from model.flow.recipe import FlowRecipe, FlowTraining
+from model.gan.inheritance import inherited
+from model.gan.recipe import GanRecipe, GanTraining
 from model.gpt.codec import Codec
 from model.gpt.codec_folder import load_codec
 from model.gpt.codec_recipe import CodecRecipe, CodecTraining
@@ -27,7 +36,7 @@ from model.recipe import Recipe, Start, TrainingError, take_over
 from model.tokenizer import PromptTokenizer
 from model.train import Progress, TrainConfig, Trainer
 
-Trained = Literal["flow", "codec", "gpt"]
+Trained = Literal["flow", "codec", "gpt", "gan"]
 """What can be trained: the families, and the codec that a gpt is trained over."""
 
 VOCABULARY = 2048
@@ -43,11 +52,11 @@ class TrainingOptions:
     steps: int
     batch: int
     size: int
-    patch: int | None  # as for width and depth, None is what `PRESETS` has
+    patch: int | None  # here, and for width, depth and rate, None is what `PRESETS` has
     width: int | None
     depth: int | None
     channels: Literal[3, 4]
-    learning_rate: float
+    learning_rate: float | None
     cooldown: float
     seed: int
     init: Path | None
@@ -63,17 +72,19 @@ class TrainingOptions:
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """The shape of a network where nothing is said."""
+    """What holds where nothing is said."""
 
     patch: int
     width: int
     depth: int
+    learning_rate: float = 1e-3
 
 
 PRESETS: dict[Trained, Preset] = {
     "flow": Preset(patch=8, width=256, depth=8),
     "codec": Preset(patch=8, width=192, depth=5),
     "gpt": Preset(patch=8, width=256, depth=8),
+    "gan": Preset(patch=8, width=256, depth=6, learning_rate=2e-4),
 }
 
 
@@ -93,8 +104,11 @@ def start_training(options: TrainingOptions, progress: Progress) -> Path:
     data = load(options.data, pictures)
     progress.note(f"{len(data)} pictures in {len(data.groups)} groups, {data.skipped} skipped")
     accelerator = _accelerator(options, progress)
+    rate = options.learning_rate
+    if rate is None:
+        rate = PRESETS[options.family].learning_rate
     config = TrainConfig(
-        optimizer=OptimizerConfig(learning_rate=options.learning_rate, cooldown=options.cooldown),
+        optimizer=OptimizerConfig(learning_rate=rate, cooldown=options.cooldown),
         steps=options.steps,
         batch=options.batch,
         seed=options.seed,
@@ -104,7 +118,10 @@ def start_training(options: TrainingOptions, progress: Progress) -> Path:
     torch.manual_seed(options.seed)
     recipe = _recipe(options, data, config.optimizer, codec)
     if options.init is not None:
-        progress.note(take_over(recipe.network, _weights(options.init, options.family)))
+        weights = _weights(options.init, options.family)
+        if isinstance(recipe, GanRecipe):
+            weights = inherited(weights, recipe.averaged.config.depth)
+        progress.note(take_over(recipe.network, weights))
     return Trainer(recipe, config, options.out, accelerator, progress).run()
 
 
@@ -135,6 +152,22 @@ def _recipe(
         )
         return GptRecipe(data, codec, GptTraining(network), optimizer, start)
     grid = options.size // patch
+    layout = -(-8 // grid) * grid if grid < 8 else grid
+    text = TextConfig(vocabulary=tokenizer.vocabulary, width=width, heads=heads)
+    if options.family == "gan":
+        generator = GanConfig(
+            image_size=options.size,
+            patch_size=patch,
+            channels=options.channels,
+            width=width,
+            depth=depth,
+            heads=heads,
+            layout_size=layout,
+            text=text,
+            latent=max(1, 256 // grid**2) * grid**2,
+        )
+        critic = CriticConfig(options.size, options.channels, layout_size=layout, text=text)
+        return GanRecipe(data, GanTraining(generator, critic), optimizer, start)
     flow = FlowConfig(
         image_size=options.size,
         patch_size=patch,
@@ -142,8 +175,8 @@ def _recipe(
         width=width,
         depth=depth,
         heads=heads,
-        layout_size=-(-8 // grid) * grid if grid < 8 else grid,
-        text=TextConfig(vocabulary=tokenizer.vocabulary, width=width, heads=heads),
+        layout_size=layout,
+        text=text,
     )
     return FlowRecipe(data, FlowTraining(flow), optimizer, start)
 

@@ -34,7 +34,7 @@ def train(
         typer.Argument(help="Emoji sets, a CIFAR-10 folder, or any folder of pictures."),
     ],
     family: Annotated[
-        Literal["flow", "codec", "gpt"],
+        Literal["flow", "codec", "gpt", "gan"],
         typer.Option(help="What to train; a gpt is trained over a codec's codes."),
     ] = "flow",
     codec: Annotated[Path | None, typer.Option(help="For a gpt: a codec's checkpoint.")] = None,
@@ -50,14 +50,17 @@ def train(
     width: Annotated[int | None, typer.Option(min=1, help="Channels of each token.")] = None,
     depth: Annotated[int | None, typer.Option(min=1, help="Transformer blocks.")] = None,
     channels: Annotated[int, typer.Option(min=3, max=4, help="3: RGB on white; 4: RGBA.")] = 4,
-    learning_rate: Annotated[float, typer.Option(min=0)] = 1e-3,
+    learning_rate: Annotated[float | None, typer.Option(min=0)] = None,
     cooldown: Annotated[
         float, typer.Option(min=0, max=1, help="Last part of the run, with a falling rate.")
     ] = 0.4,
     seed: int = 0,
     init: Annotated[
         Path | None,
-        typer.Option(help="Checkpoint to begin from: its tokenizer and all weights that fit."),
+        typer.Option(
+            help="Checkpoint to begin from: its tokenizer and all weights that fit. A gan may "
+            "begin from a flow."
+        ),
     ] = None,
     device: Annotated[
         Literal["auto", "cpu"], typer.Option(help="auto takes a GPU where there is one.")

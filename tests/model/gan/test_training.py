@@ -1,0 +1,210 @@
+"""Training a gan: it learns a distribution, not its mean, and goes on where it was."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from model.checkpoint import Checkpoint, load_model
+from model.config import CriticConfig, GanConfig, TextConfig
+from model.data.pictures import Caption, PictureFormat, PictureSet
+from model.data.sources import load
+from model.gan.objective import GanObjective
+from model.gan.recipe import CriticLoss, GanRecipe, GanTraining, GeneratorLoss
+from model.launch import TrainingOptions, start_training
+from model.optimizer import OptimizerConfig
+from model.pixels import to_values
+from model.protocol import RowRequest
+from model.recipe import Start
+from model.sampling import generate
+from model.tokenizer import PromptTokenizer
+from tests.model.data.test_emoji import make_set
+from tests.model.test_train import Listener
+from tests.tiny import tiny_flow
+
+NAMES = {"1f34e": "red apple", "1f680": "rocket", "1f436": "dog", "1f419": "octopus"}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_set(tmp_path_factory.mktemp("gan") / "noto", "noto", NAMES)
+
+
+def options(data: Path, out: Path, **changes: object) -> TrainingOptions:
+    usual = TrainingOptions(
+        data=(data,),
+        out=out,
+        steps=6,
+        batch=4,
+        size=16,
+        patch=4,
+        width=32,
+        depth=1,
+        channels=4,
+        learning_rate=None,
+        cooldown=0.5,
+        seed=0,
+        init=None,
+        cpu=True,
+        compiled=False,
+        sample_every=1000,
+        save_every=1000,
+        description="squares",
+        licence="Apache-2.0",
+        family="gan",
+    )
+    return replace(usual, **changes)  # type: ignore[arg-type]
+
+
+def two_colours() -> GanRecipe:
+    """Red pictures and blue ones, without prompts; adversarial loss alone."""
+    colours = np.array([[255, 0, 0, 255], [0, 0, 255, 255]], np.uint8)
+    data = PictureSet(
+        name="two colours",
+        pictures=np.ascontiguousarray(np.broadcast_to(colours[:, :, None, None], (2, 4, 8, 8))),
+        captions=["", ""],
+        prompters=[Caption(""), Caption("")],
+        groups=[[0], [1]],
+    )
+    tokenizer = PromptTokenizer.train(["a"], 257)
+    text = TextConfig(tokenizer.vocabulary, 16, depth=1, heads=1, summary=1, max_tokens=4)
+    shape = {"image_size": 8, "layout_width": 8, "layout_size": 2, "layout_channels": 2}
+    training = GanTraining(
+        network=GanConfig(
+            patch_size=4,
+            width=32,
+            depth=1,
+            heads=1,
+            latent=16,
+            text=text,
+            **shape,
+        ),
+        critic=CriticConfig(width=8, text=text, **shape),
+        objective=GanObjective(gamma=1.0, mismatch=0, anchor=0),
+        prompt_tokens=2,
+    )
+    torch.manual_seed(0)
+    return GanRecipe(data, training, OptimizerConfig(1e-3), Start(tokenizer))
+
+
+def play(recipe: GanRecipe, steps: int) -> None:
+    """The loop of `model.train`, without its files."""
+    for step in range(steps):
+        draw, generator = random.Random(step), torch.Generator().manual_seed(step)
+        for phase in recipe.phases:
+            recipe.network.zero_grad()
+            phase.loss(*recipe.batch(16, draw, generator)).backward()
+            for optimizer in phase.optimizers:
+                optimizer.step()
+
+
+def test_it_learns_both_of_two_colours_and_not_their_mean() -> None:
+    """No mode is dropped, and none is purple, which is what an L2 loss would draw."""
+    recipe = two_colours()
+    play(recipe, 400)
+    latent = torch.randn(64, 16, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        made = recipe.averaged(latent, torch.zeros(64, 2, dtype=torch.long))
+    real = recipe._data.tensor([0, 1])
+    distance = (made[:, None] - real).square().flatten(2).mean(2)  # purple has 0.5 to both
+    counts = distance.argmin(1).bincount(minlength=2)
+    assert counts.min() >= 8, counts
+    assert distance.min(1).values.mean() < 0.3
+
+
+def test_a_gan_draws_what_it_was_asked_for(data: Path, tmp_path: Path) -> None:
+    """Each prompt's picture is nearer to its own than to any other."""
+    changes = {"steps": 150, "batch": 8, "learning_rate": 4e-3}
+    folder = start_training(options(data, tmp_path / "run", **changes), Listener())
+    model = load_model(Checkpoint.open(folder), device="cpu", dtype="fp32", tile=4)
+    pictures = load([data], PictureFormat(16, 4))
+    requests = [RowRequest(text, seed, 1, 1) for seed, text in enumerate(pictures.captions)]
+    drawn = torch.stack([to_values(made) for made in generate(model, requests)])
+    distance = (drawn[:, None] - pictures.tensor(range(4))).square().flatten(2).mean(2)
+    assert distance.argmin(1).tolist() == [0, 1, 2, 3]
+
+
+def test_an_interrupted_run_goes_on_to_the_same_place(data: Path, tmp_path: Path) -> None:
+    """Both networks and both optimizers are kept."""
+    whole = start_training(options(data, tmp_path / "whole"), Listener())
+    start_training(options(data, tmp_path / "part"), Listener(interrupt_after=3))
+    again = start_training(options(data, tmp_path / "part"), Listener())
+    expected = load_file(whole / "model.safetensors")
+    for name, weight in load_file(again / "model.safetensors").items():
+        assert torch.equal(weight, expected[name]), name
+    states = [
+        torch.load(tmp_path / name / "resume.pt", weights_only=True) for name in ("whole", "part")
+    ]
+    for name, weight in states[0]["network"].items():  # the critic, too
+        assert torch.equal(weight, states[1]["network"][name]), name
+    assert len(states[0]["optimizers"]) == 2
+
+
+def test_a_run_leaves_the_generator_alone_and_both_losses(data: Path, tmp_path: Path) -> None:
+    folder = start_training(options(data, tmp_path / "run", steps=2), Listener())
+    assert not any("critic" in name for name in load_file(folder / "model.safetensors"))
+    spec = Checkpoint.open(folder).spec
+    assert (spec.family, spec.steps.high, spec.guidance.high) == ("gan", 1, 1)
+    lines = [json.loads(line) for line in (folder.parent / "log.jsonl").read_text().splitlines()]
+    assert {"loss", "generator_loss"} < set(lines[-1])
+    assert (folder.parent / "samples" / "0000002.png").stat().st_size > 500
+
+
+def test_each_turn_moves_one_players_weights_alone(data: Path, tmp_path: Path) -> None:
+    """A critic that moved in the generator's turn would learn to be fooled."""
+    recipe = two_colours()
+
+    def moved(turn: int) -> set[str]:
+        before = {name: value.clone() for name, value in recipe.network.state_dict().items()}
+        phase = recipe.phases[turn]
+        recipe.network.zero_grad()
+        batch = recipe.batch(4, random.Random(0), torch.Generator().manual_seed(0))
+        phase.loss(*batch).backward()
+        phase.optimizers[0].step()
+        after: dict[str, Tensor] = recipe.network.state_dict()
+        return {name.split(".")[0] for name in after if not torch.equal(after[name], before[name])}
+
+    assert [moved(0), moved(1)] == [{"critic"}, {"generator"}]
+
+
+def test_no_gradients_are_computed_for_the_other_player(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would be thrown away, and are a third of the work."""
+    free: list[set[str]] = []
+    for loss in (CriticLoss, GeneratorLoss):
+        forward = loss.forward
+
+        def noted(
+            self: CriticLoss | GeneratorLoss, *batch: Tensor, forward: Any = forward
+        ) -> Tensor:
+            names = {n for n, p in self.players.named_parameters() if p.requires_grad}
+            free.append({name.split(".")[0] for name in names})
+            answer: Tensor = forward(self, *batch)
+            return answer
+
+        monkeypatch.setattr(loss, "forward", noted)
+    start_training(options(data, tmp_path / "run", steps=2), Listener())
+    assert free == 2 * [{"critic"}, {"generator"}]
+
+
+def test_it_begins_from_a_flow(data: Path, tmp_path: Path) -> None:
+    """With that flow's tokenizer. Its heads differ here, and so do a few shapes."""
+    flow = tiny_flow(tmp_path / "flow")
+    listener = Listener()
+    start_training(options(data, tmp_path / "run", init=flow, steps=1), listener)
+    [note] = [note for note in listener.notes if note.startswith("took over")]
+    fresh = note.split("anew:")[1]
+    assert "generator.blocks.0.feed_forward" not in fresh
+    assert "generator.patch_out" not in fresh
+    kept = (tmp_path / "run" / "checkpoint" / "tokenizer.json").read_bytes()
+    assert kept == (flow / "tokenizer.json").read_bytes()
