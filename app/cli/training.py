@@ -79,7 +79,8 @@ def train(
     """
     with one_line_errors():
         try:
-            from model.launch import TrainingOptions, start_training
+            from model.launch import start_training
+            from model.training_options import TrainingOptions
         except ImportError as error:
             raise UserError(
                 f"training needs {error.name}: pip install 'tessera-serve[train]'"

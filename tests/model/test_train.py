@@ -10,11 +10,12 @@ import torch
 from safetensors.torch import load_file
 
 from model.checkpoint import Checkpoint, load_model
-from model.launch import TrainingOptions, start_training
+from model.launch import start_training
 from model.optimizer import OptimizerConfig
 from model.protocol import RowRequest
 from model.recipe import TrainingError
 from model.sampling import generate
+from model.training_options import TrainingOptions
 from tests.model.data.test_emoji import make_set
 
 

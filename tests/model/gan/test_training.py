@@ -20,13 +20,14 @@ from model.data.pictures import Caption, PictureFormat, PictureSet
 from model.data.sources import load
 from model.gan.objective import GanObjective
 from model.gan.recipe import CriticLoss, GanRecipe, GanTraining, GeneratorLoss
-from model.launch import TrainingOptions, start_training
+from model.launch import start_training
 from model.optimizer import OptimizerConfig
 from model.pixels import to_values
 from model.protocol import RowRequest
 from model.recipe import Start
 from model.sampling import generate
 from model.tokenizer import PromptTokenizer
+from model.training_options import TrainingOptions
 from tests.model.data.test_emoji import make_set
 from tests.model.test_train import Listener
 from tests.tiny import tiny_flow

@@ -19,11 +19,12 @@ from model.gpt.network import GptTransformer
 from model.gpt.recipe import GptLoss, encode
 from model.gpt.sampler import GptSampler
 from model.gpt.sequence import picture_to_text, text_to_picture, together
-from model.launch import TrainingOptions, start_training
+from model.launch import start_training
 from model.pixels import to_picture, to_values
 from model.protocol import Description, Picture, RowRequest, Source, TokenSampling
 from model.recipe import TrainingError
 from model.sampling import generate, run
+from model.training_options import TrainingOptions
 from tests.model.data.test_emoji import make_set
 from tests.model.test_train import Listener
 
