@@ -94,7 +94,7 @@ class GptConfig:
     vocabulary: int = 2048  # of text
     max_tokens: int = 48  # of a text
     width: int = 256
-    depth: int = 8
+    depth: int = 6
     heads: int = 4
 
     @property

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from model.protocol import Picture, Source
@@ -34,6 +35,19 @@ def to_values(picture: Picture) -> Tensor:
     if picture.channels == 4:
         unit[:3] *= unit[3:]
     return unit * 2 - 1
+
+
+def blank(channels: int) -> float:
+    """The value of nothing: transparent, or white where there is no transparency."""
+    return -1.0 if channels == 4 else 1.0
+
+
+def moved(values: Tensor, down: int, right: int) -> Tensor:
+    """[C, H, W] moved by so many pixels (up and left if negative); what comes in is blank.
+
+    The borders of most pictures are blank too. Raises ``RuntimeError`` beyond the whole size.
+    """
+    return F.pad(values, (right, -right, down, -down), value=blank(values.shape[0]))
 
 
 def paste(source: Source, made: Picture) -> Picture:

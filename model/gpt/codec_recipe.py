@@ -17,7 +17,7 @@ from model.data.pictures import PictureSet
 from model.gpt.codec import Codec
 from model.gpt.codec_folder import CodecFile, load_codec, save_codec
 from model.optimizer import OptimizerConfig, optimizers
-from model.pixels import to_picture
+from model.pixels import moved, to_picture
 from model.recipe import Phase, sample_rows
 from model.report import contact_sheet
 
@@ -80,16 +80,11 @@ class CodecRecipe:
         return (pictures,)
 
     def _vary(self, picture: Tensor, draw: random.Random) -> Tensor:
-        """What comes in from the sides is blank, as the borders of most pictures are."""
         shift = self._config.shift
         down, right = draw.randint(-shift, shift), draw.randint(-shift, shift)
         if draw.random() < 0.5:
             picture = picture.flip(2)
-        blank = -1.0 if picture.shape[0] == 4 else 1.0
-        wide = nn.functional.pad(picture, (shift, shift, shift, shift), value=blank)
-        height, width = picture.shape[1:]
-        top, left = shift + down, shift + right
-        return wide[:, top : top + height, left : left + width]
+        return moved(picture, down, right)
 
     def save(self, folder: Path, average: Mapping[str, Tensor]) -> None:
         save_codec(folder, self._file, average)

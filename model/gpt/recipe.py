@@ -19,8 +19,9 @@ from model.data.pictures import PictureSet
 from model.families import GptCheckpointConfig
 from model.gpt.codec import Codec
 from model.gpt.network import GptTransformer
-from model.gpt.sequence import UNKNOWN, picture_to_text, text_to_picture, together
+from model.gpt.sequence import UNKNOWN, hide, picture_to_text, text_to_picture, together
 from model.optimizer import OptimizerConfig, optimizers
+from model.pixels import moved
 from model.recipe import Phase, Start, drawn_sheet
 
 ENCODED_AT_ONCE = 64
@@ -34,6 +35,9 @@ class GptTraining:
     reading: float = 0.25  # share of sequences with the picture first, which is also unprompted
     text_weight: float = 0.3  # of a token's loss beside a code's
     prompt_tokens: int = 24  # longer training prompts are cut; short sequences are fast
+    forgetful: float = 0.5  # share of pictures some of whose places are hidden from what follows
+    versions: int = 3  # of a picture to be read beside itself, moved a little
+    shift: int = 3  # pixels, at most, that they are moved by
 
 
 class GptLoss(nn.Module):
@@ -48,16 +52,17 @@ class GptLoss(nn.Module):
         self.network = network
         self.text_weight = text_weight
 
-    def forward(self, bags: Tensor, first: Tensor, picture: Tensor, text: Tensor) -> Tensor:
+    def forward(
+        self, bags: Tensor, first: Tensor, picture: Tensor, codes: Tensor, text: Tensor
+    ) -> Tensor:
         """See `model.gpt.sequence.Batch`. Nats a code, and weighted nats a token: a scalar."""
         hidden = self.network(bags, first)
-        return self._codes(hidden, bags, picture) + self.text_weight * self._text(hidden, text)
+        return self._codes(hidden, picture, codes) + self.text_weight * self._text(hidden, text)
 
-    def _codes(self, hidden: Tensor, bags: Tensor, picture: Tensor) -> Tensor:
+    def _codes(self, hidden: Tensor, picture: Tensor, codes: Tensor) -> Tensor:
         layout, head = self.network.layout, self.network.code_head
-        rows = torch.arange(len(bags), device=bags.device)[:, None]
-        places = picture[:, None] + torch.arange(layout.places, device=bags.device)
-        codes = bags[rows, places + 1, 1:] - layout.code_rows().to(bags.device)
+        rows = torch.arange(len(codes), device=codes.device)[:, None]
+        places = picture[:, None] + torch.arange(layout.places, device=codes.device)
         state = hidden[rows, places]
         loss = hidden.new_zeros((), dtype=torch.float32)
         for number in range(layout.codes):
@@ -89,6 +94,10 @@ class GptRecipe:
         self._data = data
         self._codec = codec.state_dict()
         self._codes = encode(codec, data)
+        self._moved = [
+            encode(codec, data, config.shift, random.Random(number))
+            for number in range(config.versions)
+        ]
         self._config = config
         self._start = start
         self.network = GptTransformer(config.network)
@@ -103,15 +112,27 @@ class GptRecipe:
     def batch(
         self, count: int, draw: random.Random, generator: torch.Generator
     ) -> tuple[Tensor, ...]:
-        """Sequences, most of them from text to picture."""
+        """Sequences, most of them from text to picture.
+
+        Pictures to be read are moved a little, as uploads are. And some places are hidden, now
+        few, now many (word dropout, Bowman et al. 2016): what has been drawn so far soon tells
+        which picture it is, and without that little more would be learned from the prompt.
+        """
         config, layout = self._config, self.network.layout
         sequences = []
         for row in self._data.rows(count, draw):
             tokens = self._start.tokenizer.tokens(self._data.prompters[row](draw))
-            order = picture_to_text if draw.random() < config.reading else text_to_picture
-            sequences.append(order(layout, tokens, self._codes[row], config.prompt_tokens))
+            if draw.random() < config.reading:
+                codes = draw.choice([self._codes, *self._moved])[row]
+                one = picture_to_text(layout, tokens, codes, config.prompt_tokens)
+            else:
+                one = text_to_picture(layout, tokens, self._codes[row], config.prompt_tokens)
+            sequences.append(one)
         batch = together(sequences)
-        return batch.bags, batch.first, batch.picture, batch.text
+        share = torch.rand(count, 1, generator=generator)
+        share[torch.rand(count, generator=generator) >= config.forgetful] = 0
+        hide(batch, torch.rand(count, layout.places, generator=generator) < share)
+        return batch.bags, batch.first, batch.picture, batch.codes, batch.text
 
     def save(self, folder: Path, average: Mapping[str, Tensor]) -> None:
         config = GptCheckpointConfig(
@@ -132,11 +153,16 @@ class GptRecipe:
 
 
 @torch.inference_mode()
-def encode(codec: Codec, data: PictureSet) -> Tensor:
-    """The codes of all pictures: [N, places, codes]."""
-    return torch.cat(
-        [
-            codec.encode(data.tensor(range(begin, min(begin + ENCODED_AT_ONCE, len(data)))))
-            for begin in range(0, len(data), ENCODED_AT_ONCE)
-        ]
-    )
+def encode(
+    codec: Codec, data: PictureSet, shift: int = 0, draw: random.Random | None = None
+) -> Tensor:
+    """The codes of all pictures, each moved by up to ``shift`` pixels: [N, places, codes]."""
+    codes = []
+    for begin in range(0, len(data), ENCODED_AT_ONCE):
+        pictures = data.tensor(range(begin, min(begin + ENCODED_AT_ONCE, len(data))))
+        if draw is not None:
+            for picture in pictures:
+                down, right = draw.randint(-shift, shift), draw.randint(-shift, shift)
+                picture.copy_(moved(picture, down, right))
+        codes.append(codec.encode(pictures))
+    return torch.cat(codes)

@@ -22,7 +22,7 @@ from model.gpt.search import Search, Text, Trie, best_of, weigh_all
 from model.gpt.sequence import UNKNOWN
 from model.passes import Mode
 from model.patches import from_patches, to_patches
-from model.pixels import paste, to_picture, to_values
+from model.pixels import blank, paste, to_picture, to_values
 from model.protocol import (
     Description,
     Label,
@@ -68,9 +68,7 @@ class GptSampler:
         self._lanes = Lanes(tile)
         self.know(captions)
         # What is not drawn yet, or hidden: nothing, on white where there is no transparency.
-        self._blank = torch.full(
-            (spec.channels, spec.size, spec.size), -1.0 if spec.channels == 4 else 1.0
-        )
+        self._blank = torch.full((spec.channels, spec.size, spec.size), blank(spec.channels))
         self._blank_codes = self._encode(self._blank)
 
     @property

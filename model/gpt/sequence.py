@@ -96,6 +96,7 @@ class Batch:
     bags: Tensor  # [B, L, bag]
     first: Tensor  # [B], before it is only padding
     picture: Tensor  # [B], where the mark of the picture stands
+    codes: Tensor  # [B, places, codes], of the picture
     text: Tensor  # [B, T + 1], targets after the T + 1 last positions; `UNKNOWN` does not count
 
 
@@ -115,6 +116,7 @@ def text_to_picture(layout: Layout, tokens: Sequence[int], codes: Tensor, longes
         bags,
         torch.tensor([begin - len(text)]),
         torch.tensor([begin]),
+        codes[None],
         torch.full((1, longest + 1), UNKNOWN),
     )
 
@@ -133,7 +135,8 @@ def picture_to_text(layout: Layout, tokens: Sequence[int], codes: Tensor, longes
     text = torch.full((1, longest + 1), UNKNOWN)
     text[0, : len(tokens)] = torch.tensor(tokens, dtype=torch.long)
     text[0, len(tokens)] = end
-    return Batch(bags, torch.zeros(1, dtype=torch.long), torch.zeros(1, dtype=torch.long), text)
+    begin = torch.zeros(1, dtype=torch.long)
+    return Batch(bags, begin, begin, codes[None], text)
 
 
 def together(batches: Sequence[Batch]) -> Batch:
@@ -142,5 +145,12 @@ def together(batches: Sequence[Batch]) -> Batch:
         torch.cat([one.bags for one in batches]),
         torch.cat([one.first for one in batches]),
         torch.cat([one.picture for one in batches]),
+        torch.cat([one.codes for one in batches]),
         torch.cat([one.text for one in batches]),
     )
+
+
+def hide(batch: Batch, hidden: Tensor) -> None:
+    """Takes what stands at the ``hidden`` [B, places] out of the bags; it is still a target."""
+    rows, places = hidden.nonzero(as_tuple=True)
+    batch.bags[rows, batch.picture[rows] + 1 + places, 1:] = NOTHING

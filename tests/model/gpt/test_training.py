@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,13 +17,14 @@ from model.data.pictures import PictureFormat, PictureSet
 from model.data.sources import load
 from model.gpt.codec_folder import load_codec
 from model.gpt.network import GptTransformer
-from model.gpt.recipe import GptLoss, encode
+from model.gpt.recipe import GptLoss, GptRecipe, GptTraining, encode
 from model.gpt.sampler import GptSampler
-from model.gpt.sequence import picture_to_text, text_to_picture, together
+from model.gpt.sequence import NOTHING, picture_to_text, text_to_picture, together
 from model.launch import start_training
-from model.pixels import to_picture, to_values
+from model.optimizer import OptimizerConfig
+from model.pixels import moved, to_picture, to_values
 from model.protocol import Description, Picture, RowRequest, Source, TokenSampling
-from model.recipe import TrainingError
+from model.recipe import Start, TrainingError
 from model.sampling import generate, run
 from model.training_options import TrainingOptions
 from tests.model.data.test_emoji import make_set
@@ -210,6 +212,48 @@ def test_the_first_loss_is_that_of_knowing_nothing(codec: Path, pictures: Pictur
         ]
     )
     loss = GptLoss(transformer, text_weight=2.0)
-    value = loss(batch.bags, batch.first, batch.picture, batch.text)
+    value = loss(batch.bags, batch.first, batch.picture, batch.codes, batch.text)
     expected = torch.tensor(network.config.values).log() + 2 * torch.tensor(50).log()
     torch.testing.assert_close(value, expected)
+
+
+def test_some_places_are_hidden_and_pictures_to_be_read_are_moved(
+    codec: Path, gpt: Path, pictures: PictureSet
+) -> None:
+    """What is hidden is said nowhere in the sequence, and asked for all the same."""
+    network = load_codec(codec)
+    shape = Checkpoint.open(gpt).config.network  # type: ignore[attr-defined]
+    start = Start(Checkpoint.open(gpt).tokenizer)
+    config = GptTraining(shape, reading=1.0, forgetful=1.0, versions=1, shift=2)
+    recipe = GptRecipe(pictures, network, config, OptimizerConfig(), start)
+    generator = torch.Generator().manual_seed(0)
+    bags, _, picture, codes, _ = recipe.batch(64, random.Random(0), generator)
+
+    layout, plain = recipe.network.layout, encode(network, pictures)
+    assert picture.unique().tolist() == [0]
+    said = bags[:, 1 : layout.places + 1]
+    hidden = (said[..., 1:] == NOTHING).all(2)
+    assert torch.equal(said[~hidden], layout.picture(codes)[:, 1:][~hidden])
+    assert (said[..., 0] == layout.first_place + 1 + torch.arange(layout.places)).all()
+    assert 0.3 < hidden.float().mean() < 0.7
+    assert codes.min() >= 0
+    as_it_is = (codes[:, None] == plain).all((2, 3)).any(1)
+    assert 0.2 < as_it_is.float().mean() < 0.8
+
+    config = replace(config, reading=0.0, forgetful=0.0)
+    recipe = GptRecipe(pictures, network, config, OptimizerConfig(), start)
+    bags, _, picture, codes, _ = recipe.batch(16, random.Random(0), generator)
+    [begin] = picture.unique().tolist()
+    assert torch.equal(bags[:, begin:], layout.picture(codes))
+    assert (codes[:, None] == plain).all((2, 3)).any(1).all()
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_what_is_moved_leaves_nothing_behind(channels: int) -> None:
+    picture = torch.rand(channels, 8, 8)
+    there = moved(picture, 2, -3)
+    assert torch.equal(there[:, 2:, :-3], picture[:, :-2, 3:])
+    nothing = 1.0 if channels == 3 else -1.0
+    assert (there[:, :2] == nothing).all()
+    assert (there[:, :, -3:] == nothing).all()
+    assert torch.equal(moved(picture, 0, 0), picture)
