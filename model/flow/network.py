@@ -64,9 +64,14 @@ class PromptReader(nn.Module):
         """tokens [B, T ≤ max_tokens], padded."""
         summary = self.encoder(tokens)
         flat = summary.flatten(1)
-        layout = self.layout_out(F.silu(self.layout_in(flat))).unflatten(1, self.layout_shape)
-        layout = self.layout_embed(to_patches(layout, self.layout_patch))
-        return PromptEncoding(self.prefix(summary), self.vector(flat), layout)
+        return PromptEncoding(
+            self.prefix(summary), self.vector(flat), self.lay_out(self.layout_in(flat))
+        )
+
+    def lay_out(self, idea: Tensor) -> Tensor:
+        """An idea of a picture [B, layout_width] → its layout [B, grid², W]."""
+        layout = self.layout_out(F.silu(idea)).unflatten(1, self.layout_shape)
+        return self.layout_embed(to_patches(layout, self.layout_patch))
 
 
 class FlowTransformer(nn.Module):

@@ -33,8 +33,11 @@ def inherited(weights: Mapping[str, Tensor], depth: int) -> dict[str, Tensor]:
         return {f"generator.{name}": value for name, value in weights.items()}
     generator = {name: value for name, value in weights.items() if name.startswith(SAME)}
     generator |= _blocks(weights, depth)
-    generator["style.bias"] = _beginning_of_time(weights)
+    generator["beginning"] = _beginning_of_time(weights)
     generator["latent_embed.bias"] = weights["patch_embed.bias"]
+    channels = len(weights["refine.weight"])  # the other half of what it sees is noise
+    generator["smooth.weight"] = weights["refine.weight"][:, :channels]
+    generator["smooth.bias"] = weights["refine.bias"]
     reader = {
         name.removeprefix("reader."): value
         for name, value in weights.items()
