@@ -9,7 +9,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from model.protocol import ImageModel, RowRequest
@@ -24,14 +24,14 @@ class TileSpeed:
 
     tile: int
     step_seconds: float  # median
+    places: int = 2  # evaluations in a step of a picture: two with guidance
 
     @property
     def evaluations_per_second(self) -> float:
         return self.tile / self.step_seconds
 
     def images_per_second(self, steps: int) -> float:
-        """With guidance, which takes two evaluations a step."""
-        return self.evaluations_per_second / (2 * steps)
+        return self.evaluations_per_second / (self.places * steps)
 
     def image_seconds(self, steps: int) -> float:
         """From first to last step, alone or in a full tile."""
@@ -40,13 +40,14 @@ class TileSpeed:
 
 def measure(model: ImageModel[Any], seconds: float) -> TileSpeed:
     """Times full passes for about ``seconds``, after a few that are not counted."""
-    passes = _full_passes(model)
+    request = RowRequest("a picture", 0, int(model.spec.steps.high), model.spec.guidance.default)
+    passes = _full_passes(model, request)
     for _ in range(3):
         next(passes)
     times = [next(passes)]
     while sum(times) < seconds:
         times.append(next(passes))
-    return TileSpeed(model.tile, statistics.median(times))
+    return TileSpeed(model.tile, statistics.median(times), request.places)
 
 
 def recommend(speeds: Sequence[TileSpeed]) -> TileSpeed:
@@ -56,16 +57,13 @@ def recommend(speeds: Sequence[TileSpeed]) -> TileSpeed:
     return min(near, key=lambda speed: speed.tile)
 
 
-def _full_passes(model: ImageModel[Any]) -> Iterator[float]:
-    """Seconds of one denoising pass after another, every place of the tile in use."""
-    steps = int(model.spec.steps.high)
-    guidance = model.spec.guidance.default
+def _full_passes(model: ImageModel[Any], request: RowRequest) -> Iterator[float]:
+    """Seconds of one drawing pass after another, every place of the tile in use."""
     while True:
-        requests = [
-            RowRequest("a picture", seed, steps, guidance) for seed in range(model.tile // 2)
-        ]
-        rows = [model.start(request) for request in requests]
-        model.step(rows)  # reads the prompts
+        count = model.tile // request.places
+        rows = [model.start(replace(request, seed=seed)) for seed in range(count)]
+        if request.steps > 1:
+            model.step(rows)  # reads the prompts; in a single step that is part of drawing
         while not rows[0].done:
             began = time.perf_counter()
             model.step(rows)

@@ -49,8 +49,11 @@ def tile(
                 f"{1000 * speed.image_seconds(steps):.0f}",
             )
         output.print(table)
+        picture = "1 step" if steps == 1 else f"{steps} steps"
+        if speeds[0].places > 1:
+            picture += " with guidance"
         output.print(
-            f"{steps} steps with guidance. Recommended: TESSERA_TILE={recommend(speeds).tile}, "
+            f"{picture}. Recommended: TESSERA_TILE={recommend(speeds).tile}, "
             "the smallest with 90 % of the best evaluations/s.",
             highlight=False,
         )

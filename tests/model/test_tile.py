@@ -1,6 +1,13 @@
 """The recommendation: fast enough under load, no larger than needed for one picture."""
 
-from model.tile import TileSpeed, recommend
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from model.checkpoint import Checkpoint, load_model
+from model.tile import TileSpeed, measure, recommend
+from tests.tiny import tiny_flow, tiny_gan
 
 
 def test_the_smallest_tile_near_the_best_is_recommended() -> None:
@@ -13,3 +20,15 @@ def test_what_a_picture_costs() -> None:
     speed = TileSpeed(8, 0.05)
     assert speed.image_seconds(20) == 1.0
     assert speed.images_per_second(20) == 4.0  # four guided rows fill the tile
+    assert TileSpeed(8, 0.05, places=1).images_per_second(1) == 160.0
+
+
+@pytest.mark.parametrize(("make", "places"), [(tiny_flow, 2), (tiny_gan, 1)])
+def test_full_passes_are_timed_whatever_a_picture_takes(
+    make: Callable[[Path], Path], places: int, tmp_path: Path
+) -> None:
+    """A model of one step draws in its first pass; there is no second one to time."""
+    model = load_model(Checkpoint.open(make(tmp_path)), device="cpu", dtype="fp32", tile=4)
+    speed = measure(model, seconds=0.01)
+    assert (speed.tile, speed.places) == (4, places)
+    assert speed.step_seconds > 0
