@@ -49,10 +49,10 @@ format: $(VENV)/.dev ## Format the code and repair what the linter can
 
 sheet: $(VENV)/.serve ## Draw docs/pictures/contact-sheet.png with the model that ships
 	$(BIN)/tessera sheet --seed 7 --columns 8 -o docs/pictures/contact-sheet.png \
-	  'red apple, fluent 3d style' 'fox, fluent 3d style' 'rocket, fluent 3d style' \
+	  'red apple, fluent 3d style' 'fox, fluent 3d style' 'cactus, fluent 3d style' \
 	  'hot beverage, fluent 3d style' 'sunflower, fluent 3d style' 'guitar, fluent 3d style' \
 	  'grinning face, fluent 3d style' 'penguin, fluent 3d style' \
-	  'red apple, noto style' 'fox, noto style' 'rocket, noto style' \
+	  'red apple, noto style' 'fox, noto style' 'cactus, noto style' \
 	  'hot beverage, noto style' 'sunflower, noto style' 'guitar, noto style' \
 	  'grinning face, noto style' 'penguin, noto style'
 
