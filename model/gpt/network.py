@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.blocks import Attention, RMSNorm, SwiGLU, feed_forward_width, rotary_table, rotate
@@ -26,23 +27,27 @@ class Cache:
     keys: Tensor  # [lanes, heads, slots, D]
     values: Tensor  # [lanes, heads, slots, D]
 
-    def put(self, keys: Tensor, values: Tensor, slots: Tensor) -> None:
-        """Writes [lanes, heads, C, D] at ``slots`` [lanes, C]."""
-        lanes, heads = self.keys.shape[:2]
-        place = (
-            torch.arange(lanes, device=slots.device)[:, None, None],
-            torch.arange(heads, device=slots.device)[None, :, None],
-            slots[:, None, :],
-        )
-        self.keys.index_put_(place, keys)
-        self.values.index_put_(place, values)
+    def rows(self, slots: Tensor) -> Tensor:
+        """Which rows of keys and values ``slots`` [lanes, C] are, in any layer: [lanes, heads, C].
+
+        Rows are numbered through all lanes, heads and slots.
+        """
+        lanes, heads, length, _ = self.keys.shape
+        each = torch.arange(lanes * heads, device=slots.device).view(lanes, heads, 1)
+        return each * length + slots[:, None]
+
+    def put(self, keys: Tensor, values: Tensor, rows: Tensor) -> None:
+        """Writes [lanes, heads, C, D] at ``rows``."""
+        self.keys.flatten(0, 2).index_put_((rows,), keys)
+        self.values.flatten(0, 2).index_put_((rows,), values)
 
 
 class CausalAttention(Attention):
     """The same attention; with a cache, over all of its slots.
 
     Positions are turned in fp32 whatever the network's dtype: the two orders of a sequence place
-    a picture at different positions, and only their distances shall count.
+    a picture at different positions, and only their distances shall count. Queries and keys are
+    normalised and turned together, as a step's time is mostly that of starting small kernels.
     """
 
     def forward(
@@ -51,23 +56,31 @@ class CausalAttention(Attention):
         table: Tensor,
         bias: Tensor | None = None,
         cache: Cache | None = None,
-        slots: Tensor | None = None,
+        rows: Tensor | None = None,
     ) -> Tensor:
-        """x [B, C, W], table [2, B or 1, 1, C, D], bias [B or 1, 1, C, keys], slots [B, C]."""
+        """x [B, C, W], table [2, B or 1, 1, C, D], bias [B or 1, 1, C, keys], rows of the cache."""
         batch, length, width = x.shape
-        qkv = self.qkv(x).view(batch, length, 3, self.heads, width // self.heads)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each [B, heads, C, D]
-        query = rotate(self.query_norm(query).float(), table).to(value.dtype)
-        key = rotate(self.key_norm(key).float(), table).to(value.dtype)
+        head_dim = width // self.heads
+        qkv = self.qkv(x).view(batch, length, 3, self.heads, head_dim).permute(2, 0, 3, 1, 4)
+        value = qkv[2]  # [B, heads, C, D]
+        normed = F.rms_norm(qkv[:2].float(), (head_dim,), eps=self.query_norm.eps)
+        query, key = rotate(normed * self._gains(), table).to(value.dtype)
         if cache is not None:
-            assert slots is not None
-            cache.put(key, value, slots)
+            assert rows is not None
+            cache.put(key, value, rows)
             key, value = cache.keys, cache.values
         scores = (query @ key.transpose(2, 3)).float() * self.scale
         if bias is not None:
             scores = scores + bias
         mixed = scores.softmax(-1).to(value.dtype) @ value
         return self.out(mixed.transpose(1, 2).reshape(batch, length, width))
+
+    def _gains(self) -> Tensor:
+        """Of queries and of keys: [2, 1, 1, 1, D]."""
+        query, key = self.query_norm.gain, self.key_norm.gain
+        assert query is not None
+        assert key is not None
+        return torch.stack((query, key))[:, None, None, None]
 
 
 class CausalBlock(nn.Module):
@@ -86,10 +99,10 @@ class CausalBlock(nn.Module):
         table: Tensor,
         bias: Tensor | None = None,
         cache: Cache | None = None,
-        slots: Tensor | None = None,
+        rows: Tensor | None = None,
     ) -> Tensor:
         """See `CausalAttention`."""
-        x = x + self.attention(self.attention_norm(x), table, bias, cache, slots)
+        x = x + self.attention(self.attention_norm(x), table, bias, cache, rows)
         return x + self.feed_forward(self.feed_forward_norm(x))
 
 
@@ -171,8 +184,9 @@ class GptTransformer(nn.Module):
         head_dim = self.config.width // self.config.heads
         table = rotary_table(slots.reshape(-1, 1), head_dim)
         table = table.view(2, slots.shape[0], 1, slots.shape[1], head_dim)
+        rows = cache[0].rows(slots) if cache else None
         for layer, block in enumerate(self.blocks):
-            x = block(x, table, bias, cache[layer] if cache else None, slots)
+            x = block(x, table, bias, cache[layer] if cache else None, rows)
         known: Tensor = self.norm(x)
         return known
 
