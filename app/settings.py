@@ -112,7 +112,7 @@ class Settings(BaseSettings):
 
     tile: Annotated[int, Field(ge=2)] | None = None
     """Evaluations in every pass. More is faster under load, slower for one lone picture. Changes
-    numerics; without it the device's type decides."""
+    numerics; without it the type of the device and the model's family decide."""
 
     threads: Annotated[int, Field(ge=1)] | None = None
     """CPU threads of each worker; without it the cores are shared out. Changes numerics on CPUs."""

@@ -90,11 +90,16 @@ def resolve_dtype(dtype: Dtype, device: str) -> Literal["fp32", "bf16"]:
 
 
 def load_model(
-    checkpoint: Checkpoint, *, device: str, dtype: Dtype, tile: int, mode: Mode | None = None
+    checkpoint: Checkpoint,
+    *,
+    device: str,
+    dtype: Dtype,
+    tile: int | None = None,
+    mode: Mode | None = None,
 ) -> ImageModel[Any]:
     """The checkpoint on a device ("cpu", "cuda:0"). Imports torch. Raises `CheckpointError`.
 
-    ``mode`` is how its passes run, as the device suggests where it is None.
+    ``mode`` is how its passes run. Where it or ``tile`` is None, the device and the family decide.
     """
     import torch
 
@@ -107,7 +112,9 @@ def load_model(
         network.load_state_dict(read_weights(path, network.state_dict()))
         return network.to(device=device, dtype=precision)
 
-    return checkpoint.config.model(checkpoint, place, tile, mode or mode_on(device))
+    config = checkpoint.config
+    tile = tile or config.tiles[torch.device(device).type]
+    return config.model(checkpoint, place, tile, mode or mode_on(device))
 
 
 def save_checkpoint(

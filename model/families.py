@@ -6,7 +6,7 @@ Imports no torch before a model is made.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -32,6 +32,9 @@ class CheckpointConfig(BaseModel):
 
     more_files: ClassVar[tuple[str, ...]] = ()
     """Files of the folder beside those of `model.checkpoint.FILES`."""
+
+    tiles: ClassVar[Mapping[str, int]] = {"cpu": 8, "cuda": 32}
+    """Evaluations in every pass unless told otherwise, by the type of the device."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -125,6 +128,7 @@ class GptCheckpointConfig(CheckpointConfig):
     """Gpt: text and the codes of pictures in one sequence, a place of the picture at a time."""
 
     more_files: ClassVar[tuple[str, ...]] = ("captions.txt",)
+    tiles: ClassVar[Mapping[str, int]] = {"cpu": 16, "cuda": 32}  # a step's evaluations are small
 
     family: Literal["gpt"] = "gpt"
     network: GptConfig

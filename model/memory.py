@@ -53,10 +53,15 @@ class Room:
         )
 
 
-def explain(*, doing: str, room: Room | None, models: int, tile: int, dtype: str) -> str:
-    """Why there was no room for ``doing``, and the settings that need less of it."""
+def explain(*, doing: str, room: Room | None, models: int, tile: int | None, dtype: str) -> str:
+    """Why there was no room for ``doing``, and the settings that need less of it.
+
+    ``tile`` is None where each model has its own.
+    """
     helps = []
-    if tile > 2:
+    if tile is None:
+        helps.append("a small TESSERA_TILE")
+    elif tile > 2:
         helps.append(f"a smaller TESSERA_TILE (it is {tile})")
     if models > 1:
         helps.append(f"fewer TESSERA_MODELS (there are {models})")

@@ -68,7 +68,7 @@ def draw_all(
     from model.sampling import generate as draw
 
     settle(device)
-    model = load_model(checkpoint, device=device, dtype=dtype, tile=8)
+    model = load_model(checkpoint, device=device, dtype=dtype)
     with progress_bar() as bar:
         task = bar.add_task("drawing", total=sum(request.steps for request in requests))
         try:

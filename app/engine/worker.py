@@ -42,7 +42,6 @@ from model.checkpoint import CheckpointError
 from model.protocol import LoadedModel
 
 BEAT = 1.0  # seconds between signs of life while there is nothing to do
-DEFAULT_TILE = {"cpu": 8, "cuda": 32}
 
 
 class Loop:
@@ -98,7 +97,6 @@ class TorchDevice:
     """A device that torch drives."""
 
     def __init__(self, settings: WorkerSettings) -> None:
-        import torch
 
         from model.checkpoint import resolve_dtype
         from model.numerics import settle
@@ -107,7 +105,7 @@ class TorchDevice:
         self.names = _names(settings.device)
         self._name = self.names[0]
         self._dtype = settings.dtype
-        self._tile = settings.tile or DEFAULT_TILE[torch.device(self._name).type]
+        self._tile = settings.tile
         self._mode = mode_on(self._name) if settings.cuda_graphs else "eager"
         self._models = len(settings.models)
         try:
@@ -132,7 +130,7 @@ class TorchDevice:
         return Placed(
             model=model,
             numerics=numerics(
-                digest=checkpoint.spec.digest, device=name, dtype=dtype, tile=tile, mode=mode
+                digest=checkpoint.spec.digest, device=name, dtype=dtype, tile=model.tile, mode=mode
             ),
             device=f"{name} ({device_name(name)}{threads})",
             dtype=dtype,

@@ -74,7 +74,7 @@ async def test_a_model_that_fits_only_until_it_runs(folder: Path) -> None:
     said = await failure(settings, "tests.engine.test_failed_starts:SwellingDevice")
     assert said == (
         "cpu: no memory left while tiny was tested; what helps: "
-        "a smaller TESSERA_TILE (it is 8), fewer TESSERA_MODELS (there are 2)"
+        "a small TESSERA_TILE, fewer TESSERA_MODELS (there are 2)"
     )
 
 

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from model.checkpoint import Checkpoint, CheckpointError, load_model, save_weights, shipped
-from tests.tiny import tiny_flow
+from tests.tiny import tiny_flow, tiny_gpt
 
 
 @pytest.fixture
@@ -129,3 +129,14 @@ def test_what_ships_can_be_opened() -> None:
     assert specs
     assert specs[0].family == "flow"
     assert all(spec.licence and spec.description for spec in specs)
+
+
+def test_device_and_family_decide_the_tile_where_nothing_is_said(tmp_path: Path) -> None:
+    """A gpt's steps are so small that half empty passes would be most of what it does."""
+    flow, gpt = (
+        Checkpoint.open(tiny_flow(tmp_path / "a")),
+        Checkpoint.open(tiny_gpt(tmp_path / "b")),
+    )
+    tiles = [load_model(one, device="cpu", dtype="fp32").tile for one in (flow, gpt)]
+    assert tiles == [8, 16]
+    assert load_model(gpt, device="cpu", dtype="fp32", tile=5).tile == 5
