@@ -370,6 +370,37 @@ def test_a_drawing_takes_one_step_of_the_network_for_each_place(
     assert positions < sum(fed + place for place in range(PLACES)) / 5
 
 
+@torch.inference_mode()
+def test_without_a_cache_the_same_codes_are_drawn(tmp_path: Path) -> None:
+    """At temperature zero, place by place, with guidance; but for codes as good as equal."""
+    model = load_model(Checkpoint.open(tiny_gpt(tmp_path / "tiny")), device="cpu", dtype="fp32")
+    assert isinstance(model, GptSampler)
+    network, guidance = model._passes._network, 3.0
+    transformer, head = network.transformer, network.transformer.code_head
+    layout, tokens = transformer.layout, model._tokenizer.tokens("red apple")
+    row = model.start(ask("red apple", 1, guidance=guidance, sampling=TokenSampling(0)))
+    while not row.done:
+        model.step([row])
+    model.release(row)
+    assert isinstance(row, DrawingRow)
+
+    sure = 0
+    for place, codes in enumerate(row.codes):
+        picture = layout.picture(row.codes[:place])
+        lanes = [torch.cat((layout.text(tokens), picture)), picture]
+        states = [transformer(bags[None], torch.zeros(1))[0, -1] for bags in lanes]
+        for number, code in enumerate(codes):
+            told, untold = (head.logits(state, number) for state in states)
+            logits = untold + guidance * (told - untold)
+            (best, next_best), [first, _] = logits.topk(2)
+            if best - next_best > 1e-3:
+                assert code == first
+                sure += 1
+            if number + 1 < len(codes):
+                states = [head.after(state, number, code) for state in states]
+    assert sure > PLACES
+
+
 def test_a_folder_without_captions_is_no_gpt(tmp_path: Path) -> None:
     folder = tiny_gpt(tmp_path / "tiny")
     digest = Checkpoint.open(folder).spec.digest
