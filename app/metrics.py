@@ -61,6 +61,7 @@ class Metrics:
         )
         self._padding = counter("padding_evaluations", "Places of passes left empty", "model")
         self._joined = counter("rows_joined", "Rows that joined a running batch", "model")
+        self._left = counter("rows_left", "Rows that were done while their batch went on", "model")
         self._waiting = gauge("rows_waiting", "Rows that wait for a worker", "model")
         self._running = gauge("rows_running", "Rows with a worker", "model")
         self._images = counter("images", "Pictures computed", "model")
@@ -138,6 +139,9 @@ class Metrics:
 
     def joined(self, model: str, rows: int) -> None:
         self._joined.labels(model).inc(rows)
+
+    def left(self, model: str, rows: int) -> None:
+        self._left.labels(model).inc(rows)
 
     def stepped(
         self, model: str, seconds: float, *, tile: int, evaluations: tuple[int, ...]

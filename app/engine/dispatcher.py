@@ -193,6 +193,8 @@ class Dispatcher:
         metrics.device_memory(worker.port.device, message.memory)
         if message.joined:
             metrics.joined(model, message.joined)
+        if message.left:
+            metrics.left(model, message.left)
         for advanced in message.advanced:
             worker.held[advanced.id].advance(advanced.step)
         for preview in message.previewed:

@@ -125,6 +125,7 @@ class Stepped:
     tile: int
     evaluations: tuple[int, ...]  # of each pass
     joined: int  # rows that took their first step beside rows already under way
+    left: int  # rows that took their last step beside rows that go on
     advanced: tuple[Advanced, ...]
     previewed: tuple[Previewed, ...]
     finished: tuple[Finished, ...]

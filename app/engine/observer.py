@@ -34,6 +34,9 @@ class EngineMetrics(Protocol):
     def joined(self, model: str, rows: int) -> None:
         """So many rows took their first step beside rows that were already under way."""
 
+    def left(self, model: str, rows: int) -> None:
+        """So many rows took their last step beside rows that go on."""
+
     def stepped(
         self, model: str, seconds: float, *, tile: int, evaluations: tuple[int, ...]
     ) -> None:
@@ -81,6 +84,8 @@ class NoMetrics:
     def rows(self, model: str, *, waiting: int, running: int) -> None: ...
 
     def joined(self, model: str, rows: int) -> None: ...
+
+    def left(self, model: str, rows: int) -> None: ...
 
     def stepped(
         self, model: str, seconds: float, *, tile: int, evaluations: tuple[int, ...]

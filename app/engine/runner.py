@@ -127,6 +127,7 @@ class Runner:
             tile=self._model.tile,
             evaluations=evaluations,
             joined=joined,
+            left=len(finished) if self._line else 0,
             advanced=tuple(
                 Advanced(running.assignment.id, running.row.step) for running in batch.rows
             ),

@@ -37,6 +37,9 @@ class Recorder:
     def joined(self, model: str, rows: int) -> None:
         self.count["joined"] += rows
 
+    def left(self, model: str, rows: int) -> None:
+        self.count["left"] += rows
+
     def stepped(
         self, model: str, seconds: float, *, tile: int, evaluations: tuple[int, ...]
     ) -> None:

@@ -34,7 +34,7 @@ class Stage:
 
     def finish(self, *rows: int) -> None:
         done = tuple(Finished(row, PICTURE, 0.0) for row in rows)
-        self.admission.hear(self.port, Stepped("m", 0.0, 1.0, 4, (1,), 0, (), (), done, 0))
+        self.admission.hear(self.port, Stepped("m", 0.0, 1.0, 4, (1,), 0, 0, (), (), done, 0))
 
     def submit(self, *, timeout: float = 60.0, cacheable: bool = True, **changes: int) -> Job:
         request = ask("m", guidance=1.0, **changes)

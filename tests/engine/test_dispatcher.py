@@ -65,6 +65,7 @@ class Stage:
                 tile=TILE,
                 evaluations=(1,),
                 joined=0,
+                left=0,
                 advanced=tuple(Advanced(row, step) for row, step in steps.items()),
                 previewed=(),
                 finished=tuple(Finished(row, PICTURE, 0.0) for row in finished),

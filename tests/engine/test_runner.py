@@ -49,15 +49,17 @@ def test_every_row_becomes_its_own_picture() -> None:
     assert pictures == {request.seed: drawn(request) for request in requests}
 
 
-def test_rows_join_a_running_batch() -> None:
+def test_rows_join_a_running_batch_and_leave_it() -> None:
     runner = Runner(FakeModel("fast", tile=4), previews=0)
-    runner.add(assignment(row(1, steps=5)))
+    runner.add(assignment(row(1, steps=3)))
     list(runner.admit())
-    assert runner.step().joined == 0
+    steps = [runner.step()]
     runner.add(assignment(row(2, steps=1)))
     list(runner.admit())
-    assert runner.step().joined == 1
-    assert [one.id for one in finished(work(runner))] == [2, 1]
+    steps += work(runner)  # one step more than was asked for each: the first is for encoding
+    assert [step.joined for step in steps] == [0, 1, 0, 0]
+    assert [step.left for step in steps] == [0, 0, 1, 0]
+    assert [one.id for one in finished(steps)] == [2, 1]
 
 
 def test_the_rows_under_way_never_take_more_places_than_the_tile() -> None:

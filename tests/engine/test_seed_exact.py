@@ -83,6 +83,7 @@ async def test_mixed_requests_at_random_times_equal_the_same_ones_alone(
         assert engine.models["tiny"].seed_exact
         assert await differing(engine, requests) == 0
     assert recorder.count["joined"] > 0
+    assert recorder.count["left"] > 0
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -102,8 +102,10 @@ async def test_mixed_requests_at_random_times_equal_the_same_ones_alone(
         assert len({str(answer) for answer in alone}) == len(numbers)
         models = (await http.get("/v1/models")).json()["data"]
         assert [model["seed_exact"] for model in models] == [True, True]
-        # Rows joined those that were under way, and none is left behind.
+        # Rows joined those that were under way, others went on when they were done, and none is
+        # left behind.
         assert await metric(http, 'rows_joined_total{model="tiny-gpt"}') > 0
+        assert await metric(http, 'rows_left_total{model="tiny-gpt"}') > 0
         assert await metric(http, 'rows_running{model="tiny-gpt"}') == 0
         assert await metric(http, 'descriptions_total{model="tiny-gpt"}') > 0
 
