@@ -190,7 +190,7 @@ class GanCheckpointConfig(CheckpointConfig):
             steps=Range(1, 1, 1),
             guidance=Range(1, 1, 1),
             solver="euler",
-            operations=("generate",),
+            operations=("generate", "walk"),
             max_prompt_tokens=self.network.text.max_tokens,
             digest=digest,
             licence=self.licence,
@@ -209,6 +209,7 @@ class GanCheckpointConfig(CheckpointConfig):
 
 FLOW_OPERATIONS: tuple[Operation, ...] = (
     "generate",
+    "walk",
     "vary",
     "inpaint",
     "upscale",

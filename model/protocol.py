@@ -11,11 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 
-Operation = Literal["generate", "vary", "inpaint", "upscale", "colorize", "denoise", "describe"]
-"""What a row does: ``generate`` starts from noise alone, the others from a `Source`.
+Operation = Literal[
+    "generate", "walk", "vary", "inpaint", "upscale", "colorize", "denoise", "describe"
+]
+"""What a row does: ``generate`` and ``walk`` start from noise alone, the others from a `Source`.
 
-``describe`` makes text of it, the others make a picture.
+``describe`` makes text of it, the others make a picture. A row of a walk is one of many pictures
+that turn into one another: see ``RowRequest.turn``.
 """
+
 Solver = Literal["euler", "heun"]
 
 R = TypeVar("R", bound="Row")
@@ -123,9 +127,10 @@ class RowRequest:
     guidance: float
     solver: Solver = "euler"
     operation: Operation = "generate"
-    source: Source | None = None  # with every operation but "generate"
+    source: Source | None = None  # with every operation but "generate" and "walk"
     sampling: TokenSampling | None = None  # where the model's spec has ``tokens``
     labels: tuple[str, ...] = ()  # describe: what to choose from; (): what the model knows
+    turn: float = 0.0  # walk: how much of the way around, 0…1; at ¼ is the next seed's noise
 
     @property
     def places(self) -> int:

@@ -18,7 +18,10 @@ from model.protocol import (
 
 @dataclass(frozen=True, slots=True)
 class ImageRequest:
-    """``n`` pictures from one prompt; picture ``k`` has seed ``seed + k``. Defaults filled in."""
+    """``n`` pictures from one prompt; picture ``k`` has seed ``seed + k``. Defaults filled in.
+
+    Of a walk, they are its ``n`` frames, all from the same seed.
+    """
 
     model: str  # the id of a loaded model
     prompt: str
@@ -28,16 +31,17 @@ class ImageRequest:
     guidance: float
     solver: Solver = "euler"
     operation: Operation = "generate"
-    source: Source | None = None  # with every operation but "generate"
+    source: Source | None = None  # with every operation but "generate" and "walk"
     sampling: TokenSampling | None = None  # where the model draws tokens
     labels: tuple[str, ...] = ()  # describe: what to choose from
 
     def rows(self) -> tuple[RowRequest, ...]:
-        """The pictures one by one; each is what its seed gives alone."""
+        """The pictures one by one; each is what its seed (and its turn) gives alone."""
+        walk = self.operation == "walk"
         return tuple(
             RowRequest(
                 prompt=self.prompt,
-                seed=(self.seed + k) % SEEDS,
+                seed=self.seed if walk else (self.seed + k) % SEEDS,
                 steps=self.steps,
                 guidance=self.guidance,
                 solver=self.solver,
@@ -45,6 +49,7 @@ class ImageRequest:
                 source=self.source,
                 sampling=self.sampling,
                 labels=self.labels,
+                turn=k / self.n if walk else 0.0,
             )
             for k in range(self.n)
         )

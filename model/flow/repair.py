@@ -113,9 +113,9 @@ def begin(request: RowRequest, spec: ModelSpec, noise: Tensor) -> Beginning:
     Raises ``ValueError`` for a source that the operation cannot take.
     """
     source = request.source
-    if request.operation == "generate":
+    if request.operation == "generate" or request.operation == "walk":
         if source is not None:
-            raise ValueError("generate takes no picture")
+            raise ValueError(f"{request.operation} takes no picture")
         return Beginning(noise)
     if source is None:
         raise ValueError(f"{request.operation} takes a picture, none was given")

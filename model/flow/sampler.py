@@ -18,6 +18,7 @@ from torch import Tensor
 from model.flow.network import FlowTransformer, PromptEncoding
 from model.flow.repair import Known, begin
 from model.flow.solver import Trajectory
+from model.noise import noise_of
 from model.passes import FixedPass, Mode
 from model.pixels import paste, to_picture
 from model.protocol import ModelSpec, Picture, RowRequest, Source
@@ -96,9 +97,7 @@ class FlowSampler:
     def start(self, request: RowRequest) -> FlowRow:
         """See `ImageModel.start`."""
         tokens = self._tokenizer.padded(request.prompt, self.spec.max_prompt_tokens)
-        generator = torch.Generator().manual_seed(request.seed)
-        noise = torch.randn(self._shape, generator=generator)
-        start = begin(request, self.spec, noise)
+        start = begin(request, self.spec, noise_of(request, self._shape))
         return FlowRow(
             trajectory=Trajectory(start.latent, request.steps, request.solver, start.time),
             tokens=tokens,

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from model.gan.network import Generator
+from model.noise import noise_of
 from model.passes import FixedPass, Mode
 from model.pixels import to_picture
 from model.protocol import ModelSpec, Picture, RowRequest
@@ -76,17 +77,16 @@ class GanSampler:
 
     def start(self, request: RowRequest) -> GanRow:
         """See `ImageModel.start`. Raises ``ValueError`` for what takes more than a prompt."""
-        if request.operation != "generate" or request.source is not None:
+        if request.operation not in ("generate", "walk") or request.source is not None:
             raise ValueError(f"{self.spec.id} cannot {request.operation} this")
         if request.steps != 1 or request.guidance != 1:
             raise ValueError(
                 f"{request.steps} steps with guidance {request.guidance:g} were asked for; "
                 f"{self.spec.id} draws in 1 step, and has no guidance (1)"
             )
-        generator = torch.Generator().manual_seed(request.seed)
         return GanRow(
             tokens=self._tokenizer.padded(request.prompt, self.spec.max_prompt_tokens),
-            latent=torch.randn(self._latent, generator=generator),
+            latent=noise_of(request, (self._latent,)),
             made=self._blank,
         )
 

@@ -1,0 +1,28 @@
+"""The noise that a row starts from: its own, from its seed alone."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from model.protocol import SEEDS, RowRequest
+
+
+def noise_of(request: RowRequest, shape: tuple[int, ...]) -> Tensor:
+    """N(0, I), fp32 on the CPU, from a generator that nothing else draws from.
+
+    For a row of a walk, a point of the circle cos φ · a + sin φ · b through the noise of its seed
+    (a, at turn 0) and of the next (b, at turn ¼). As a and b are independent, every point is as
+    normal as these, and the walk ends where it began.
+    """
+    own = _drawn(request.seed, shape)
+    if request.operation != "walk" or request.turn == 0:
+        return own
+    angle = 2 * math.pi * request.turn
+    return math.cos(angle) * own + math.sin(angle) * _drawn((request.seed + 1) % SEEDS, shape)
+
+
+def _drawn(seed: int, shape: tuple[int, ...]) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))

@@ -1,0 +1,60 @@
+"""Walks: a circle through noise that begins at a seed's own picture and ends there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from model.checkpoint import Checkpoint, load_model
+from model.noise import noise_of
+from model.protocol import SEEDS, RowRequest
+from model.sampling import generate
+from tests.tiny import tiny_flow, tiny_gan, tiny_gpt
+
+FRAME = RowRequest("red apple", 7, 2, 1.0, operation="walk")
+
+
+def frames(count: int) -> list[RowRequest]:
+    return [replace(FRAME, turn=k / count) for k in range(count)]
+
+
+def test_it_begins_at_the_seed_and_passes_the_next_one() -> None:
+    plain = replace(FRAME, operation="generate")
+    quarter = noise_of(replace(FRAME, turn=0.25), (3, 4))
+    assert torch.equal(noise_of(FRAME, (3, 4)), noise_of(plain, (3, 4)))
+    torch.testing.assert_close(quarter, noise_of(replace(plain, seed=8), (3, 4)))
+    last = replace(FRAME, seed=SEEDS - 1, turn=0.25)
+    torch.testing.assert_close(noise_of(last, (9,)), noise_of(replace(plain, seed=0), (9,)))
+
+
+def test_every_step_of_it_is_as_long_and_as_normal() -> None:
+    """On a straight line, noise would be too weak in the middle, and pictures too pale."""
+    circle = torch.stack([noise_of(frame, (20_000,)) for frame in frames(12)])
+    deviation = circle.std(1)
+    assert deviation.min() > 0.97
+    assert deviation.max() < 1.03
+    steps = (circle - circle.roll(1, 0)).square().mean(1).sqrt()  # the last leads to the first
+    torch.testing.assert_close(steps, steps.mean().expand(12), rtol=0.03, atol=0)
+
+
+@pytest.mark.parametrize("make", [tiny_flow, tiny_gan])
+def test_its_pictures_turn_into_one_another(make: Callable[[Path], Path], tmp_path: Path) -> None:
+    model = load_model(Checkpoint.open(make(tmp_path)), device="cpu", dtype="fp32", tile=8)
+    assert "walk" in model.spec.operations
+    steps = min(2, int(model.spec.steps.high))
+    some = [replace(each, steps=steps) for each in frames(8)]
+    pictures = list(generate(model, some))
+    assert len(set(pictures)) == 8
+    assert pictures[3] == next(generate(model, some[3:4]))  # alone
+    assert pictures[0] == next(generate(model, [replace(some[0], operation="generate")]))
+
+
+def test_a_gpt_cannot_walk(tmp_path: Path) -> None:
+    model = load_model(Checkpoint.open(tiny_gpt(tmp_path)), device="cpu", dtype="fp32", tile=8)
+    assert "walk" not in model.spec.operations
+    with pytest.raises(ValueError, match="cannot walk this"):
+        next(generate(model, [replace(FRAME, steps=16)]))
