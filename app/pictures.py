@@ -8,10 +8,10 @@ off the event loop.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from io import BytesIO
-from typing import Literal
+from typing import Any, Literal
 
 from PIL import Image, features
 from PIL.PngImagePlugin import PngInfo
@@ -28,6 +28,11 @@ MEDIA_TYPES: dict[Format, str] = {
 
 TRANSPARENT = "transparent"
 SOFTWARE = "Tessera"
+
+ANIMATED: tuple[Format, ...] = ("webp", "png")
+"""Formats that can hold a walk, the better one first."""
+
+FRAME_SECONDS = 0.12
 
 _LIBRARIES = ("zlib", "webp", "jpg", "libjpeg_turbo")
 ENCODER = "1 pillow " + " ".join(
@@ -89,6 +94,38 @@ def encode(
             image.save(file, "WEBP", quality=encoding.quality, method=4, exif=_exif(caption))
         case "jpeg":
             image.save(file, "JPEG", quality=encoding.quality, exif=_exif(caption))
+    return file.getvalue()
+
+
+def encode_walk(pictures: Sequence[Picture], encoding: Encoding, caption: Caption) -> bytes:
+    """One animated file of them all, without an end: animated WebP or PNG."""
+    frames = [finish(picture, encoding, None) for picture in pictures]
+    return animated(frames, encoding.format, encoding.quality, caption)
+
+
+def animated(
+    frames: Sequence[Image.Image],
+    format_: Format,
+    quality: int = 90,
+    caption: Caption | None = None,
+) -> bytes:
+    """Frames one after the other for `FRAME_SECONDS` each, again and again."""
+    file = BytesIO()
+    first, *others = frames
+    how: dict[str, Any] = {
+        "save_all": True,
+        "append_images": others,
+        "duration": round(1000 * FRAME_SECONDS),
+        "loop": 0,
+    }
+    match format_:
+        case "png":
+            first.save(file, "PNG", pnginfo=_png_text(caption) if caption else None, **how)
+        case "webp":
+            exif = _exif(caption) if caption else b""
+            first.save(file, "WEBP", quality=quality, method=4, exif=exif, **how)
+        case "jpeg":
+            raise ValueError("a jpeg cannot be animated")
     return file.getvalue()
 
 

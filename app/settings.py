@@ -149,6 +149,9 @@ class Settings(BaseSettings):
     max_n: Annotated[int, Field(ge=1)] = 10
     """Pictures in one request."""
 
+    max_walk: Annotated[int, Field(ge=2)] = 24
+    """Frames of one walk. Each costs what a picture costs, and is one in the queue."""
+
     max_prompt_characters: Annotated[int, Field(ge=1)] = 1000
     """Longer prompts are refused before they are tokenized; the model's own limit is in tokens."""
 

@@ -46,7 +46,7 @@ class Images(BaseModel):
 
 
 class ProgressEvent(BaseModel):
-    """Event ``progress``: picture ``index`` has done ``step`` of ``steps``."""
+    """Event ``progress``: picture (or frame of a walk) ``index`` has done ``step`` of ``steps``."""
 
     index: int
     step: int
@@ -127,4 +127,4 @@ class Album:
                     yield event("preview", preview)
                 case File():
                     yield event("image", self.image(each))
-        yield event("done", DoneEvent(images=self.order.request.n))
+        yield event("done", DoneEvent(images=self.order.files))

@@ -53,7 +53,7 @@ def order_headers(order: Order) -> dict[str, str]:
         return headers
     if order.encoding.width != order.spec.size:
         headers["X-Tessera-Resampled-From"] = str(order.spec.size)
-    if order.request.n == 1:
+    if order.files == 1:
         path = path_of(order)
         if len(path) <= LONGEST_HEADER:
             headers["Content-Location"] = path

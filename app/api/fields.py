@@ -121,6 +121,10 @@ class Asked(Fields):
 class Drawing(Asked):
     """A picture from a prompt."""
 
+    walk: Annotated[int | None, Field(ge=2, examples=[16]), WHOLE] = None
+    """Frames of a walk: an animated picture in which the seed's picture turns into others, the
+    next seed's among them, and back again. Only for WebP and PNG, and models that can walk."""
+
     background: Annotated[Background, Field(examples=["transparent"])] = "ffffff"
     """What lies behind: "white", "transparent" (not for jpeg), or a colour such as #ff8800."""
 
@@ -153,14 +157,35 @@ class ImagesBody(Several, Drawing):
                 {"seed": "ada", "size": 256, "format": "webp", "background": "transparent"},
                 {"prompt": "猫，noto 风格", "seed": 1, "n": 4},
             ],
-            "not": {
-                "description": "A jpeg cannot be transparent.",
-                "required": ["format", "background"],
-                "properties": {
-                    "format": {"const": "jpeg"},
-                    "background": {"const": TRANSPARENT},
+            "allOf": [
+                {
+                    "not": {
+                        "description": "A jpeg cannot be transparent.",
+                        "required": ["format", "background"],
+                        "properties": {
+                            "format": {"const": "jpeg"},
+                            "background": {"const": TRANSPARENT},
+                        },
+                    }
                 },
-            },
+                {
+                    "not": {
+                        "description": "Nor can it be a walk.",
+                        "required": ["format", "walk"],
+                        "properties": {
+                            "format": {"const": "jpeg"},
+                            "walk": {"type": "integer"},
+                        },
+                    }
+                },
+                {
+                    "not": {
+                        "description": "A walk is one picture.",
+                        "required": ["n", "walk"],
+                        "properties": {"n": {"minimum": 2}, "walk": {"type": "integer"}},
+                    }
+                },
+            ],
         },
     )
 

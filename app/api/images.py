@@ -12,6 +12,7 @@ from app.api.negotiation import negotiate
 from app.api.orders import take_order
 from app.api.reply import RESPONSES, reply
 from app.api.services import Shared
+from app.pictures import ANIMATED, MEDIA_TYPES
 
 router = APIRouter(tags=["images"])
 
@@ -29,7 +30,8 @@ async def draw(
     Answers with the picture itself where one was asked for and Accept allows it; else with JSON,
     or with the events `progress`, `preview`, `image` and `done`.
     """
-    answer = negotiate(accept, body.format, body.n)
+    possible = ANIMATED if body.walk else tuple(MEDIA_TYPES)
+    answer = negotiate(accept, body.format, body.n, possible)
     order = take_order(
         body,
         engine=services.engine,

@@ -30,6 +30,7 @@ def path_of(order: Order, index: int = 0, *, pin: bool = False) -> str:
     given: dict[str, tuple[object, object]] = {
         "prompt": (request.prompt, ""),
         "model": (model, None),
+        "walk": (request.n if order.walk else None, None),
         "steps": (request.steps, spec.steps.default),
         "guidance": (request.guidance, spec.guidance.default),
         "size": (encoding.width, spec.size),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -38,13 +39,19 @@ class _Range:
         return 0 if (self.type, self.subtype) == ("*", "*") else -1
 
 
-def negotiate(accept: str | None, format: Format | None, n: int) -> Answer:  # noqa: A002
+def negotiate(
+    accept: str | None,
+    format: Format | None,  # noqa: A002 - the field's name
+    n: int,
+    possible: Sequence[Format] = tuple(MEDIA_TYPES),
+) -> Answer:
     """Picks what the client likes best among what can be sent.
 
-    ``format``, where it is given, decides the format of pictures. ``*/*`` is the picture for one,
-    JSON for several, which no picture format holds. Raises `ApiError` (406).
+    ``format``, where it is given, decides the format of pictures, else one that is ``possible``.
+    ``*/*`` is the picture for one, JSON for several, which no picture format holds. Raises
+    `ApiError` (406).
     """
-    formats: tuple[Format, ...] = (format,) if format else tuple(MEDIA_TYPES)
+    formats = (format,) if format else possible
     offers: dict[str, Answer] = {}
     if n == 1:
         offers |= {MEDIA_TYPES[each]: Answer("picture", each) for each in formats}

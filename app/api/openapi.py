@@ -126,6 +126,7 @@ def install(app: FastAPI, settings: Settings, specs: Iterable[ModelSpec]) -> Non
 def _limits(settings: Settings, specs: list[ModelSpec]) -> dict[str, Schema]:
     return {
         "n": {"maximum": settings.max_n},
+        "walk": {"maximum": settings.max_walk},
         "size": {"maximum": settings.max_size},
         "prompt": {"maxLength": settings.max_prompt_characters},
         "steps": _between([spec.steps for spec in specs], int),
@@ -189,15 +190,17 @@ def _leave_out_what_no_model_takes(schema: Schema, specs: list[ModelSpec]) -> No
     """Fields and a route that this deployment would only refuse."""
     if not any("describe" in spec.operations for spec in specs):
         schema["paths"].pop("/v1/images/describe", None)
-    if any(spec.tokens for spec in specs):
-        return
+    unknown = [
+        *(() if any(spec.tokens for spec in specs) else TOKEN_FIELDS),
+        *(() if any("walk" in spec.operations for spec in specs) else ("walk",)),
+    ]
     for _, operation in _operations(schema):
         if "parameters" in operation:
             operation["parameters"] = [
-                each for each in operation["parameters"] if each["name"] not in TOKEN_FIELDS
+                each for each in operation["parameters"] if each["name"] not in unknown
             ]
     for body in _bodies(schema):
-        for name in TOKEN_FIELDS:
+        for name in unknown:
             body.get("properties", {}).pop(name, None)
 
 

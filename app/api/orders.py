@@ -12,7 +12,7 @@ from app.api.fields import Drawing
 from app.api.seeds import random_seed
 from app.engine import Engine, ImageRequest, NotReady
 from app.operations import Misfit
-from app.pictures import ENCODER, TRANSPARENT, Caption, Encoding, Format, Framing
+from app.pictures import ANIMATED, ENCODER, TRANSPARENT, Caption, Encoding, Format, Framing
 from app.sampling import token_sampling
 from app.settings import Settings
 from app.uploads.fitting import Fit
@@ -45,13 +45,23 @@ class Order:
     transformation: Transformation | None = None
 
     def seed(self, index: int) -> int:
-        return (self.request.seed + index) % SEEDS
+        return (self.request.seed + index) % SEEDS  # of a walk, there is one
 
     def caption(self, index: int) -> Caption:
         """What the file of picture ``index`` says of itself."""
         request, changed = self.request, self.transformation
-        operation = "generate" if changed is None else changed.operation
+        operation = request.operation if changed is None else changed.operation
         return Caption(request.prompt, self.seed(index), request.model, self.numerics, operation)
+
+    @property
+    def walk(self) -> bool:
+        """Whether its pictures are the frames of one file."""
+        return self.request.operation == "walk"
+
+    @property
+    def files(self) -> int:
+        """How many it is answered with."""
+        return 1 if self.walk else self.request.n
 
     @property
     def addressable(self) -> bool:
@@ -117,6 +127,8 @@ def take_order(
     size = drawing.size or spec.size
     if size > settings.max_size:
         raise invalid("size", f"{size} was given, at most {settings.max_size} is accepted")
+    if drawing.walk is not None:
+        _check_walk(drawing.walk, n, format, spec, settings.max_walk)
     if drawing.background == TRANSPARENT:
         _check_transparency(format, spec, keeps_alpha)
     check_prompt(drawing.prompt, checkpoint, settings)
@@ -132,10 +144,11 @@ def take_order(
             model=spec.id,
             prompt=drawing.prompt,
             seed=random_seed() if seed is None else seed,
-            n=n,
+            n=drawing.walk or n,
             steps=int(steps),
             guidance=float(guidance),
             solver=spec.solver,
+            operation="walk" if drawing.walk else "generate",
             sampling=_sampling(drawing, spec),
         ),
         encoding=Encoding(format, size, size, drawing.background, drawing.quality),
@@ -182,6 +195,18 @@ def _sampling(drawing: Drawing, spec: ModelSpec) -> TokenSampling | None:
 
 def _bounds(numbers: Range) -> str:
     return f"{numbers.low:g} to {numbers.high:g}"
+
+
+def _check_walk(frames: int, n: int, format_: Format, spec: ModelSpec, most: int) -> None:
+    if "walk" not in spec.operations:
+        raise invalid("walk", f"{spec.id} cannot walk: its pictures do not turn into one another")
+    if frames > most:
+        raise invalid("walk", f"{frames} was given, at most {most} frames are accepted")
+    if n > 1:
+        raise invalid("n", f"{n} was given, a walk is one picture")
+    if format_ not in ANIMATED:
+        others = " and ".join(ANIMATED)
+        raise invalid("walk", f"a {format_} cannot be animated; {others} can")
 
 
 def _check_transparency(format_: Format, spec: ModelSpec, keeps_alpha: bool) -> None:

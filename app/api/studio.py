@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ from app.api.orders import Order
 from app.engine import Done, Engine, ImageRequest, Job, Preview, Progress, Timings
 from app.lru import Lru
 from app.metrics import Metrics
-from app.pictures import encode
+from app.pictures import encode, encode_walk
 from app.settings import Settings
 from model.protocol import Description, Picture
 
@@ -102,12 +102,18 @@ class Studio:
     ) -> AsyncIterator[Progress | Draft | File]:
         """What happens to the order, pictures encoded. Raises `EngineError`.
 
-        Previews that are not ``wanted`` are dropped before they cost an encoding.
+        Previews that are not ``wanted`` are dropped before they cost an encoding. The frames of a
+        walk are one file, made when all are there.
         """
+        frames: list[Done] = []
         async for event in job:
             match event:
                 case Progress():
                     yield event
+                case Done() if order.walk:
+                    frames.append(event)
+                    if len(frames) == order.request.n:
+                        yield await self._animate(order, frames)
                 case Preview(index=index, step=step, steps=steps, picture=picture) if wanted(event):
                     yield Draft(index, step, steps, await self._encode(order, index, picture))
                 case Done(index=index, result=Picture() as picture, timings=timings):
@@ -135,6 +141,21 @@ class Studio:
         if order.seeded and order.addressable:
             self._files.put(order.etag, file)
         return file
+
+    async def _animate(self, order: Order, frames: Sequence[Done]) -> File:
+        start = time.perf_counter()
+        ordered = sorted(frames, key=lambda frame: frame.index)
+        pictures = [each.result for each in ordered if isinstance(each.result, Picture)]
+        body = await asyncio.get_running_loop().run_in_executor(
+            self._threads, encode_walk, pictures, order.encoding, order.caption(0)
+        )
+        took = time.perf_counter() - start
+        self._metrics.encoded(order.encoding.format, took)
+        timings = Timings(
+            queue=max(frame.timings.queue for frame in frames),
+            compute=max(frame.timings.compute for frame in frames),
+        )
+        return File(0, body, timings, took)
 
     async def _encode(self, order: Order, index: int, picture: Picture) -> bytes:
         start = time.perf_counter()
