@@ -107,6 +107,22 @@ def test_what_cannot_be_is_said_in_one_line(
     assert "Traceback" not in result.output
 
 
+def test_a_walk_is_an_animated_file_for_each_seed(model: str, tmp_path: Path) -> None:
+    command = f"generate apple --seed 7 -n 2 --walk 5 --steps 2 -o {tmp_path} --model {model}"
+    result = run.invoke(cli, command)
+    assert result.exit_code == 0, result.output
+    assert {path.name for path in tmp_path.iterdir()} == {"7.webp", "8.webp"}
+    with Image.open(tmp_path / "7.webp") as picture:
+        assert getattr(picture, "n_frames", 1) == 5
+
+
+def test_a_model_that_cannot_walk_says_so_in_a_line(tmp_path: Path) -> None:
+    gpt = tiny_gpt(tmp_path / "tiny-gpt")
+    result = run.invoke(cli, f"generate apple --walk 5 -o {tmp_path / 'out'} --model {gpt}")
+    assert result.exit_code == 1
+    assert "tiny-gpt cannot walk" in result.output
+
+
 @pytest.mark.parametrize("seed", ["-1", "9007199254740992", "ada"])
 def test_a_seed_out_of_range_is_refused_by_name(model: str, seed: str) -> None:
     result = run.invoke(cli, ["generate", "x", "--model", model, "--seed", seed])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from PIL import Image
 
 from app.cli.console import UserError, one_line_errors, output, progress_bar
 from app.cli.options import (
@@ -22,6 +24,7 @@ from app.cli.options import (
     open_checkpoint,
 )
 from app.operations import Misfit
+from app.pictures import animated
 from app.sampling import token_sampling
 from model.checkpoint import Checkpoint, Dtype
 from model.protocol import SEEDS, ModelSpec, Picture, RowRequest, Solver
@@ -84,6 +87,10 @@ def generate(
         int, typer.Option(min=0, max=SEEDS - 1, help="The first picture's; the next ones follow.")
     ] = 0,
     n: Annotated[int, typer.Option("-n", min=1, help="How many pictures.")] = 1,
+    walk: Annotated[
+        int | None,
+        typer.Option(min=2, help="Frames of an animated WebP from the seed's picture and back."),
+    ] = None,
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the pictures.")] = Path(
         "out"
     ),
@@ -100,12 +107,18 @@ def generate(
     device: Device = "cpu",
     dtype: Precision = "auto",
 ) -> None:
-    """Draw pictures without a server, into PNG files named by their seeds."""
+    """Draw pictures without a server, into PNG files named by their seeds.
+
+    With --walk, each is an animated WebP instead: its seed's picture turns into others, the next
+    seed's among them, and back again.
+    """
     from model.report import to_image
 
     with one_line_errors():
         checkpoint = open_checkpoint(model)
-        requests = [
+        if walk and "walk" not in checkpoint.spec.operations:
+            raise UserError(f"{checkpoint.spec.id} cannot walk")
+        first = [
             ask(
                 checkpoint.spec,
                 prompt,
@@ -119,12 +132,29 @@ def generate(
             )
             for k in range(n)
         ]
+        requests = [frame for request in first for frame in _frames(request, walk)]
         drawn = draw_all(checkpoint, requests, device=device, dtype=dtype)
+        ground = None if background == "transparent" else background
         out.mkdir(parents=True, exist_ok=True)
+        images: list[Image.Image] = []
         for request, picture in drawn:
-            path = out / f"{request.seed}.png"
-            to_image(picture, None if background == "transparent" else background).save(path)
+            images.append(to_image(picture, ground))
+            if len(images) < (walk or 1):
+                continue
+            path = out / f"{request.seed}.{'webp' if walk else 'png'}"
+            if walk:
+                path.write_bytes(animated(images, "webp"))
+            else:
+                images[0].save(path)
             output.print(str(path), highlight=False)
+            images.clear()
+
+
+def _frames(request: RowRequest, walk: int | None) -> list[RowRequest]:
+    """The frames of its walk, or the picture alone."""
+    if walk is None:
+        return [request]
+    return [replace(request, operation="walk", turn=k / walk) for k in range(walk)]
 
 
 def sheet(
