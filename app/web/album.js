@@ -1,8 +1,9 @@
 // The pictures that this browser keeps, in IndexedDB, newest first.
 //
-// A picture is `{path, url, prompt, seed, model, steps, guidance, width, height, background, seconds,
-// at, blob}`; one that was made of a file has no `url`, but `work` (what was done), `size` (what was
-// asked for) and `before` (how the file looked). Its path, which says all that it depends on, is its key: the same picture is kept once.
+// A picture is `{path, url, prompt, seed, model, steps, guidance, temperature, top_k, top_p, width,
+// height, background, seconds, at, blob}`; one that was made of a file has no `url`, but `work` (what
+// was done), `size` (what was asked for) and `before` (how the file looked). Its path, which says all
+// that it depends on, is its key: the same picture is kept once.
 // The file is kept as well, so that looking at old pictures asks nothing of the service.
 
 const MOST = 300;

@@ -28,7 +28,7 @@ speak();
 
 const album = await Album.open();
 const live = new Live();
-const bench = new Bench(prepare, say);
+const bench = new Bench(prepare, drawWords, say);
 const composer = new Composer(bench, submit);
 const stage = new Stage(doing, say);
 const gallery = new Gallery(album, show, clear);
@@ -48,8 +48,13 @@ async function submit() {
 async function run(ask) {
   forgive();
   try {
-    const pictures = await drawing.run(ask);
-    if (pictures.length === ask.n) remember(pictures[0]);
+    if (ask.work?.operation === "describe") {
+      if (bench.source !== ask.source) bench.put(ask.source, "describe"); // put away meanwhile
+      await drawing.describe(ask, bench.easel);
+    } else {
+      const pictures = await drawing.run(ask);
+      if (pictures.length === ask.n) remember(pictures[0]);
+    }
   } catch (error) {
     if (error.status === 401) askForKey();
     if (error.code === "network" || error.code === "not_ready") look();
@@ -114,6 +119,13 @@ function show(picture) {
   stage.reveal();
 }
 
+/** The words that a picture was described with become a picture, of the chosen model. */
+function drawWords(prompt) {
+  bench.put(null);
+  composer.fill({ prompt, seed: "" });
+  run(composer.take());
+}
+
 function again(picture) {
   bench.put(null);
   composer.fill({ ...picture, size: picture.width });
@@ -172,7 +184,7 @@ function tell() {
   const { model } = composer;
   if (model) header.status("ready", { model: model.id });
   live.model = model;
-  stage.exact = model?.seed_exact === true;
+  stage.promise({ exact: model?.seed_exact === true, tiled: Boolean(model?.temperature) });
 }
 
 function askForKey() {

@@ -2,23 +2,32 @@
 
 import { h, icon } from "./dom.js";
 import { Easel } from "./easel.js";
-import { enlargeable, FACTORS, offered, OPERATIONS, SIDES } from "./operations.js";
+import { doer, enlargeable, FACTORS, offered, OPERATIONS, sentWith, SIDES } from "./operations.js";
 import { t } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 
 export class Bench {
   #model = null;
+  #models = [];
+  #most = Infinity; // pixels of all answers to one request
   #source = null;
   #operation = "vary";
-  #options = { strength: {}, factor: 2, noise: null, amount: 25, sides: new Set(SIDES) };
+  #options = { strength: {}, factor: 2, noise: null, amount: 25, sides: new Set(SIDES), labels: "" };
+  #smaller = h("p", { class: "note" });
+  #n = 1; // pictures that shall be made of it
   #changed;
+  #words;
   #say;
   easel = null;
 
-  /** `changed` is told whether the "operation", the "controls" or just their "values" have. */
-  constructor(changed, say) {
+  /**
+   * `changed` is told whether the "operation", the "controls" or just their "values" have; `words`
+   * is given those that a picture was described with, to be drawn.
+   */
+  constructor(changed, words, say) {
     this.#changed = changed;
+    this.#words = words;
     this.#say = say;
     $("source-remove").append(icon("cross"));
     $("start").prepend(icon("picture"));
@@ -38,31 +47,44 @@ export class Bench {
     return this.#operation;
   }
 
-  /** Whether the model can do anything with a picture. */
-  get able() {
-    return offered(this.#model).length > 0;
+  /** The model that is to do it. */
+  get model() {
+    return doer(this.#operation, this.#model, this.#models);
   }
 
-  set model(model) {
+  /** Whether anything can be done with a picture. */
+  get able() {
+    return this.#offered.length > 0;
+  }
+
+  get #offered() {
+    return offered(this.#model, this.#models);
+  }
+
+  /** The chosen model, all of them, and the limits of the service. */
+  offer(model, models, limits) {
     this.#model = model;
-    const names = offered(model);
+    this.#models = models;
+    this.#most = limits.upload_pixels ?? Infinity;
+    const names = this.#offered;
     if (!names.includes(this.#operation)) [this.#operation = "vary"] = names;
     if (!this.able && this.#source) this.put(null);
   }
 
-  /** Puts a picture there, or with null takes it away. */
-  put(source) {
+  /** Puts a picture there, or with null takes it away; `operation` is to be done with it. */
+  put(source, operation = this.#offered[0]) {
     this.#source = source;
-    this.easel = source && new Easel(source, this.#model.size, this.#say);
-    if (source) [this.#operation] = offered(this.#model);
+    this.easel = source && new Easel(source, this.#words, this.#say);
+    if (source) this.#operation = operation;
     this.#changed("operation");
   }
 
   /** What is to be done, in the service's fields; `mask` is one to be written when it is sent. */
   take() {
-    const { strength, noise, factor, margins, mask } = OPERATIONS[this.#operation];
-    const work = { operation: this.#operation };
-    if (strength) work.strength = this.#strength / 100;
+    const { noise, factor, margins, mask, labels } = OPERATIONS[this.#operation];
+    const work = { operation: this.#operation, most: this.#most };
+    if (this.#starts) work.strength = this.#strength / 100;
+    if (labels) work.labels = lines(this.#options.labels);
     if (noise && this.#options.noise !== null) work.noise = this.#options.noise;
     if (factor) {
       work.factor = this.#options.factor;
@@ -80,11 +102,13 @@ export class Bench {
     (this.#source ? $("operations").querySelector(":checked") : $("start")).focus();
   }
 
-  render() {
+  /** `n`: how many pictures shall be made of it. */
+  render(n) {
     const source = this.#source;
     $("start").hidden = !this.able || source !== null;
     $("bench").hidden = source === null;
     if (!source) return;
+    this.easel.seen = this.model.size;
     this.easel.work = this.take();
     $("source-image").src = source.url;
     $("source-name").textContent = source.name;
@@ -92,9 +116,17 @@ export class Bench {
     $("operation-note").textContent = t(`operations.${this.#operation}.1`);
     $("operations").replaceChildren(
       h("legend", { class: "unseen" }, t("operation")),
-      ...offered(this.#model).map((name) => this.#radio("operation", name, t(`operations.${name}.0`), name === this.#operation)),
+      ...this.#offered.map((name) => this.#radio("operation", name, t(`operations.${name}.0`), name === this.#operation)),
     );
     $("options").replaceChildren(...this.#controls());
+    this.#n = n;
+    this.#measure();
+  }
+
+  /** Whether the model can start from a picture and leave more or less of it. */
+  get #starts() {
+    // Tokens are drawn anew or kept, with nothing between.
+    return OPERATIONS[this.#operation].strength !== undefined && !this.model.temperature;
   }
 
   get #strength() {
@@ -110,19 +142,22 @@ export class Bench {
   #set(name, value) {
     this.#options[name] = value;
     this.easel.work = this.take();
+    this.#measure();
     this.#changed("values");
   }
 
   #controls() {
-    const { strength, factor, noise, margins } = OPERATIONS[this.#operation];
+    const { factor, noise, margins, labels } = OPERATIONS[this.#operation];
     return [
-      strength && this.#slider("strength", this.#strength, 5, 100, (value) =>
+      this.#starts && this.#slider("strength", this.#strength, 5, 100, (value) =>
         this.#set("strength", { ...this.#options.strength, [this.#operation]: value })),
       factor && this.#factors(),
       factor && this.#shrunk(),
       noise && this.#noise(),
       margins && this.#margins(),
       margins && this.#slider("amount", this.#options.amount, 5, 100, (value) => this.#set("amount", value)),
+      labels && this.#labels(),
+      this.#smaller,
     ].filter(Boolean);
   }
 
@@ -152,6 +187,30 @@ export class Bench {
     );
   }
 
+  /** What is kept to the last pixel is as large as the picture: many large ones are too much. */
+  #measure() {
+    const { sized, told, factor } = OPERATIONS[this.#operation];
+    const source = this.#source;
+    const [width, height] = source.within(sentWith(source, this.take(), this.#n));
+    this.#smaller.hidden = sized || told || factor || width === source.width;
+    this.#smaller.textContent = t("smaller", { width, height });
+  }
+
+  #labels() {
+    const oninput = ({ target }) => {
+      this.#options.labels = target.value;
+      this.easel.work = this.take();
+    };
+    const field = h("textarea", {
+      id: "labels", rows: 2, maxlength: 2000, placeholder: t("labelsPlaceholder"), "aria-describedby": "labels-note", oninput,
+    }, this.#options.labels);
+    return h("div", { class: "field" },
+      h("label", { for: "labels" }, t("labels")),
+      field,
+      h("p", { class: "note", id: "labels-note" }, t("labelsNote")),
+    );
+  }
+
   #shrunk() {
     const { longest } = this.take();
     const [width, height] = this.#source.within(longest);
@@ -176,7 +235,7 @@ export class Bench {
       const { sides } = this.#options;
       if (target.checked) sides.add(target.value);
       else sides.delete(target.value);
-      this.#changed("values");
+      this.#set("sides", sides);
     };
     return h("fieldset", { class: "field" },
       h("legend", {}, t("sides")),
@@ -194,4 +253,10 @@ export class Bench {
   #radio(name, value, words, checked) {
     return h("label", {}, h("input", { type: "radio", name, value, checked }), h("span", {}, words));
   }
+}
+
+/** What stands on lines, or on one line between commas, each on a line of its own. */
+function lines(text) {
+  const parts = text.includes("\n") ? text.split("\n") : text.split(/[,，、]/);
+  return parts.map((part) => part.trim()).filter(Boolean).join("\n");
 }

@@ -5,6 +5,9 @@ import { drawsEmoji, ideas, styleOf, STYLES, withStyle } from "./ideas.js";
 import { OPERATIONS } from "./operations.js";
 import { spoken, t } from "./words.js";
 
+/** Numbers of a request that a model has its own ranges for; null where they mean nothing to it. */
+const SETTINGS = ["steps", "guidance", "temperature", "top_k", "top_p"];
+
 const COUNTS = [1, 2, 4, 8];
 const TIMES = [1, 2, 4, 8]; // sizes, as multiples of the model's own
 const COMFORTABLE = 256; // pixels that look well on the stage
@@ -47,9 +50,10 @@ export class Composer {
       this.#offer();
     });
     $("model").addEventListener("change", () => this.#fit());
-    for (const name of ["steps", "guidance"]) {
+    for (const name of SETTINGS) {
       $(name).addEventListener("input", () => this.#echo(name));
     }
+    $("count").addEventListener("change", () => this.#bench.render(this.#count));
   }
 
   /** What there is to choose from: the models, the default one first, and the service's limits. */
@@ -83,8 +87,9 @@ export class Composer {
     if (seed) ask.seed = seed;
     if (!this.model) return ask;
     ask.model = this.model.id;
-    ask.steps = Number($("steps").value);
-    ask.guidance = Number($("guidance").value);
+    for (const name of SETTINGS) {
+      if (this.model[name]) ask[name] = Number($(name).value);
+    }
     ask.size = Number($("size").value);
     if (this.model.transparency && $("transparent").checked) ask.background = "transparent";
     return this.#bench.source ? this.#work(ask) : ask;
@@ -92,11 +97,13 @@ export class Composer {
 
   /** The same with the picture to start from, which also says whether it is transparent. */
   #work(ask) {
-    const { stepped, sized } = OPERATIONS[this.#bench.operation];
+    const { stepped, sized, told } = OPERATIONS[this.#bench.operation];
+    const start = { source: this.#bench.source, work: this.#bench.take() };
+    if (told) return { ...start, model: this.#bench.model.id };
     if (!stepped) delete ask.steps;
     if (!sized) delete ask.size;
     ask.background = this.model.transparency && !$("transparent").checked ? "white" : undefined;
-    return { ...ask, source: this.#bench.source, work: this.#bench.take() };
+    return { ...ask, ...start };
   }
 
   /** To restyle a picture is to give it the other style; for all else it keeps its own. */
@@ -109,16 +116,17 @@ export class Composer {
   }
 
   /** Fills the form with what a picture, or an address of the page, says. */
-  fill({ prompt, seed, model, steps, guidance, size, background }) {
+  fill({ prompt, seed, model, size, background, ...others }) {
     if (model && this.#models.some(({ id }) => id === model) && model !== $("model").value) {
       $("model").value = model;
       this.#fit();
     }
     if (prompt !== undefined) this.#write(prompt, prompt ? styleOf(prompt) : this.#style);
     if (seed !== undefined) $("seed").value = seed;
-    for (const [name, value] of Object.entries({ steps, guidance, size })) {
-      if (value !== undefined) $(name).value = value;
-      if (name !== "size") this.#echo(name);
+    if (size !== undefined) $("size").value = size;
+    for (const name of SETTINGS) {
+      if (others[name] !== undefined) $(name).value = others[name];
+      this.#echo(name);
     }
     if (background !== undefined) $("transparent").checked = background === "transparent";
   }
@@ -132,15 +140,21 @@ export class Composer {
     const emoji = drawsEmoji(this.model);
     const { source, operation } = this.#bench;
     const kind = source ? OPERATIONS[operation] : { stepped: true, sized: true };
-    this.#bench.render();
+    this.#bench.render(this.#count);
+    for (const name of SETTINGS) this.#show(`${name}-field`, this.#matters(name, kind));
+    this.#show("prompt-field", !kind.told);
+    this.#show("seed-field", !kind.told);
+    this.#show("count-field", !kind.told && this.#limits.n > 1);
+    this.#show("size-field", kind.sized);
+    this.#show("transparent-field", !kind.told && this.model?.transparency);
+    this.#show("model-field", this.#models.length > 1);
+    this.#show("fine", !kind.told || this.#models.length > 1);
     $("styles").hidden = !emoji;
     document.querySelector(".ideas").hidden = !emoji || source !== null;
     this.#say($("question"), source ? "questionBench" : "question");
     this.#say($("draw-words"), source ? `operations.${operation}.0` : "draw");
     $("in-words").hidden = !source;
     this.#prompt.required = kind.worded ?? false;
-    $("steps-field").hidden = !kind.stepped || $("steps").min === $("steps").max;
-    $("size-field").hidden = !kind.sized;
     $("knows").textContent = emoji ? t("knowsEmoji") : (this.model?.description ?? "");
     this.#prompt.placeholder = source ? t("placeholderBench") : emoji ? t("placeholder") : t("placeholderAny");
     $("styles").replaceChildren(
@@ -151,6 +165,17 @@ export class Composer {
     this.#press();
     this.#offer();
     this.#sizes();
+  }
+
+  #show(id, shown) {
+    $(id).hidden = !shown;
+  }
+
+  /** Whether a setting can be one thing or another, for what is to be done. */
+  #matters(name, { stepped, told }) {
+    const range = this.model?.[name];
+    if (!range || range.minimum === range.maximum || told) return false;
+    return name !== "steps" || Boolean(stepped);
   }
 
   #say(node, key) {
@@ -202,21 +227,20 @@ export class Composer {
   #fit() {
     const { model } = this;
     if (!model) return;
-    for (const name of ["steps", "guidance"]) {
+    for (const name of SETTINGS.filter((each) => model[each])) {
       const { minimum, maximum, default: usual } = model[name];
       // Far more steps than usual change nothing that can be seen.
       const most = name === "steps" ? Math.min(maximum, Math.max(50, usual)) : maximum;
       Object.assign($(name), { min: minimum, max: most, value: usual });
-      $(`${name}-field`).hidden = minimum === maximum;
       this.#echo(name);
     }
-    $("transparent-field").hidden = !model.transparency;
-    this.#bench.model = model;
+    this.#bench.offer(model, this.#models, this.#limits);
     this.render();
   }
 
   #echo(name) {
-    $(`${name}-value`).textContent = $(name).value;
+    const { value } = $(name);
+    $(`${name}-value`).textContent = name === "top_k" && value === "0" ? t("all") : value;
   }
 
   #counts() {
@@ -232,7 +256,6 @@ export class Composer {
         ),
       ),
     );
-    $("count-field").hidden = most === 1;
   }
 
   #sizes() {

@@ -1,9 +1,9 @@
-// A run: what was asked for is drawn, shown as it comes, and kept.
+// A run: what was asked for is drawn, shown as it comes, and kept; or a picture is described.
 
 import { draw, pictureOf } from "../tessera.js";
 import { form } from "./operations.js";
 import { recorded } from "./record.js";
-import { currentKey } from "./service.js";
+import { currentKey, described } from "./service.js";
 import { Slot } from "./slot.js";
 import { t } from "./words.js";
 
@@ -56,6 +56,39 @@ export class Drawing {
       }
     }
     return slots.map((slot) => slot.picture).filter(Boolean);
+  }
+
+  /** Describes the picture on an easel instead of what was being drawn. Throws `ServiceError`. */
+  async describe(ask, easel) {
+    const { stage, live, say } = this.#parts;
+    if (this.#work) {
+      this.#work.abort();
+      stage.end();
+    }
+    const own = new AbortController();
+    this.#work = own;
+    const began = performance.now();
+    Object.assign(easel, { busy: true, told: null });
+    stage.show(easel);
+    stage.reveal();
+    this.#mark(true);
+    say(t("describing"));
+    try {
+      const answer = await described(await form(ask), own.signal);
+      const seconds = (performance.now() - began) / 1000;
+      easel.told = { ...answer, seconds, asked: ask.work.labels };
+      live.took(seconds);
+      say(answer.caption || t("noCaption"));
+    } catch (error) {
+      if (!own.signal.aborted) throw error;
+    } finally {
+      easel.busy = false;
+      if (this.#work === own) {
+        this.#work = null;
+        stage.render();
+        this.#mark(false);
+      }
+    }
   }
 
   stop() {

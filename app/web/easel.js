@@ -1,7 +1,8 @@
 // What stands on the stage while a picture is made ready: the picture, the mask over it or the
-// margins around it, and the tools for them.
+// margins around it, and the tools for them; or what was said of it.
 
 import { h } from "./dom.js";
+import { description } from "./facts.js";
 import { Mask } from "./mask.js";
 import { t } from "./words.js";
 
@@ -13,15 +14,18 @@ export class Easel {
   #sizeValue = h("output", { for: "brush-size" });
   #painted = h("p", { class: "note", role: "status" });
   #erase = h("button", { type: "button", class: "quiet", id: "erase" });
+  #words;
   #say;
   #work = {}; // what is to be done
-  #seen; // pixels
   mask;
+  seen = 0; // pixels along each side of what the model sees
+  busy = false; // being described
+  told = null; // the service's description, with the "seconds" that it took, once there is one
 
-  /** `seen`: pixels along each side of what the model sees. */
-  constructor(source, seen, say) {
+  /** `words` is given those of the description, to be drawn. */
+  constructor(source, words, say) {
     this.#source = source;
-    this.#seen = seen;
+    this.#words = words;
     this.#say = say;
     this.mask = new Mask(source.width, source.height, (words) => this.#changed(words));
     this.#image.src = source.url;
@@ -64,8 +68,10 @@ export class Easel {
     const title = h("p", { class: "title" }, this.#source.name);
     const { operation } = this.#work;
     // What is enlarged is not seen whole: the form says how small it has to be.
-    const seen = operation !== "upscale" && h("p", { class: "note" }, t("sees", { n: this.#seen }));
+    const seen = operation !== "upscale" && h("p", { class: "note" }, t("sees", { n: this.seen }));
     const go = h("button", { type: "submit", form: "composer", class: "primary" }, t(`operations.${operation}.0`));
+    if (operation === "describe" && this.busy) return [title, h("p", { class: "note count" }, t("describing"))];
+    if (operation === "describe" && this.told) return description(this.told, this.#source, this.#words, this.#say);
     if (operation !== "inpaint") return [title, seen || null, go].filter(Boolean);
     const button = (words, act) => h("button", { type: "button", class: "quiet", onclick: act }, t(words));
     this.#changed();

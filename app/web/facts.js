@@ -8,12 +8,15 @@ import { t } from "./words.js";
 export const nameOf = ({ prompt, seed }) =>
   prompt ? t("pictureAlt", { prompt }) : t("surprise", { seed });
 
-/** Where there is no picture yet. `exact`: the same seed gives the same bits here. */
-export function invitation(exact) {
+/**
+ * Where there is no picture yet. `exact`: the same seed gives the same bits here; `tiled`: pictures
+ * come tile by tile.
+ */
+export function invitation(exact, tiled) {
   const promise = (name) =>
     h("li", {}, h("strong", {}, t(`promises.${name}.0`)), h("span", {}, t(`promises.${name}.1`)));
   return [
-    h("p", { class: "title" }, t("empty")),
+    h("p", { class: "title" }, t(tiled ? "emptyTiled" : "empty")),
     h("p", { class: "note" }, t("emptyNote")),
     h("ul", { class: "promises" }, ...[exact ? "exact" : "seed", "address", "stop"].map(promise)),
   ];
@@ -63,19 +66,62 @@ export function about(picture, doing, most, say) {
   ];
 }
 
-function list({ prompt, seed, steps, guidance, model, width, height, seconds, work }) {
+/**
+ * What the service said of a picture. `words` is given the caption, to be drawn; `say` tells
+ * screen readers.
+ */
+export function description({ caption, labels, model, seconds, asked }, source, words, say) {
+  const copied = h("div", { class: "copied" });
+  const draw = () => words(caption);
+  return [
+    h("p", { class: caption ? "title" : "title dim" }, caption || t("noCaption")),
+    h("ol", { class: "labels", "aria-label": t("likely") },
+      ...labels.map(({ label, probability }) => {
+        const row = h("li", {}, h("span", {}, label), h("span", {}, percent(probability)));
+        row.style.setProperty("--share", probability);
+        return row;
+      }),
+    ),
+    h("p", { class: "note" }, t(asked ? "likelyGiven" : "likelyOwn")),
+    pairs([[t("model"), model], [t("took"), t("seconds", { n: seconds.toFixed(1) })]]),
+    h("div", { class: "buttons" },
+      caption ? h("button", { type: "button", class: "quiet", onclick: draw }, t("drawWords")) : null,
+    ),
+    h("div", { class: "copies", role: "group", "aria-label": t("copy") },
+      h("span", { class: "note", "aria-hidden": "true" }, t("copy")),
+      copier("copyCurl", share.describingCurl(source.fileName, { labels: asked, model }), copied, say),
+    ),
+    copied,
+  ];
+}
+
+/** What is likely, but not certain, is never said to be: nor is what is unlikely impossible. */
+function percent(probability) {
+  const shown = 100 * probability;
+  if (shown > 99.9 && probability < 1) return "> 99.9 %";
+  return shown < 0.1 ? "< 0.1 %" : `${shown.toFixed(1)} %`;
+}
+
+function list(picture) {
+  const { prompt, seed, steps, guidance, temperature, top_k, top_p, model, width, height, seconds, work } = picture;
   const facts = [
     work && [t("operation"), t(`operations.${work.operation}.0`)],
     work?.strength && [t("strength"), `${Math.round(100 * work.strength)} %`],
     [t("seed"), seed],
     steps && [t("steps"), steps],
     prompt && [t("guidance"), guidance],
+    temperature !== undefined && [t("temperature"), temperature],
+    top_k && [t("top_k"), top_k],
+    top_p !== undefined && top_p < 1 && [t("top_p"), top_p],
     [t("size"), `${width} × ${height}`],
     [t("model"), model],
     seconds && [t("took"), t("seconds", { n: seconds.toFixed(1) })],
   ].filter(Boolean);
-  return h("dl", {}, ...facts.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, String(value))]));
+  return pairs(facts);
 }
+
+const pairs = (facts) =>
+  h("dl", {}, ...facts.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, String(value))]));
 
 function copier(key, text, copied, say) {
   const onclick = async ({ target }) => {

@@ -1,15 +1,17 @@
 // What is kept of a picture that was drawn: see album.js.
 
 import { pictureOf } from "../tessera.js";
+import { forService } from "./operations.js";
 
 /** The picture of an `image` event, with what it was asked with. `seconds`: how long it took. */
 export async function recorded(ask, { seed, url, width, height, ...file }, seconds) {
-  const { prompt, model, steps, guidance, background, size, source, work } = ask;
-  const picture = { prompt, model, steps, guidance, background, seed, url, width, height, seconds };
+  const { prompt, model, steps, guidance, temperature, top_k, top_p, background, size, source, work } = ask;
+  const settings = { prompt, model, steps, guidance, temperature, top_k, top_p, background };
+  const picture = { ...settings, seed, url, width, height, seconds };
   Object.assign(picture, { path: pathOf(picture), at: Date.now(), blob: pictureOf(file) });
   if (!work) return picture;
-  const { mask, longest: _, ...options } = work;
-  picture.work = { ...options, from: source.fileName, masked: mask ? !mask.empty : false };
+  const masked = work.mask ? !work.mask.empty : false;
+  picture.work = { ...forService(work), from: source.fileName, masked };
   return { ...picture, size, before: await source.before(work, width, height) };
 }
 

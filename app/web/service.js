@@ -25,12 +25,13 @@ export function useKey(text) {
   }
 }
 
-async function ask(path) {
+async function ask(path, request = {}) {
   const headers = key ? { Authorization: `Bearer ${key}` } : {};
   let response;
   try {
-    response = await fetch(new URL(path, HOME), { headers });
-  } catch {
+    response = await fetch(new URL(path, HOME), { ...request, headers });
+  } catch (error) {
+    if (request.signal?.aborted) throw error;
     throw new ServiceError("the service cannot be reached", { code: "network" });
   }
   if (!response.ok) throw await ServiceError.from(response);
@@ -44,6 +45,11 @@ async function ask(path) {
 export async function offer() {
   const { data, limits, docs } = await (await ask("v1/models")).json();
   return { models: data, limits, docs };
+}
+
+/** What a picture shows: `{caption, labels, model}`, for a FormData. Throws `ServiceError`. */
+export async function described(body, signal) {
+  return (await ask("v1/images/describe", { method: "POST", body, signal })).json();
 }
 
 /** The description of the interface. Throws `ServiceError`. */

@@ -2,6 +2,8 @@
 
 import { HOME } from "../tessera.js";
 
+const SETTINGS = ["model", "steps", "guidance", "temperature", "top_k", "top_p", "background"];
+
 const escaped = (text) =>
   text.replaceAll("&", "&amp;").replaceAll('"', "&quot;").replaceAll("<", "&lt;");
 
@@ -29,7 +31,7 @@ const img = ({ url, prompt, width, height }) =>
 
 function element(picture) {
   const attributes = { ...picture, size: picture.width };
-  const named = ["prompt", "seed", "model", "steps", "guidance", "background", "size"]
+  const named = ["prompt", "seed", ...SETTINGS, "size"]
     .filter((name) => attributes[name] !== "" && attributes[name] !== null && attributes[name] !== undefined)
     .map((name) => `${name}="${escaped(String(attributes[name]))}"`);
   return (
@@ -39,15 +41,25 @@ function element(picture) {
 }
 
 function formCurl(picture) {
-  const { work, prompt, seed, model, steps, guidance, background, size } = picture;
-  const { masked, from, ...options } = work;
-  const fields = Object.entries({ ...options, prompt, seed, model, steps, guidance, background, size })
-    .filter(([, value]) => value !== undefined && value !== "")
-    .map(([name, value]) => `--form-string ${quoted(`${name}=${value}`)}`);
+  const { masked, from, ...options } = picture.work;
+  const { prompt, seed } = picture;
+  const fields = { ...options, prompt, seed };
+  for (const name of [...SETTINGS, "size"]) fields[name] = picture[name];
   const files = [`-F ${quoted(`image=@${from}`)}`, ...(masked ? ["-F mask=@mask.png"] : [])];
   const address = new URL("v1/images/transform", HOME);
-  return `curl -fsS -o ${fileName(picture)} ${[...files, ...fields].join(" ")} ${address}`;
+  return `curl -fsS -o ${fileName(picture)} ${[...files, ...texts(fields)].join(" ")} ${address}`;
 }
+
+/** The line that describes a file. */
+export function describingCurl(file, fields) {
+  const address = new URL("v1/images/describe", HOME);
+  return ["curl -fsS", `-F ${quoted(`image=@${file}`)}`, ...texts(fields), address].join(" ");
+}
+
+const texts = (fields) =>
+  Object.entries(fields)
+    .filter(([, value]) => value !== undefined && value !== "")
+    .map(([name, value]) => `--form-string ${quoted(`${name}=${value}`)}`);
 
 /** Puts text on the clipboard. Throws where the browser does not let the page. */
 export async function copy(text) {

@@ -7,6 +7,10 @@ const READ = ["image/png", "image/jpeg", "image/webp", "image/gif"];
 
 const SEEN = 1024; // pixels: no more are needed to look at it
 
+/** A size of the same aspect whose longer side has so many pixels; no side vanishes. */
+export const scaled = ({ width, height }, longer) =>
+  [width, height].map((side) => Math.max(1, Math.round((side * longer) / Math.max(width, height))));
+
 export class Source {
   #blob;
   #image;
@@ -57,13 +61,11 @@ export class Source {
 
   /** Its size once no side is longer than that. */
   within(longest) {
-    const times = Math.min(1, longest / Math.max(this.width, this.height));
-    return [this.width, this.height].map((side) => Math.max(1, Math.round(side * times)));
+    return scaled(this, Math.min(longest, Math.max(this.width, this.height)));
   }
 
-  /** What is sent: the file as it is, made small where it is to be enlarged. */
-  async file({ longest = Infinity }) {
-    const [width, height] = this.within(longest);
+  /** What is sent: the file as it is, or drawn in another size. */
+  async file(width, height) {
     if (width === this.width && height === this.height) return this.#blob;
     return drawn(width, height, "image/png", (brush) => this.#draw(brush, 0, 0, width, height));
   }
@@ -71,7 +73,7 @@ export class Source {
   /** How it looked in the frame of the answer, for comparison. */
   async before(work, width, height) {
     const times = Math.min(1, SEEN / Math.max(width, height));
-    const small = work.longest && (await createImageBitmap(await this.file(work)));
+    const small = work.longest && (await createImageBitmap(await this.file(...this.within(work.longest))));
     return drawn(Math.round(width * times), Math.round(height * times), "image/png", (brush, w, h) => {
       const [left, top, right, bottom] = ["left", "top", "right", "bottom"].map((side) => (work[side] ?? 0) / 100);
       const [wide, high] = [w / (1 + left + right), h / (1 + top + bottom)];

@@ -26,7 +26,7 @@ export class Stage {
   #say;
   #slots = [];
   #shown = null;
-  #exact = false;
+  #promised = { exact: false, tiled: false };
   #most = 1;
   #before = null; // what was shown before the run
 
@@ -46,9 +46,9 @@ export class Stage {
     return this.#shown instanceof Easel ? null : this.#shown;
   }
 
-  /** Whether the same seed gives the same bits here; the invitation says so. */
-  set exact(value) {
-    this.#exact = value;
+  /** What the invitation says, see `invitation`. */
+  promise(promised) {
+    this.#promised = promised;
     this.render();
   }
 
@@ -149,7 +149,7 @@ export class Stage {
     } else if (facts) {
       const said = subject instanceof Easel ? subject.facts()
         : picture ? about(picture, this.#doing(picture), this.#most, this.#say)
-        : invitation(this.#exact);
+        : invitation(this.#promised.exact, this.#promised.tiled);
       this.#facts.replaceChildren(...said);
     }
   }

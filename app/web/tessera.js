@@ -5,8 +5,9 @@
  *     <tessera-image prompt="red fox" seed="ada" size="128" live></tessera-image>
  *
  * Attributes (all may change at any time):
- *   prompt, seed, model, steps, guidance, background, size   as in the service's addresses; without
- *       a seed it is 0. `size` is also how large the picture is shown, in CSS pixels.
+ *   prompt, seed, model, steps, guidance, temperature, top_k, top_p, background, size   as in the
+ *       service's addresses; without a seed it is 0. `size` is also how large the picture is shown,
+ *       in CSS pixels.
  *   live      shows the picture while it is drawn; without it, a plain image that caches may keep
  *   alt       its description; without it, the prompt. Empty for decoration
  *   loading   "lazy" waits until it is near the screen (not with `live`)
@@ -22,8 +23,8 @@
 /** Where this file came from: the service's root. */
 export const HOME = new URL("./", import.meta.url).href;
 
-const FIELDS = ["prompt", "model", "steps", "guidance", "background", "size"];
-const NUMBERS = new Set(["steps", "guidance", "size"]);
+const FIELDS = ["prompt", "model", "steps", "guidance", "temperature", "top_k", "top_p", "background", "size"];
+const NUMBERS = new Set(["steps", "guidance", "temperature", "top_k", "top_p", "size"]);
 
 /** What the service answered instead of a picture. `code` is for programs; `status` 0: no answer. */
 export class ServiceError extends Error {

@@ -3,7 +3,10 @@
 import { h } from "./dom.js";
 import { t } from "./words.js";
 
-const FIELDS = ["prompt", "seed", "n", "steps", "guidance", "size", "background", "model", "image", "mask", "noise"];
+const FIELDS = [
+  "prompt", "seed", "n", "steps", "guidance", "temperature", "top_k", "top_p", "size", "background", "model",
+  "image", "mask", "noise", "labels",
+];
 const PICTURES = ["unsupported_image", "broken_image", "image_too_large", "body_too_large", "no_mask"];
 const HOPELESS = ["field", "invalid", "prompt_too_long", "model_not_found", ...PICTURES];
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from io import BytesIO
 from typing import Any
 
@@ -264,6 +265,34 @@ def test_a_large_picture_is_made_smaller_before_it_is_sent(start: Start, open_pa
         start_from(page, noise(300, 200))
         expect(page.locator("#source-size")).to_have_text("150 × 100 pixels")
         go(page)
+
+
+@pytest.mark.parametrize("operation", ["vary", "inpaint", "outpaint"])
+def test_many_pictures_of_a_large_one_are_made_smaller(
+    start: Start, open_page: Open, operation: str
+) -> None:
+    """Each alone is within the limit, all together are not: nobody shall have to work that out."""
+    most = 15_000
+    with start(MAX_UPLOAD_PIXELS=str(most)) as service:
+        page = open_page(service.await_ready().url)
+        page.locator("#status[data-state=ready]").wait_for()
+        start_from(page, noise(150, 99))
+        choose(page, operation)
+        note = page.locator("#options > .note")
+        if operation == "outpaint":
+            page.locator("#amount").evaluate(SET, 100)  # 450 × 297 pixels, of which that is a third
+            expect(note).to_have_text(re.compile("It is made 50 × 33 first"))
+            page.locator("#amount").evaluate(SET, 5)
+        else:
+            expect(note).to_be_hidden()
+        if operation == "inpaint":
+            page.get_by_role("button", name="Invert").click()  # from nothing to all of it
+        page.locator("#count label").nth(2).click()
+        expect(note).to_be_visible(visible=operation != "vary")  # whose size is chosen, not kept
+        go(page)
+        expect(page.locator("#run button:not(.busy)")).to_have_count(4)
+        height, width, _ = after(page).shape
+        assert 0.9 * most < 4 * width * height <= most
 
 
 def test_files_that_are_no_pictures_are_said_to_be_none(open_page: Open, service: Service) -> None:
