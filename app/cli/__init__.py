@@ -13,6 +13,7 @@ from app.cli.describing import describe
 from app.cli.drawing import generate, sheet
 from app.cli.evaluation import evaluation
 from app.cli.listing import models
+from app.cli.measures import cas, encoder, families
 from app.cli.serving import serve, sign
 from app.cli.training import train
 from app.cli.transforming import transform
@@ -25,6 +26,9 @@ cli = typer.Typer(
 )
 for command in (serve, sign, models, generate, transform, describe, sheet, train):
     cli.command()(command)
+evaluation.command()(encoder)
+evaluation.command()(families)
+evaluation.command()(cas)
 cli.add_typer(evaluation, name="evaluate")
 cli.add_typer(bench, name="bench")
 

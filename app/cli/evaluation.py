@@ -1,6 +1,6 @@
 """``tessera evaluate``: prompts (also without a word), transform, describe, codec.
 
-Each measures a checkpoint against real pictures.
+Each measures a checkpoint against real pictures. `app.cli.measures` has more.
 """
 
 from __future__ import annotations
@@ -52,28 +52,37 @@ def prompts(
     device: Device = "cpu",
     dtype: Precision = "auto",
 ) -> None:
-    """Are pictures what their prompts asked for? Writes report.json, report.md, samples.png."""
-    with one_line_errors():
-        _check_extra()
-        from model.data.pictures import DataError
-        from model.evaluation.report import write_report
-        from model.evaluation.retrieval import EmojiEvaluation
+    """Are pictures what their prompts asked for, and like real ones? How long do they take?
 
-        loaded, sampling = _load(model, steps, guidance, device, dtype)
+    Writes report.json, report.md and samples.png.
+    """
+    with one_line_errors():
+        check_extra()
+        from model.data.pictures import DataError
+        from model.evaluation.assessment import Assessment
+        from model.evaluation.encoder import load_encoder
+        from model.evaluation.report import write_report
+
         try:
-            evaluation = EmojiEvaluation(loaded, data, sampling, n)
+            assessment = Assessment(
+                open_checkpoint(model),
+                data,
+                load_encoder(),
+                count=n,
+                steps=steps,
+                guidance=guidance,
+                device=device,
+                dtype=dtype,
+            )
         except DataError as error:
             raise UserError(str(error)) from error
-        pictures = sum(len(job.records) for job in evaluation.plan())
-        lines = []
         with progress_bar() as bar:
-            task = bar.add_task("evaluating", total=pictures * sampling.steps)
-            for line in evaluation.run(lambda done: bar.advance(task, done)):
-                lines.append(line)
-                bar.console.print(
-                    f"{line.style}, {line.split}, {line.prompt}: {line.retrieval}", highlight=False
-                )
-        write_report(out, evaluation, lines)
+            task = bar.add_task("evaluating", total=assessment.steps)
+            report = assessment.run(
+                lambda done: bar.advance(task, done),
+                lambda line: bar.console.print(str(line), highlight=False),
+            )
+        write_report(out, report, assessment.prompted)
         output.print(str(out / "report.md"), highlight=False)
 
 
@@ -95,13 +104,13 @@ def transform(
     Pictures are spoiled, repaired and compared with themselves, beside methods without a model.
     """
     with one_line_errors():
-        _check_extra()
+        check_extra()
         from model.data.pictures import DataError
         from model.evaluation.repair import RepairEvaluation
         from model.evaluation.repair_report import write_repair_report
         from model.evaluation.restyling import RestyleEvaluation
 
-        loaded, sampling = _load(model, steps, guidance, device, dtype)
+        loaded, sampling = load(model, steps, guidance, device, dtype)
         missing = {"vary", "inpaint", "upscale", "colorize", "denoise"} - {*loaded.spec.operations}
         if missing:
             raise UserError(f"{loaded.spec.id} cannot {', '.join(sorted(missing))}")
@@ -141,12 +150,12 @@ def describe(
 ) -> None:
     """Are pictures named rightly? Writes describe.json, describe.md and describe.png."""
     with one_line_errors():
-        _check_extra()
+        check_extra()
         from model.data.pictures import DataError
         from model.evaluation.naming import NamingEvaluation
         from model.evaluation.naming_report import write_naming_report
 
-        loaded, _ = _load(model, None, None, device, dtype)
+        loaded, _ = load(model, None, None, device, dtype)
         if "describe" not in loaded.spec.operations:
             raise UserError(f"{loaded.spec.id} cannot describe")
         try:
@@ -173,7 +182,7 @@ def codec(
 ) -> None:
     """What do a codec's codes keep of pictures, and how many of them are in use?"""
     with one_line_errors():
-        _check_extra()
+        check_extra()
         from model.data.pictures import DataError
         from model.evaluation.reconstruction import CodecEvaluation, reconstruction_as_markdown
         from model.gpt.codec_folder import codec_of
@@ -188,18 +197,19 @@ def codec(
         output.print(reconstruction_as_markdown(lines), highlight=False, soft_wrap=True)
 
 
-def _check_extra() -> None:
+def check_extra() -> None:
     """Raises `UserError` where the packages of evaluation are not installed."""
     try:
         import emoji  # noqa: F401
         import skimage  # noqa: F401
+        import torchmetrics  # noqa: F401
     except ImportError as error:
         raise UserError(
             f"evaluation needs {error.name}: pip install 'tessera-serve[train]'"
         ) from error
 
 
-def _load(
+def load(
     model: str | None, steps: int | None, guidance: float | None, device: str, dtype: Any
 ) -> tuple[ImageModel[Any], Sampling]:
     """The model, and how to draw with it."""

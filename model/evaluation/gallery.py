@@ -46,6 +46,13 @@ class Gallery:
         difference = np.square(self._pixels[one] - self._pixels[other]).mean()
         return math.sqrt(difference) < ALIKE
 
+    def neighbour(self, record: Emoji) -> Emoji:
+        """The picture of another symbol, in the same style, that looks most like this one."""
+        own = self._pixels[self._place[record.style, record.codepoints]]
+        score = self._squares - 2 * self._pixels @ own
+        score[[r.style != record.style or r.base == record.base for r in self.records]] = np.inf
+        return self.records[int(score.argmin())]
+
     def true(self, wanted: Emoji) -> Floats:
         """The real picture itself."""
         return self._pixels[self._place[wanted.style, wanted.codepoints]]

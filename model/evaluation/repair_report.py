@@ -13,6 +13,7 @@ from PIL import Image
 from model.evaluation.damage import SAMPLES
 from model.evaluation.quality import Example
 from model.evaluation.repair import RepairEvaluation, RepairLine
+from model.evaluation.report import rounded
 from model.evaluation.restyling import RestyleEvaluation, RestyleLine
 from model.protocol import Picture
 from model.report import contact_sheet, to_image
@@ -40,7 +41,7 @@ def write_repair_report(
         "repairs": [asdict(line) for line in lines],
         "restyle": [asdict(line) for line in restyles],
     }
-    text = json.dumps(_rounded(report), indent=2) + "\n"
+    text = json.dumps(rounded(report), indent=2) + "\n"
     (folder / "transform.json").write_text(text, encoding="utf-8")
     how = f"{sampling.steps} steps, guidance {sampling.guidance:g}, seeds from {sampling.seed}"
     parts = [
@@ -102,15 +103,3 @@ def before_and_after(examples: Sequence[Example]) -> Image.Image:
             captions += [task, "made", "real"]
     columns = 3 * min(SHOWN, sum(example.task == examples[0].task for example in examples))
     return contact_sheet(pictures, captions, columns=columns, scale=1)
-
-
-def _rounded(value: Any) -> Any:
-    """Plain data with floats that a person can read."""
-    match value:
-        case float():
-            return round(value, 5)
-        case dict():
-            return {key: _rounded(one) for key, one in value.items()}
-        case list() | tuple():
-            return [_rounded(one) for one in value]
-    return value

@@ -32,6 +32,9 @@ class Line:
     retrieval: Share
     error: float  # median root mean squared difference to the true picture, 0…1
 
+    def __str__(self) -> str:
+        return f"{self.style}, {self.split}, {self.prompt}: {self.retrieval}"
+
 
 def _two_keywords(record: Emoji) -> str:
     return f"{', '.join(record.keywords[:2])}, {record.style} style"
@@ -94,6 +97,18 @@ class EmojiEvaluation:
             few = choose([r for r in rows if len(r.keywords) > 1], self._count // 4)
             jobs.extend(Job(style, "train", name, few) for name in PHRASINGS if name != NAME)
         return jobs
+
+    def counts(self) -> dict[str, int]:
+        """Of each style, the pictures that are drawn by name, as in training."""
+        return {
+            job.style: len(job.records)
+            for job in self.plan()
+            if (job.split, job.phrasing) == ("train", NAME)
+        }
+
+    def by_name(self) -> dict[str, list[tuple[Emoji, Picture]]]:
+        """What `run` has drawn of these."""
+        return {style: pairs for (style, split), pairs in self.drawn.items() if split == "train"}
 
     def run(self, on_step: Callable[[int], None] = lambda steps: None) -> Iterator[Line]:
         """Draws and scores, one line after the other."""

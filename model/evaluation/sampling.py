@@ -18,6 +18,10 @@ class Sampling:
     guidance: float
     seed: int = 0
 
+    def __str__(self) -> str:
+        steps = "1 step" if self.steps == 1 else f"{self.steps} steps"
+        return f"{steps}, guidance {self.guidance:g}, seed {self.seed}"
+
 
 def choose(records: Sequence[Emoji], count: int) -> list[Emoji]:
     """Up to ``count`` records, uniform over ``base``; the same ones every time."""

@@ -5,15 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.checkpoint import Checkpoint, load_model
 from model.data.emoji import read_pictures, read_records
 from model.evaluation.gallery import Gallery, thumbnail
-from model.evaluation.report import write_report
-from model.evaluation.retrieval import EmojiEvaluation
-from model.evaluation.sampling import Sampling, choose
+from model.evaluation.sampling import choose
 from model.evaluation.share import Share
 from tests.model.data.test_emoji import make_set
-from tests.tiny import tiny_flow
 
 NAMES = {"1f34e": "red apple", "1f680": "rocket", "1f436": "dog face", "1f419": "octopus"}
 
@@ -58,17 +54,3 @@ def test_the_choice_is_uniform_over_symbols_and_always_the_same(folders: list[Pa
     records = read_records(folders)
     assert choose(records, 3) == choose(records, 3)
     assert len({record.base for record in choose(records, 100)}) == 4
-
-
-def test_a_report_twice_is_the_same_report(folders: list[Path], tmp_path: Path) -> None:
-    checkpoint = Checkpoint.open(tiny_flow(tmp_path / "tiny"))
-    model = load_model(checkpoint, device="cpu", dtype="fp32", tile=4)
-    reports = []
-    for name in ("one", "two"):
-        evaluation = EmojiEvaluation(model, folders, Sampling(2, 2.0), count=8)
-        lines = list(evaluation.run())
-        write_report(tmp_path / name, evaluation, lines)
-        reports.append((tmp_path / name / "report.json").read_bytes())
-        assert (tmp_path / name / "samples.png").stat().st_size > 500
-        assert "| noto | train | name, style | 4 |" in (tmp_path / name / "report.md").read_text()
-    assert reports[0] == reports[1]

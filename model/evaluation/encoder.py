@@ -1,0 +1,96 @@
+"""What a picture looks like, in 128 numbers: for figures that compare sets of pictures.
+
+The usual features are an ImageNet network's, which would have to be downloaded and knows
+photographs. This encoder is small, ships with the code and has learned one thing: to name the
+symbol of an emoji in either style (`model.evaluation.encoder_training`). Figures in its features
+compare with each other, not with published ones. Knows nothing about figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from model.evaluation import SHIPPED_ENCODER
+from model.protocol import Picture
+from model.report import to_image
+
+SIDE = 64
+WIDTHS = (24, 48, 96, 128)  # at sides of 32, 16, 8, 4
+FEATURES = WIDTHS[-1]
+TOGETHER = 64
+
+Features = NDArray[np.float64]
+
+
+class Residual(nn.Module):
+    """Two convolutions beside an identity. Its norms see one picture at a time."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.GroupNorm(8, width),
+            nn.SiLU(),
+            nn.Conv2d(width, width, 3, padding=1, bias=False),
+            nn.GroupNorm(8, width),
+            nn.SiLU(),
+            nn.Conv2d(width, width, 3, padding=1, bias=False),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = x + self.body(x)
+        return result
+
+
+class Encoder(nn.Module):
+    """[B, 3, 64, 64], −1…1 → [B, 128]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        before = 3
+        for width in WIDTHS:
+            layers += [nn.Conv2d(before, width, 3, stride=2, padding=1), Residual(width)]
+            before = width
+        self.layers = nn.Sequential(*layers, nn.GroupNorm(8, FEATURES), nn.SiLU())
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        features: Tensor = self.layers(pictures).mean((2, 3))
+        return features
+
+    @torch.inference_mode()
+    def features(self, pictures: Sequence[Picture]) -> Features:
+        """[N, 128], each of length √128, so that the kernel of KID sees their cosine."""
+        parts = []
+        for begin in range(0, len(pictures), TOGETHER):
+            some = [values(to_image(one)) for one in pictures[begin : begin + TOGETHER]]
+            parts.append(self(torch.from_numpy(np.stack(some)).float() / 127.5 - 1))
+        return (F.normalize(torch.cat(parts)) * FEATURES**0.5).double().numpy()
+
+
+def values(image: Image.Image) -> NDArray[np.uint8]:
+    """What an encoder sees of a picture: on white, [3, 64, 64], 0…255."""
+    rgba = image.convert("RGBA")
+    flat = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    if flat.size != (SIDE, SIDE):
+        flat = flat.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+    return np.asarray(flat).transpose(2, 0, 1)
+
+
+def load_encoder(path: Path = SHIPPED_ENCODER) -> Encoder:
+    encoder = Encoder()
+    encoder.load_state_dict({name: value.float() for name, value in load_file(path).items()})
+    return encoder.eval().requires_grad_(False)
+
+
+def save_encoder(encoder: Encoder, path: Path) -> None:
+    """In fp16."""
+    save_file({name: value.half() for name, value in encoder.state_dict().items()}, path)

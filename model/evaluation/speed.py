@@ -1,0 +1,42 @@
+"""How long pictures take, many together and one alone. No two runs have the same figures."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from model.evaluation.sampling import Sampling
+from model.protocol import ImageModel, RowRequest
+from model.sampling import generate
+
+PROMPT = "red apple"
+ROUNDS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """Medians of a few rounds, from a prompt to a picture's pixels."""
+
+    tile: int
+    pictures_per_second: float  # with every place of the tile in use
+    picture_seconds: float  # one alone
+
+
+def measure_speed(model: ImageModel[Any], sampling: Sampling) -> Speed:
+    """Draws full tiles and single pictures, once each beforehand."""
+    request = RowRequest(PROMPT, sampling.seed, sampling.steps, sampling.guidance)
+    full = [request] * (model.tile // request.places)
+    together, alone = _seconds(model, full), _seconds(model, [request])
+    return Speed(model.tile, len(full) / together, alone)
+
+
+def _seconds(model: ImageModel[Any], requests: Sequence[RowRequest]) -> float:
+    times = []
+    for _ in range(1 + ROUNDS):
+        began = time.perf_counter()
+        list(generate(model, requests))
+        times.append(time.perf_counter() - began)
+    return statistics.median(times[1:])

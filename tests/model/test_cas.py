@@ -1,0 +1,128 @@
+"""The classification accuracy score: good pictures teach, bad ones do not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from app.cli import cli
+from model.checkpoint import Checkpoint, load_model
+from model.data import cifar
+from model.data.pictures import DataError
+from model.evaluation import cas
+from model.evaluation.cas import CasEvaluation, CasTraining, train_classifier
+from model.evaluation.sampling import Sampling
+from model.launch import start_training
+from model.optimizer import OptimizerConfig
+from model.protocol import ImageModel, Picture, RowRequest
+from model.training_options import TrainingOptions
+from tests.model.test_train import Listener
+from tests.tiny import tiny_flow
+
+TRAINING = CasTraining(30, 16, OptimizerConfig(3e-3, warmup_steps=5))
+RED, BLUE = (200, 40, 40), (40, 40, 200)
+
+
+def make_batches(folder: Path, each: int = 12) -> Path:
+    """Reddish airplanes and bluish automobiles, in the official layout."""
+    folder.mkdir(parents=True)
+    draw = np.random.default_rng(0)
+    for name in ("data_batch_1.bin", "test_batch.bin"):
+        records = np.empty((2 * each, cifar.RECORD), np.uint8)
+        for row, record in enumerate(records):
+            record[0] = row % 2
+            noise = draw.integers(-30, 30, (3, 1024))
+            record[1:] = (np.array((RED, BLUE)[row % 2])[:, None] + noise).clip(0, 255).ravel()
+        records.tofile(folder / name)
+    return folder
+
+
+def painted(colours: dict[str, tuple[int, int, int]]) -> Callable[..., Iterator[Picture]]:
+    """A model that paints each class in one colour."""
+
+    def generate(
+        model: ImageModel[Any], requests: Iterable[RowRequest], on_step: Callable[[int], None]
+    ) -> Iterator[Picture]:
+        for request in requests:
+            on_step(request.steps)
+            yield Picture(16, 16, 3, bytes(colours[request.prompt]) * 256)
+
+    return generate
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> ImageModel[Any]:
+    checkpoint = Checkpoint.open(tiny_flow(tmp_path / "tiny", channels=3))
+    return load_model(checkpoint, device="cpu", dtype="fp32", tile=8)
+
+
+def test_who_draws_well_teaches_well_and_who_mixes_classes_up_does_not(
+    model: ImageModel[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_batches(tmp_path / "cifar")
+    scores = []
+    for colours in ((RED, BLUE), (BLUE, RED)):
+        paint = painted(dict(zip(cifar.LABELS[:2], colours, strict=True)))
+        monkeypatch.setattr(cas, "generate", paint)
+        evaluation = CasEvaluation(model, folder, Sampling(2, 1.0), 8, TRAINING)
+        done: list[int] = []
+        report = evaluation.run(done.append)
+        assert sum(done) == evaluation.steps
+        assert report.real.value == 1
+        assert [line.label for line in report.classes] == ["airplane", "automobile"]
+        assert sum(line.drawn.of for line in report.classes) == report.drawn.of == 24
+        scores.append(report.drawn.value)
+    assert scores == [1, 0]
+
+
+def test_classifiers_learn_in_the_same_way_every_time() -> None:
+    pictures = torch.randint(256, (8, 3, 16, 16), dtype=torch.uint8)
+    classes = torch.arange(8) % 2
+    one, two = (train_classifier(pictures, classes, TRAINING, lambda _: None) for _ in range(2))
+    for name, weight in one.state_dict().items():
+        assert torch.equal(weight, two.state_dict()[name]), name
+
+
+def test_more_than_there_is_cannot_be_compared(model: ImageModel[Any], tmp_path: Path) -> None:
+    folder = make_batches(tmp_path / "cifar")
+    with pytest.raises(DataError, match="has 12 training pictures of a class, not 13"):
+        CasEvaluation(model, folder, Sampling(2, 1.0), 13, TRAINING)
+
+
+def test_a_flow_of_cifar_is_trained_and_scored_by_the_same_commands(tmp_path: Path) -> None:
+    folder = make_batches(tmp_path / "cifar")
+    options = TrainingOptions(
+        data=(folder,),
+        out=tmp_path / "run",
+        steps=3,
+        batch=4,
+        size=32,
+        patch=8,
+        width=32,
+        depth=1,
+        channels=3,
+        learning_rate=None,
+        cooldown=0.5,
+        seed=0,
+        init=None,
+        cpu=True,
+        compiled=False,
+        sample_every=100,
+        save_every=100,
+        description="two classes",
+        licence="not stated",
+    )
+    checkpoint = start_training(options, Listener())
+    out = tmp_path / "out"
+    command = f"evaluate cas {folder} --model {checkpoint} -o {out} -n 4 --steps 2 --training 3"
+    result = CliRunner().invoke(cli, command)
+    assert result.exit_code == 0, result.output
+    assert "| real test pictures | learned from drawn ones | from real ones |" in result.output
+    assert {path.name for path in out.iterdir()} == {"cas.json", "cas.md", "cas.png"}
+    assert "airplane" in (out / "cas.md").read_text(encoding="utf-8")
