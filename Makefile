@@ -12,7 +12,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; 
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help serve test check check-full gpu check-format lint types format sheet train-setup clean
+.PHONY: help serve test check check-full gpu check-format lint types format sheets train-setup clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,14 +47,16 @@ format: $(VENV)/.dev ## Format the code and repair what the linter can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-sheet: $(VENV)/.serve ## Draw docs/pictures/contact-sheet.png with the model that ships
-	$(BIN)/tessera sheet --seed 7 --columns 8 -o docs/pictures/contact-sheet.png \
-	  'red apple, fluent 3d style' 'fox, fluent 3d style' 'cactus, fluent 3d style' \
-	  'hot beverage, fluent 3d style' 'sunflower, fluent 3d style' 'guitar, fluent 3d style' \
-	  'grinning face, fluent 3d style' 'penguin, fluent 3d style' \
-	  'red apple, noto style' 'fox, noto style' 'cactus, noto style' \
-	  'hot beverage, noto style' 'sunflower, noto style' 'guitar, noto style' \
-	  'grinning face, noto style' 'penguin, noto style'
+SHEET := 'red apple' 'fox' 'cactus' 'hot beverage' 'sunflower' 'guitar' 'grinning face' 'penguin'
+MODELS := $(notdir $(wildcard model/checkpoints/*))
+
+sheets: $(VENV)/.serve ## Draw docs/pictures/MODEL.png with each of the models that ship
+	for model in $(MODELS); do \
+	  for name in $(SHEET); do set -- "$$@" "$$name, fluent 3d style"; done; \
+	  for name in $(SHEET); do set -- "$$@" "$$name, noto style"; done; \
+	  $(BIN)/tessera sheet --model $$model --seed 7 -o docs/pictures/$$model.png "$$@" || exit; \
+	  set --; \
+	done
 
 train-setup: $(VENV)/.train ## Install what `tessera train` needs besides
 
