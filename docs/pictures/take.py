@@ -32,7 +32,7 @@ def main(url: str, only: str = "") -> None:
             executable_path="/usr/bin/chromium",
             args=["--no-sandbox", "--disable-gpu", "--disable-quic", "--font-render-hinting=none"],
         )
-        for take in (desktop, drawing, repaint, compare, dark, chinese, phone, error):
+        for take in (desktop, drawing, repaint, compare, describe, dark, chinese, phone, error):
             if only in take.__name__:
                 take(browser, url)
         browser.close()
@@ -94,6 +94,17 @@ def compare(browser: Browser, url: str) -> None:
             page.get_by_role("button", name="Put the picture away").click()
     page.mouse.move(0, 0)
     shot(page, "compare")
+
+
+def describe(browser: Browser, url: str) -> None:
+    page = opened(browser, url)
+    draw(page, "cat face, noto style", seed="3")
+    page.get_by_role("button", name="Start from this").click()
+    page.locator("[value=describe]").check()
+    page.click("#draw")
+    page.locator("#facts .labels").wait_for(timeout=60_000)
+    page.mouse.move(0, 0)
+    shot(page, "describe")
 
 
 def dark(browser: Browser, url: str) -> None:
