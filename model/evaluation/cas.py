@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from model.checkpoint import resolve_dtype
 from model.data import cifar
 from model.data.pictures import DataError, PictureFormat, PictureSet
-from model.evaluation.encoder import Residual
+from model.evaluation.encoder import stages
 from model.evaluation.quality import on_white
 from model.evaluation.sampling import Sampling
 from model.evaluation.share import Share
@@ -93,14 +93,11 @@ class Classifier(nn.Module):
 
     def __init__(self, classes: int) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        before = 3
-        for place, width in enumerate(WIDTHS):
-            stride = 2 if place else 1
-            layers += [nn.Conv2d(before, width, 3, stride=stride, padding=1), Residual(width)]
-            before = width
-        self.layers = nn.Sequential(*layers, nn.GroupNorm(8, before), nn.SiLU())
-        self.out = nn.Linear(before, classes)
+        features = WIDTHS[-1]
+        self.layers = nn.Sequential(
+            *stages(WIDTHS, first_stride=1), nn.GroupNorm(8, features), nn.SiLU()
+        )
+        self.out = nn.Linear(features, classes)
         self.bf16 = resolve_dtype("auto", "cpu") == "bf16"
 
     def forward(self, pictures: Tensor) -> Tensor:

@@ -50,17 +50,22 @@ class Residual(nn.Module):
         return result
 
 
+def stages(widths: Sequence[int], first_stride: int = 2) -> list[nn.Module]:
+    """[B, 3, S, S] → ever wider; all stages but the first halve the sides, which it may do too."""
+    layers: list[nn.Module] = []
+    before, stride = 3, first_stride
+    for width in widths:
+        layers += [nn.Conv2d(before, width, 3, stride=stride, padding=1), Residual(width)]
+        before, stride = width, 2
+    return layers
+
+
 class Encoder(nn.Module):
     """[B, 3, 64, 64], −1…1 → [B, 128]."""
 
     def __init__(self) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        before = 3
-        for width in WIDTHS:
-            layers += [nn.Conv2d(before, width, 3, stride=2, padding=1), Residual(width)]
-            before = width
-        self.layers = nn.Sequential(*layers, nn.GroupNorm(8, FEATURES), nn.SiLU())
+        self.layers = nn.Sequential(*stages(WIDTHS), nn.GroupNorm(8, FEATURES), nn.SiLU())
 
     def forward(self, pictures: Tensor) -> Tensor:
         features: Tensor = self.layers(pictures).mean((2, 3))

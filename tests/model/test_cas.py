@@ -21,9 +21,9 @@ from model.evaluation.sampling import Sampling
 from model.launch import start_training
 from model.optimizer import OptimizerConfig
 from model.protocol import ImageModel, Picture, RowRequest
-from model.training_options import TrainingOptions
 from tests.model.test_train import Listener
 from tests.tiny import tiny_flow
+from tests.training import tiny_training
 
 TRAINING = CasTraining(30, 16, OptimizerConfig(3e-3, warmup_steps=5))
 RED, BLUE = (200, 40, 40), (40, 40, 200)
@@ -97,27 +97,8 @@ def test_more_than_there_is_cannot_be_compared(model: ImageModel[Any], tmp_path:
 
 def test_a_flow_of_cifar_is_trained_and_scored_by_the_same_commands(tmp_path: Path) -> None:
     folder = make_batches(tmp_path / "cifar")
-    options = TrainingOptions(
-        data=(folder,),
-        out=tmp_path / "run",
-        steps=3,
-        batch=4,
-        size=32,
-        patch=8,
-        width=32,
-        depth=1,
-        channels=3,
-        learning_rate=None,
-        cooldown=0.5,
-        seed=0,
-        init=None,
-        cpu=True,
-        compiled=False,
-        sample_every=100,
-        save_every=100,
-        description="two classes",
-        licence="not stated",
-    )
+    changes = {"steps": 3, "size": 32, "patch": 8, "channels": 3}
+    options = tiny_training(folder, tmp_path / "run", **changes)
     checkpoint = start_training(options, Listener())
     out = tmp_path / "out"
     command = f"evaluate cas {folder} --model {checkpoint} -o {out} -n 4 --steps 2 --training 3"

@@ -17,6 +17,7 @@ from model.recipe import TrainingError
 from model.sampling import generate
 from model.training_options import TrainingOptions
 from tests.model.data.test_emoji import make_set
+from tests.training import tiny_training
 
 
 class Listener:
@@ -39,27 +40,9 @@ class Listener:
 @pytest.fixture
 def options(tmp_path: Path) -> TrainingOptions:
     names = {"1f34e": "red apple", "1f680": "rocket", "1f436": "dog", "1f419": "octopus"}
-    return TrainingOptions(
-        data=(make_set(tmp_path / "noto", "noto", names),),
-        out=tmp_path / "run",
-        steps=6,
-        batch=4,
-        size=16,
-        patch=4,
-        width=32,
-        depth=1,
-        channels=4,
-        learning_rate=1e-3,
-        cooldown=0.5,
-        seed=0,
-        init=None,
-        cpu=True,
-        compiled=False,
-        sample_every=100,
-        save_every=100,
-        description="squares",
-        licence="Apache-2.0",
-    )
+    data = make_set(tmp_path / "noto", "noto", names)
+    rates = {"learning_rate": 1e-3, "sample_every": 100, "save_every": 100}
+    return tiny_training(data, tmp_path / "run", **rates)
 
 
 def test_an_interrupted_run_goes_on_to_the_same_place(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from model.training_options import TrainingOptions
 from tests.model.data.test_emoji import make_set
 from tests.model.test_train import Listener
 from tests.tiny import tiny_flow
+from tests.training import tiny_training
 
 NAMES = {"1f34e": "red apple", "1f680": "rocket", "1f436": "dog", "1f419": "octopus"}
 
@@ -40,29 +40,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def options(data: Path, out: Path, **changes: object) -> TrainingOptions:
-    usual = TrainingOptions(
-        data=(data,),
-        out=out,
-        steps=6,
-        batch=4,
-        size=16,
-        patch=4,
-        width=32,
-        depth=1,
-        channels=4,
-        learning_rate=None,
-        cooldown=0.5,
-        seed=0,
-        init=None,
-        cpu=True,
-        compiled=False,
-        sample_every=1000,
-        save_every=1000,
-        description="squares",
-        licence="Apache-2.0",
-        family="gan",
-    )
-    return replace(usual, **changes)  # type: ignore[arg-type]
+    return tiny_training(data, out, **{"family": "gan", **changes})
 
 
 def two_colours() -> GanRecipe:

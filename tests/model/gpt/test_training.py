@@ -29,6 +29,7 @@ from model.sampling import generate, run
 from model.training_options import TrainingOptions
 from tests.model.data.test_emoji import make_set
 from tests.model.test_train import Listener
+from tests.training import tiny_training
 
 NAMES = {
     "1f34e": "red apple",
@@ -59,29 +60,8 @@ def pictures(data: Path) -> PictureSet:
 
 
 def options(data: Path, out: Path, **changes: object) -> TrainingOptions:
-    usual = TrainingOptions(
-        data=(data,),
-        out=out,
-        steps=150,
-        batch=16,
-        size=16,
-        patch=4,
-        width=32,
-        depth=1,
-        channels=4,
-        learning_rate=4e-3,
-        cooldown=0.3,
-        seed=0,
-        init=None,
-        cpu=True,
-        compiled=False,
-        sample_every=1000,
-        save_every=1000,
-        description="squares",
-        licence="Apache-2.0",
-        family="codec",
-    )
-    return replace(usual, **changes)  # type: ignore[arg-type]
+    usual = {"family": "codec", "steps": 150, "batch": 16, "learning_rate": 4e-3, "cooldown": 0.3}
+    return tiny_training(data, out, **{**usual, **changes})
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,34 @@
+"""The smallest training there is: seconds on one core."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from model.training_options import TrainingOptions
+
+
+def tiny_training(data: Path, out: Path, **changes: object) -> TrainingOptions:
+    """Six steps of a narrow network, on the CPU, uncompiled; but for what is changed."""
+    usual = TrainingOptions(
+        data=(data,),
+        out=out,
+        steps=6,
+        batch=4,
+        size=16,
+        patch=4,
+        width=32,
+        depth=1,
+        channels=4,
+        learning_rate=None,
+        cooldown=0.5,
+        seed=0,
+        init=None,
+        cpu=True,
+        compiled=False,
+        sample_every=1000,
+        save_every=1000,
+        description="squares",
+        licence="Apache-2.0",
+    )
+    return replace(usual, **changes)  # type: ignore[arg-type]
