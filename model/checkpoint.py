@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 
-from model.families import CheckpointConfig, parse_config
+from model.families import FAMILIES, CheckpointConfig, parse_config
 from model.protocol import ImageModel, ModelSpec
 from model.tokenizer import PromptTokenizer
 
@@ -73,9 +73,17 @@ class Checkpoint:
 
 
 def shipped() -> list[Path]:
-    """The checkpoint folders in the tree, flow first: the first one is the default model."""
-    folders = [path.parent for path in SHIPPED.glob("*/config.json")]
-    return sorted(folders, key=lambda folder: (not folder.name.endswith("-flow"), folder.name))
+    """The checkpoint folders in the tree, by family (they are called NAME-FAMILY), flow first.
+
+    The first one is the default model.
+    """
+
+    def place(folder: Path) -> tuple[int, str]:
+        suffixes = [f"-{family}" for family in FAMILIES]
+        found = [n for n, suffix in enumerate(suffixes) if folder.name.endswith(suffix)]
+        return (found or [len(suffixes)])[0], folder.name
+
+    return sorted((path.parent for path in SHIPPED.glob("*/config.json")), key=place)
 
 
 def resolve_dtype(dtype: Dtype, device: str) -> Literal["fp32", "bf16"]:

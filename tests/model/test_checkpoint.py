@@ -131,6 +131,17 @@ def test_what_ships_can_be_opened() -> None:
     assert all(spec.licence and spec.description for spec in specs)
 
 
+def test_what_ships_is_in_the_order_of_families(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("emoji-gan", "other", "emoji-gpt", "emoji-flow", "cifar-flow"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").touch()
+    monkeypatch.setattr("model.checkpoint.SHIPPED", tmp_path)
+    names = [folder.name for folder in shipped()]
+    assert names == ["cifar-flow", "emoji-flow", "emoji-gpt", "emoji-gan", "other"]
+
+
 def test_device_and_family_decide_the_tile_where_nothing_is_said(tmp_path: Path) -> None:
     """A gpt's steps are so small that half empty passes would be most of what it does."""
     flow, gpt = (
