@@ -113,12 +113,12 @@ class FlowCheckpointConfig(CheckpointConfig):
 
 
 class GptSamplingConfig(BaseModel):
-    """How gpt draws when a request does not say."""
+    """How gpt draws when a request does not say. Its guidance: `model.gpt.passes.guided`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    guidance: Annotated[float, Field(ge=0)] = 2.0
-    max_guidance: Annotated[float, Field(ge=0)] = 10.0
+    guidance: Annotated[float, Field(ge=1)] = 2.0
+    max_guidance: Annotated[float, Field(ge=1)] = 10.0
     temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
     top_k: Annotated[int, Field(ge=0)] = 0
     top_p: Annotated[float, Field(ge=0, le=1)] = 1.0
@@ -146,7 +146,7 @@ class GptCheckpointConfig(CheckpointConfig):
             size=codec.image_size,
             channels=codec.channels,
             steps=Range(codec.places, codec.places, codec.places),
-            guidance=Range(0, sampling.max_guidance, sampling.guidance),
+            guidance=Range(1, sampling.max_guidance, sampling.guidance),
             solver="euler",
             operations=("generate", "inpaint", "describe"),
             max_prompt_tokens=self.network.max_tokens,

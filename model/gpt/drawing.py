@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from model.gpt.lanes import Kind, Lane
@@ -13,10 +14,15 @@ from model.protocol import Source, TokenSampling
 
 @dataclass(slots=True, eq=False)
 class DrawingRow:
-    """A picture in the making: ``codes`` [places, codes] so far, `UNKNOWN` where not yet drawn."""
+    """A picture in the making: ``codes`` [places, codes] so far, `UNKNOWN` where not yet drawn.
 
-    lanes: list[Lane]  # the one that knows the prompt, then, for guidance, one that does not
+    The first lane is shown all codes so far. The second, for guidance, is shown those alone that
+    the request gave: it says what belongs at a place whatever was drawn at those before.
+    """
+
+    lanes: list[Lane]
     codes: Tensor
+    given: Tensor  # [places], those whose codes are the source's
     uniform: Tensor  # [places, codes], float64: its own noise, from its own seed
     sampling: TokenSampling
     guidance: float
@@ -47,6 +53,13 @@ class DrawingRow:
                 return sum(len(lane.waiting) > 0 for lane in self.lanes)
             case _:
                 return len(self.lanes)
+
+    @property
+    def shown(self) -> list[Tensor]:
+        """The codes so far, as each lane is shown them: [step, codes], `UNKNOWN` where hidden."""
+        drawn = self.codes[: self.step]
+        given = torch.where(self.given[: self.step, None], drawn, UNKNOWN)
+        return [drawn, given][: len(self.lanes)]
 
     def take(self, codes: Tensor) -> None:
         """The codes [codes] of the next place; those that are known already stay."""

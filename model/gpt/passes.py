@@ -86,7 +86,7 @@ class GptPasses:
         bags: Tensor,  # [tile, 1, bag]
         slots: Tensor,  # [tile, 1]
         first: Tensor,  # [tile]
-        partner: Tensor,  # [tile], the lane that knows no prompt; itself without guidance
+        partner: Tensor,  # [tile], the lane that knows nothing drawn; itself without guidance
         leader: Tensor,  # [tile], the lane whose choice is this one's
         guidance: Tensor,  # [tile]
         temperature: Tensor,  # [tile]
@@ -103,8 +103,7 @@ class GptPasses:
             if number:
                 state = head.after(state, number - 1, codes[-1])
             logits = head.logits(state, number)
-            # Classifier-free guidance, Ho and Salimans 2022, on logits.
-            logits = torch.lerp(logits[partner], logits, guidance[:, None])
+            logits = guided(logits, logits[partner], guidance)
             chosen = choose(logits, temperature, top_k, top_p, uniform[:, number])
             codes.append(chosen[leader])
         return (torch.stack(codes, dim=1),)
@@ -125,3 +124,14 @@ class GptPasses:
         each = likely.gather(2, targets.clamp(min=END)[:, :, None]).squeeze(2)
         following = likely.gather(1, last[:, None, None].expand(-1, -1, likely.shape[2]))
         return (each * given).sum(1), following.squeeze(1)
+
+
+def guided(logits: Tensor, undrawn: Tensor, guidance: Tensor) -> Tensor:
+    """(logits + (g − 1) · undrawn) / g, of logits [B, V] and guidance g ≥ 1, [B].
+
+    A product of experts (Hinton 2002). ``logits`` are what comes next after all that was drawn,
+    ``undrawn`` after what the request said alone. The first keeps a picture together, but goes on
+    from what was drawn amiss; the second knows of nothing that was drawn. At 1 only the first
+    counts; the more guidance, the more does the second: closer to the prompt, less varied.
+    """
+    return torch.lerp(undrawn, logits, 1 / guidance[:, None])

@@ -138,11 +138,10 @@ class GptSampler:
         uniform = torch.rand(shape, generator=generator, dtype=torch.float64)
         text = self._layout.text(tokens) if tokens else self._no_bags()
         numbers = self._lanes.take(2 if guided else 1)
-        lanes = [Lane.beginning(numbers[0], begin - len(text), text)]
-        lanes += [Lane.beginning(number, begin, self._no_bags()) for number in numbers[1:]]
         return DrawingRow(
-            lanes=lanes,
+            lanes=[Lane.beginning(number, begin - len(text), text) for number in numbers],
             codes=torch.full(shape, UNKNOWN),
+            given=torch.zeros(self._codec.places, dtype=torch.bool),
             uniform=uniform,
             sampling=request.sampling or self._usual,
             guidance=request.guidance,
@@ -205,6 +204,7 @@ class GptSampler:
             hidden = self._hidden(row.source)
             codes = self._encode(torch.where(hidden, self._blank, values))
             known = ~self._by_place(hidden)
+            row.given = known
             row.codes = torch.where(known[:, None], codes, UNKNOWN)
             row.step = int(known.long().cumprod(0).sum())
             for lane in row.lanes if not row.done else ():
@@ -234,15 +234,14 @@ class GptSampler:
         )
         slots.fill_(self._passes.nowhere)
         for row in rows:
-            bag = self._layout.picture(row.codes[: row.step])[-1]
-            sampling, conditional, last = row.sampling, row.lanes[0].index, row.lanes[-1].index
-            for lane in row.lanes:
+            sampling, leading, last = row.sampling, row.lanes[0].index, row.lanes[-1].index
+            for lane, shown in zip(row.lanes, row.shown, strict=True):
                 index = lane.index
-                bags[index, 0] = bag
+                bags[index, 0] = self._layout.picture(shown)[-1]
                 slots[index, 0] = lane.slot
                 first[index] = lane.first
-                partner[index], leader[index] = last, conditional
-                guidance[index] = row.guidance if index == conditional else 1.0
+                partner[index], leader[index] = last, leading
+                guidance[index] = row.guidance
                 temperature[index] = sampling.temperature or 1.0
                 top_k[index] = sampling.top_k or self._codec.values
                 top_p[index] = sampling.top_p if sampling.temperature else 0.0

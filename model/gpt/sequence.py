@@ -77,11 +77,14 @@ class Layout:
         return bags
 
     def picture(self, codes: Tensor) -> Tensor:
-        """Codes [..., n ≤ places, codes], from the first place on → [..., 1 + n, bag]."""
+        """Codes [..., n ≤ places, codes], from the first place on → [..., 1 + n, bag].
+
+        `UNKNOWN` ones are nothing.
+        """
         *batch, count, _ = codes.shape
         bags = torch.full((*batch, 1 + count, self.bag), NOTHING)
         bags[..., 0] = self.first_place + torch.arange(1 + count)
-        bags[..., 1:, 1:] = codes + self.code_rows()
+        bags[..., 1:, 1:] = torch.where(codes == UNKNOWN, NOTHING, codes + self.code_rows())
         return bags
 
     def code_rows(self) -> Tensor:

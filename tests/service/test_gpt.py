@@ -60,7 +60,7 @@ async def ask(http: httpx.AsyncClient, number: int) -> Answer:
     settings = {
         "prompt": dice.choice(["", *PROMPTS]),
         "seed": dice.randrange(2**53),
-        "guidance": dice.choice([0.0, 1.0, 2.0, 7.5]),
+        "guidance": dice.choice([1.0, 1.5, 2.0, 7.5]),
         "temperature": dice.choice([0.5, 1.0, 1.5]),
         "top_k": dice.choice([0, 3, 8]),
         "top_p": dice.choice([0.5, 0.9, 1.0]),

@@ -14,7 +14,9 @@ from app.engine.selftest import seed_exact
 from model.checkpoint import Checkpoint, CheckpointError, load_model
 from model.gpt.drawing import DrawingRow
 from model.gpt.network import Cache
+from model.gpt.passes import guided
 from model.gpt.sampler import GptSampler
+from model.gpt.sequence import UNKNOWN
 from model.protocol import Description, Picture, Result, RowRequest, Source, TokenSampling
 from model.sampling import run
 from model.tokenizer import PromptTooLong
@@ -164,6 +166,26 @@ def test_more_guidance_and_other_settings_are_other_pictures(model: GptSampler) 
     assert len(pictures) == 8
 
 
+def test_guidance_hears_what_was_asked_for_whatever_was_drawn(model: GptSampler) -> None:
+    """One lane is shown all that was drawn, the other what the request gave of the picture."""
+    source = Source(painting(1), lower())
+    row = model.start(ask("red apple", 1, operation="inpaint", source=source))
+    assert isinstance(row, DrawingRow)
+    while row.step < PLACES - 1:
+        model.step([row])
+    drawn, given = row.shown
+    model.release(row)
+    assert bool((drawn != UNKNOWN).all())
+    assert torch.equal(given[: PLACES // 2], drawn[: PLACES // 2])
+    assert bool((given[PLACES // 2 :] == UNKNOWN).all())
+
+
+def test_guidance_is_a_mean_of_two_predictions() -> None:
+    after_all, undrawn = torch.tensor([[1.0, -2.0]] * 2), torch.tensor([[3.0, 6.0]] * 2)
+    logits = guided(after_all, undrawn, torch.tensor([1.0, 4.0]))
+    assert torch.equal(logits, torch.tensor([[1.0, -2.0], [2.5, 4.0]]))
+
+
 def test_at_temperature_zero_the_seed_plays_no_part(model: GptSampler) -> None:
     cold = TokenSampling(temperature=0)
     assert drawn(model, ask("red apple", 1, sampling=cold)) == drawn(
@@ -291,9 +313,9 @@ def test_more_rows_than_lanes_are_a_mistake(model: GptSampler) -> None:
 
 def test_the_places_of_a_row_are_those_it_said(model: GptSampler) -> None:
     for request, kinds in [
-        (REQUESTS[0], {"feed": {1}, "draw": {2}}),
+        (REQUESTS[0], {"feed": {2}, "draw": {2}}),
         (REQUESTS[1], {"draw": {1}}),
-        (REQUESTS[3], {"feed": {1}, "draw": {2}}),
+        (REQUESTS[3], {"feed": {2}, "draw": {2}}),
         (REQUESTS[4], {"encode": {1}, "feed": {2}, "draw": {2}}),
         (REQUESTS[6], {"encode": {1}, "feed": {2}, "read": {1, 2}}),
     ]:
@@ -387,11 +409,12 @@ def test_without_a_cache_the_same_codes_are_drawn(tmp_path: Path) -> None:
     sure = 0
     for place, codes in enumerate(row.codes):
         picture = layout.picture(row.codes[:place])
-        lanes = [torch.cat((layout.text(tokens), picture)), picture]
+        undrawn = layout.picture(torch.full_like(row.codes[:place], UNKNOWN))
+        lanes = [torch.cat((layout.text(tokens), each)) for each in (picture, undrawn)]
         states = [transformer(bags[None], torch.zeros(1))[0, -1] for bags in lanes]
         for number, code in enumerate(codes):
-            told, untold = (head.logits(state, number) for state in states)
-            logits = untold + guidance * (told - untold)
+            drawn, of_prompt = (head.logits(state, number) for state in states)
+            logits = (drawn + (guidance - 1) * of_prompt) / guidance
             (best, next_best), [first, _] = logits.topk(2)
             if best - next_best > 1e-3:
                 assert code == first
