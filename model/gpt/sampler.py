@@ -67,6 +67,7 @@ class GptSampler:
         self._passes = GptPasses(network, tile, mode)
         self._lanes = Lanes(tile)
         self.know(captions)
+        self._learned = list(self._captions)
         # What is not drawn yet, or hidden: nothing, on white where there is no transparency.
         self._blank = torch.full((spec.channels, spec.size, spec.size), blank(spec.channels))
         self._blank_codes = self._encode(self._blank)
@@ -136,6 +137,10 @@ class GptSampler:
         generator = torch.Generator().manual_seed(request.seed)
         shape = (self._codec.places, self._codec.codes)
         uniform = torch.rand(shape, generator=generator, dtype=torch.float64)
+        if not tokens and request.source is None and self._learned:
+            # What it draws unasked is the sum over all texts: one of them, then its picture. Place
+            # by place, without any, the likeliest beginning is white, and so is all that follows.
+            tokens = self._learned[int(torch.randint(len(self._learned), (), generator=generator))]
         text = self._layout.text(tokens) if tokens else self._no_bags()
         numbers = self._lanes.take(2 if guided else 1)
         return DrawingRow(

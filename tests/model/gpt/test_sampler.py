@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +187,17 @@ def test_guidance_is_a_mean_of_two_predictions() -> None:
     assert torch.equal(logits, torch.tensor([[1.0, -2.0], [2.5, 4.0]]))
 
 
+def test_without_a_prompt_it_is_one_of_what_it_learned(model: GptSampler) -> None:
+    def all_of(prompts: Sequence[str], seeds: range) -> set[Picture]:
+        cold = TokenSampling(temperature=0)
+        asked = [ask(p, s, guidance=1.0, sampling=cold) for p in prompts for s in seeds]
+        return {drawn(model, request) for request in asked}
+
+    unasked = all_of([""], range(12))
+    assert len(unasked) > 1
+    assert unasked <= all_of(PROMPTS, range(1))
+
+
 def test_at_temperature_zero_the_seed_plays_no_part(model: GptSampler) -> None:
     cold = TokenSampling(temperature=0)
     assert drawn(model, ask("red apple", 1, sampling=cold)) == drawn(
@@ -314,7 +326,7 @@ def test_more_rows_than_lanes_are_a_mistake(model: GptSampler) -> None:
 def test_the_places_of_a_row_are_those_it_said(model: GptSampler) -> None:
     for request, kinds in [
         (REQUESTS[0], {"feed": {2}, "draw": {2}}),
-        (REQUESTS[1], {"draw": {1}}),
+        (REQUESTS[1], {"feed": {1}, "draw": {1}}),
         (REQUESTS[3], {"feed": {2}, "draw": {2}}),
         (REQUESTS[4], {"encode": {1}, "feed": {2}, "draw": {2}}),
         (REQUESTS[6], {"encode": {1}, "feed": {2}, "read": {1, 2}}),
