@@ -21,7 +21,7 @@ from app.api.services import Shared
 from app.api.transforming import opened
 from app.engine import ImageRequest, NotReady
 from app.settings import Settings
-from app.uploads.prepare import whole
+from app.uploads.prepare import shown
 from model.checkpoint import Checkpoint
 
 router = APIRouter(tags=["images"])
@@ -90,7 +90,7 @@ async def describe(
     if loaded is None:
         raise NotReady("the models are still loading; /readyz tells when they are")
     prepared = await opened(
-        partial(whole, (image,), most_pixels=services.intake.most_pixels), spec, services.intake
+        partial(shown, image, most_pixels=services.intake.most_pixels), spec, services.intake
     )
     asked = ImageRequest(
         model=spec.id,

@@ -11,7 +11,7 @@ from rich.table import Table
 from app.cli.console import UserError, one_line_errors, output, progress_bar
 from app.cli.options import Device, Precision, open_checkpoint
 from app.uploads.decoding import UploadError
-from app.uploads.prepare import Canvas, whole
+from app.uploads.prepare import Canvas, shown
 from model.checkpoint import Checkpoint, shipped
 from model.protocol import Description, RowRequest
 from model.tokenizer import PromptTooLong
@@ -42,7 +42,7 @@ def describe(
         checkpoint = _describer(model)
         spec = checkpoint.spec
         try:
-            prepared = whole((image.read_bytes(),), Canvas(spec.size, spec.channels), MOST_PIXELS)
+            prepared = shown(image.read_bytes(), Canvas(spec.size, spec.channels), MOST_PIXELS)
         except UploadError as error:
             raise UserError(f"{image} {error}") from error
         request = RowRequest(

@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 from PIL import Image
 
+from app.uploads.background import cut_out
 from app.uploads.decoding import UploadError, decode
 from app.uploads.fitting import Fit, Size, fit, fit_exactly, framed, mean, scaled
 from app.uploads.masks import fitted, is_opaque
@@ -61,6 +62,21 @@ def whole(
     source = Source(mean(pictures), strength=strength, noise=noise)
     first = fits[0]
     return Prepared(source, first, first.inner, is_opaque(images[0]), first.cut)
+
+
+def shown(file: bytes, canvas: Canvas, most_pixels: int) -> Prepared:
+    """The whole picture, to be looked at. Raises `UploadError`.
+
+    What a model of pictures with transparency learned stands on nothing: where an upload has a flat
+    background, that is taken away.
+    """
+    image = decode(file, most_pixels)
+    place = fit(image, canvas.side)
+    opaque = is_opaque(image)
+    if canvas.channels == 4:
+        image = cut_out(image.resize(place.inner, Image.Resampling.LANCZOS))
+    source = Source(framed(image, fit(image, canvas.side), canvas.channels))
+    return Prepared(source, place, place.inner, opaque, place.cut)
 
 
 def enlarged(file: bytes, canvas: Canvas, most_pixels: int, *, factor: int) -> Prepared:

@@ -98,7 +98,7 @@ def compare(browser: Browser, url: str) -> None:
 
 def describe(browser: Browser, url: str) -> None:
     page = opened(browser, url)
-    draw(page, "cat face, noto style", seed="3")
+    draw(page, "snowman, noto style", seed="3")
     page.get_by_role("button", name="Start from this").click()
     page.locator("[value=describe]").check()
     page.click("#draw")
