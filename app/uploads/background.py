@@ -14,7 +14,8 @@ def cut_out(image: Image.Image) -> Image.Image:
     """An RGBA picture without what its border shows, where that is one flat colour.
 
     Background is what is joined to a corner and near in colour to it. A picture that has
-    transparent pixels already, or corners of several colours, is as it was.
+    transparent pixels already, or corners of several colours, or nothing but background, is as it
+    was.
     """
     right, bottom = image.width - 1, image.height - 1
     corners = [(0, 0), (right, 0), (0, bottom), (right, bottom)]
@@ -25,7 +26,7 @@ def cut_out(image: Image.Image) -> Image.Image:
     for corner in corners:
         if _colour(result, corner)[3]:
             ImageDraw.floodfill(result, corner, (0, 0, 0, 0), thresh=NEAR)
-    return result
+    return result if result.getchannel("A").getbbox() else image
 
 
 def _colour(image: Image.Image, place: tuple[int, int]) -> tuple[int, ...]:

@@ -30,10 +30,11 @@ def test_a_background_that_is_nearly_flat_goes_too() -> None:
     assert cut_out(image).getchannel("A").histogram()[0] > 600
 
 
-def test_what_has_transparency_or_unequal_corners_is_as_it_was() -> None:
+def test_what_is_not_a_thing_on_a_flat_background_is_as_it_was() -> None:
     clear = thing("#ffffff")
     clear.putpixel((16, 0), (255, 255, 255, 0))
     corner = thing("#ffffff")
     corner.putpixel((31, 31), (0, 90, 0, 255))
-    for image in (clear, corner):
+    flat = Image.new("RGBA", (32, 32), "red")
+    for image in (clear, corner, flat):
         assert cut_out(image).tobytes() == image.tobytes()
