@@ -77,13 +77,10 @@ def shipped() -> list[Path]:
 
     The first one is the default model.
     """
-
-    def place(folder: Path) -> tuple[int, str]:
-        suffixes = [f"-{family}" for family in FAMILIES]
-        found = [n for n, suffix in enumerate(suffixes) if folder.name.endswith(suffix)]
-        return (found or [len(suffixes)])[0], folder.name
-
-    return sorted((path.parent for path in SHIPPED.glob("*/config.json")), key=place)
+    order: dict[str, int] = {family: place for place, family in enumerate(FAMILIES)}
+    folders = [path.parent for path in SHIPPED.glob("*/config.json")]
+    families = {folder: folder.name.rpartition("-")[2] for folder in folders}
+    return sorted(folders, key=lambda each: (order.get(families[each], len(order)), each.name))
 
 
 def resolve_dtype(dtype: Dtype, device: str) -> Literal["fp32", "bf16"]:

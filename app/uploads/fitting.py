@@ -56,10 +56,18 @@ def fit_exactly(image: Image.Image, side: int) -> Fit | None:
     return Fit(image.size, image.size, side) if max(image.size) <= side else None
 
 
+def resampled(image: Image.Image, fit: Fit) -> Image.Image:
+    """The upload as large as it lies in the square."""
+    return image.resize(fit.inner, Image.Resampling.LANCZOS) if fit.resampled else image
+
+
 def framed(image: Image.Image, fit: Fit, channels: int) -> Picture:
     """The square with the upload in it, as a model of so many channels takes it."""
-    if fit.resampled:
-        image = image.resize(fit.inner, Image.Resampling.LANCZOS)
+    return in_square(resampled(image, fit), fit, channels)
+
+
+def in_square(image: Image.Image, fit: Fit, channels: int) -> Picture:
+    """`framed`, of an upload that was `resampled`."""
     if fit.inner != (fit.side, fit.side):
         square = Image.new("RGBA", (fit.side, fit.side))
         square.paste(image, fit.box)

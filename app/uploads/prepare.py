@@ -11,7 +11,17 @@ from PIL import Image
 
 from app.uploads.background import cut_out
 from app.uploads.decoding import UploadError, decode
-from app.uploads.fitting import Fit, Size, fit, fit_exactly, framed, mean, scaled
+from app.uploads.fitting import (
+    Fit,
+    Size,
+    fit,
+    fit_exactly,
+    framed,
+    in_square,
+    mean,
+    resampled,
+    scaled,
+)
 from app.uploads.masks import fitted, is_opaque
 from app.uploads.retouch import Retouch
 from model.protocol import Picture, Source
@@ -72,11 +82,11 @@ def shown(file: bytes, canvas: Canvas, most_pixels: int) -> Prepared:
     """
     image = decode(file, most_pixels)
     place = fit(image, canvas.side)
-    opaque = is_opaque(image)
+    small = resampled(image, place)
     if canvas.channels == 4:
-        image = cut_out(image.resize(place.inner, Image.Resampling.LANCZOS))
-    source = Source(framed(image, fit(image, canvas.side), canvas.channels))
-    return Prepared(source, place, place.inner, opaque, place.cut)
+        small = cut_out(small)
+    source = Source(in_square(small, place, canvas.channels))
+    return Prepared(source, place, place.inner, is_opaque(image), place.cut)
 
 
 def enlarged(file: bytes, canvas: Canvas, most_pixels: int, *, factor: int) -> Prepared:
