@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from model.captions import CAPTIONS, load_captions
 from model.config import FlowConfig, GanConfig, GptConfig
 from model.protocol import ImageModel, ModelSpec, Operation, Range, Solver, TokenRanges
 
@@ -127,7 +128,7 @@ class GptSamplingConfig(BaseModel):
 class GptCheckpointConfig(CheckpointConfig):
     """Gpt: text and the codes of pictures in one sequence, a place of the picture at a time."""
 
-    more_files: ClassVar[tuple[str, ...]] = ("captions.txt",)
+    more_files: ClassVar[tuple[str, ...]] = (CAPTIONS,)
     tiles: ClassVar[Mapping[str, int]] = {"cpu": 16, "cuda": 32}  # a step's evaluations are small
 
     family: Literal["gpt"] = "gpt"
@@ -166,13 +167,15 @@ class GptCheckpointConfig(CheckpointConfig):
         from model.gpt.network import Gpt
         from model.gpt.sampler import GptSampler
 
-        captions = (checkpoint.folder / "captions.txt").read_text(encoding="utf-8").splitlines()
+        captions = load_captions(checkpoint.folder)
         network = place(Gpt(self.network))
         return GptSampler(checkpoint.spec, network, checkpoint.tokenizer, captions, tile, mode)
 
 
 class GanCheckpointConfig(CheckpointConfig):
     """Gan: a picture in one pass. There is nothing to set when drawing."""
+
+    more_files: ClassVar[tuple[str, ...]] = (CAPTIONS,)
 
     family: Literal["gan"] = "gan"
     network: GanConfig
@@ -204,7 +207,8 @@ class GanCheckpointConfig(CheckpointConfig):
         from model.gan.sampler import GanSampler
 
         network = place(Generator(self.network))
-        return GanSampler(checkpoint.spec, network, checkpoint.tokenizer, tile, mode)
+        captions = load_captions(checkpoint.folder)
+        return GanSampler(checkpoint.spec, network, checkpoint.tokenizer, captions, tile, mode)
 
 
 FLOW_OPERATIONS: tuple[Operation, ...] = (

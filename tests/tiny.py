@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 
+from model.captions import save_captions
 from model.checkpoint import save_weights
 from model.config import CodecConfig, FlowConfig, GanConfig, GptConfig, TextConfig
 from model.families import (
@@ -83,7 +84,7 @@ def tiny_gpt(folder: Path, seed: int = 0, channels: Literal[3, 4] = 4) -> Path:
         for parameter in model.parameters():
             torch.nn.init.normal_(parameter, std=0.2)
     (folder / "config.json").write_text(config.model_dump_json(indent=2), encoding="utf-8")
-    (folder / "captions.txt").write_text("\n".join(PROMPTS) + "\n", encoding="utf-8")
+    save_captions(folder, PROMPTS)
     save_weights(folder / "model.safetensors", model.state_dict())
     tokenizer.save(folder / "tokenizer.json")
     return folder
@@ -118,6 +119,7 @@ def tiny_gan(folder: Path, seed: int = 0, channels: Literal[3, 4] = 4) -> Path:
         for parameter in model.parameters():
             torch.nn.init.normal_(parameter, std=0.2)
     (folder / "config.json").write_text(config.model_dump_json(indent=2), encoding="utf-8")
+    save_captions(folder, PROMPTS)
     save_weights(folder / "model.safetensors", model.state_dict())
     tokenizer.save(folder / "tokenizer.json")
     return folder

@@ -31,9 +31,8 @@ class LatentReader(PromptReader):
         nn.init.zeros_(self.openness.weight)
         nn.init.constant_(self.openness.bias, 2.0)  # open: what closes is learned in a few steps
 
-    def read(self, tokens: Tensor, latent: Tensor) -> PromptEncoding:
-        """tokens [B, T ≤ max_tokens], padded; latent [B, latent]."""
-        summary = self.encoder(tokens)
+    def read(self, summary: Tensor, latent: Tensor) -> PromptEncoding:
+        """The ``encoder``'s summary of a prompt, [B, S, W of the text]; latent [B, latent]."""
         flat = summary.flatten(1)
         idea = self.layout_in(flat) + self.openness(flat).sigmoid() * self.latent_in(latent)
         return PromptEncoding(self.prefix(summary), self.vector(flat), self.lay_out(idea))
@@ -89,9 +88,19 @@ class Generator(nn.Module):
 
     def forward(self, latent: Tensor, tokens: Tensor) -> Tensor:
         """latent [B, latent], tokens [B, T ≤ max_tokens], padded → [B, C, H, W], about −1…1."""
+        return self.draw(latent, self.summarize(tokens))
+
+    def summarize(self, tokens: Tensor) -> Tensor:
+        """tokens [B, T ≤ max_tokens], padded → [B, S, W of the text]. What lies between two
+        summaries stands for a picture between theirs."""
+        summary: Tensor = self.reader.encoder(tokens)
+        return summary
+
+    def draw(self, latent: Tensor, summary: Tensor) -> Tensor:
+        """latent [B, latent], summary of a prompt [B, S, W of the text] → [B, C, H, W]."""
         config = self.config
         latent = latent.to(self.latent_embed.weight.dtype)
-        prefix, vector, layout = self.reader.read(tokens, latent)
+        prefix, vector, layout = self.reader.read(summary, latent)
         own = latent.view(len(latent), -1, self.share)
         x = torch.cat((prefix, self.latent_embed(own) + layout), dim=1)
         modulation = self.modulation(F.silu(self.beginning + vector)).unflatten(1, (6, -1))

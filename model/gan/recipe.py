@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from model.captions import save_captions
 from model.checkpoint import save_checkpoint
 from model.config import CriticConfig, GanConfig
 from model.data.pictures import PictureSet
@@ -30,7 +31,6 @@ class GanTraining:
     network: GanConfig = field(default_factory=GanConfig)
     critic: CriticConfig = field(default_factory=CriticConfig)
     objective: GanObjective = field(default_factory=GanObjective)
-    prompt_dropout: float = 0.1  # share of pictures without a prompt: what a seed alone draws
     prompt_tokens: int = 24  # longer training prompts are cut; short passes are fast
 
 
@@ -124,7 +124,6 @@ class GanRecipe:
         """Pictures, tokens, latents, and noise for a share of the pictures."""
         config = self._config
         picture, prompts = self._data.sample(count, draw)
-        prompts = ["" if draw.random() < config.prompt_dropout else text for text in prompts]
         penalised = max(1, round(count * config.objective.penalised))
         return (
             picture,
@@ -140,6 +139,8 @@ class GanRecipe:
             network=self._config.network,
         )
         save_checkpoint(folder, config, average, self._start.tokenizer)
+        # One for each group: drawn unasked, all that it learned has equal chances.
+        save_captions(folder, (self._data.captions[group[0]] for group in self._data.groups))
 
     def sheet(self, folder: Path, device: str) -> Image.Image:
         return drawn_sheet(self._data, folder, device)

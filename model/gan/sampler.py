@@ -2,11 +2,14 @@
 
 Promises that a row's pixels depend on its request alone: its latent comes from its own seed, and
 every pass has the same shape whatever is in it. The prompt is read in the same pass that draws.
+Without a prompt it draws one of the captions that it learned, by seed; a walk without a prompt goes
+from one of them to the next, and what lies between their summaries lies between their pictures.
 Knows nothing about queues, processes or HTTP.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -17,18 +20,26 @@ from torch import Tensor
 from model.gan.network import Generator
 from model.noise import noise_of
 from model.passes import FixedPass, Mode
-from model.pixels import to_picture
-from model.protocol import ModelSpec, Picture, RowRequest
-from model.tokenizer import PromptTokenizer
+from model.pixels import blank, to_picture
+from model.protocol import SEEDS, ModelSpec, Picture, RowRequest
+from model.tokenizer import PADDING, PromptTokenizer
+
+Text = Sequence[int]
+"""Tokens of a prompt, padded."""
+
+WALKED = 4
+"""Captions that a walk without a prompt comes by: the seed's and those of the next ones."""
 
 
 @dataclass(slots=True, eq=False)
 class GanRow:
     """One picture in the making."""
 
-    tokens: list[int]
+    prompt: Text
     latent: Tensor  # [latent], fp32
     made: Tensor  # fp32 [C, H, W] on the CPU; nothing before the step
+    towards: Text | None = None  # what another prompt's share of the summary is of
+    share: float = 0.0  # 0…1
     step: int = 0
     steps: int = 1
 
@@ -53,6 +64,7 @@ class GanSampler:
         spec: ModelSpec,
         network: Generator,
         tokenizer: PromptTokenizer,
+        captions: Sequence[str],
         tile: int,
         mode: Mode = "eager",
     ) -> None:
@@ -63,16 +75,16 @@ class GanSampler:
         self._network = network.eval().requires_grad_(False)
         self._tokenizer = tokenizer
         self._latent = network.config.latent
+        texts = map(tokenizer.tokens, captions)
+        self._learned = [text for text in texts if 0 < len(text) <= spec.max_prompt_tokens]
         weight = network.patch_out.weight
         self._dtype = weight.dtype
         # Nothing, on white where there is no transparency.
-        self._blank = torch.full(
-            (spec.channels, spec.size, spec.size), -1.0 if spec.channels == 4 else 1.0
-        )
-        inputs = [
-            torch.zeros(tile, self._latent),
-            torch.zeros(tile, spec.max_prompt_tokens, dtype=torch.long),
-        ]
+        self._blank = torch.full((spec.channels, spec.size, spec.size), blank(spec.channels))
+        tokens = torch.zeros(tile, spec.max_prompt_tokens, dtype=torch.long)
+        self._reading = FixedPass(self._read, [tokens], weight.device, mode)
+        self._towards = self._reading.launch()[0].clone()
+        inputs = [torch.zeros(tile, self._latent), tokens.clone(), torch.zeros(tile)]
         self._drawing = FixedPass(self._draw, inputs, weight.device, mode)
 
     def start(self, request: RowRequest) -> GanRow:
@@ -84,21 +96,35 @@ class GanSampler:
                 f"{request.steps} steps with guidance {request.guidance:g} were asked for; "
                 f"{self.spec.id} draws in 1 step, and has no guidance (1)"
             )
-        return GanRow(
-            tokens=self._tokenizer.padded(request.prompt, self.spec.max_prompt_tokens),
+        row = GanRow(
+            prompt=self._tokenizer.padded(request.prompt, self.spec.max_prompt_tokens),
             latent=noise_of(request, (self._latent,)),
             made=self._blank,
         )
+        if not any(row.prompt) and self._learned:
+            row.prompt = self._caption(request.seed)
+            if request.operation == "walk":
+                row.share, begin = math.modf(request.turn * WALKED)
+                row.prompt, row.towards = (
+                    self._caption(request.seed + int(stop) % WALKED) for stop in (begin, begin + 1)
+                )
+        return row
 
     @torch.inference_mode()
     def step(self, rows: Sequence[GanRow]) -> None:
         """See `ImageModel.step`."""
         if len(rows) > self.tile:
             raise ValueError(f"{len(rows)} evaluations do not fit a tile of {self.tile}")
-        latents, tokens = self._drawing.inputs()
+        latents, tokens, shares = self._drawing.inputs()
         for place, row in enumerate(rows):
             latents[place] = row.latent
-            tokens[place] = torch.tensor(row.tokens)
+            tokens[place] = torch.tensor(row.prompt)
+            shares[place] = row.share
+        if any(row.share for row in rows):
+            (others,) = self._reading.inputs()
+            for place, row in enumerate(rows):
+                others[place] = torch.tensor(row.towards or row.prompt)
+            self._towards.copy_(self._reading.launch()[0])
         (made,) = self._drawing.fetch()
         for place, row in enumerate(rows):
             row.made = made[place].clone()
@@ -111,7 +137,19 @@ class GanSampler:
     def release(self, row: GanRow) -> None:
         """Rows hold nothing but their own memory."""
 
-    def _draw(self, latents: Tensor, tokens: Tensor) -> tuple[Tensor]:
+    def _caption(self, seed: int) -> Text:
+        """One that it learned: always the same for a seed."""
+        generator = torch.Generator().manual_seed(seed % SEEDS)
+        text = self._learned[int(torch.randint(len(self._learned), (), generator=generator))]
+        return [*text, *[PADDING] * (self.spec.max_prompt_tokens - len(text))]
+
+    def _read(self, tokens: Tensor) -> tuple[Tensor]:
+        """A pass: the summaries of what rows are on their way to."""
+        return (self._network.summarize(tokens),)
+
+    def _draw(self, latents: Tensor, tokens: Tensor, shares: Tensor) -> tuple[Tensor]:
         """A pass: pictures, fp32 [tile, C, H, W]."""
-        made: Tensor = self._network(latents.to(self._dtype), tokens)
+        summary, share = self._network.summarize(tokens), shares.to(self._dtype)[:, None, None]
+        summary = torch.where(share == 0, summary, torch.lerp(summary, self._towards, share))
+        made = self._network.draw(latents.to(self._dtype), summary)
         return (made.float(),)

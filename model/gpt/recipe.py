@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+from model.captions import save_captions
 from model.checkpoint import save_checkpoint
 from model.config import GptConfig
 from model.data.pictures import PictureSet
@@ -147,8 +148,7 @@ class GptRecipe:
             f"{part}.{name}": w for part, state in parts.items() for name, w in state.items()
         }
         save_checkpoint(folder, config, weights, self._start.tokenizer)
-        captions = sorted({" ".join(caption.split()) for caption in self._data.captions} - {""})
-        (folder / "captions.txt").write_text("\n".join(captions) + "\n", encoding="utf-8")
+        save_captions(folder, self._data.captions)
 
     def sheet(self, folder: Path, device: str) -> Image.Image:
         return drawn_sheet(self._data, folder, device)

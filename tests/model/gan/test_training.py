@@ -106,6 +106,8 @@ def test_a_run_leaves_the_generator_alone_and_both_losses(data: Path, tmp_path: 
     assert not any("critic" in name for name in load_file(folder / "model.safetensors"))
     spec = Checkpoint.open(folder).spec
     assert (spec.family, spec.steps.high, spec.guidance.high) == ("gan", 1, 1)
+    captions = load([data], PictureFormat(16, 4)).captions
+    assert (folder / "captions.txt").read_text("utf-8").splitlines() == sorted(set(captions))
     lines = [json.loads(line) for line in (folder.parent / "log.jsonl").read_text().splitlines()]
     assert {"loss", "generator_loss"} < set(lines[-1])
     assert (folder.parent / "samples" / "0000002.png").stat().st_size > 500
