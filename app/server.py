@@ -134,6 +134,7 @@ def _config(app: object, settings: Settings) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         forwarded_allow_ips=list(settings.trusted_proxies),
+        timeout_keep_alive=settings.keep_alive,
         timeout_graceful_shutdown=READING_TIME,
     )
     if config.workers > 1:

@@ -161,6 +161,11 @@ class Settings(BaseSettings):
     max_body_bytes: Annotated[int, Field(ge=1024)] = MIB
     """Bytes of a JSON body. What is larger is refused (413) unread."""
 
+    keep_alive: Annotated[int, Field(ge=1)] = 75
+    """Seconds for which a connection without a request is kept open. Longer than the balancer keeps
+    it (60 with most), or that one now and then sends a request into a connection that just closed,
+    and answers 502 in our place."""
+
     body_timeout: Seconds = 20.0
     """A body that has not arrived by then is refused (408): half-sent requests hold memory."""
 

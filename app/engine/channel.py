@@ -107,7 +107,6 @@ def _spawn(settings: WorkerSettings) -> tuple[subprocess.Popen[bytes], Connectio
         **os.environ,
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
         "OMP_NUM_THREADS": str(settings.threads),
-        "OMP_WAIT_POLICY": "PASSIVE",  # idle threads sleep: spinning ones starve the API process
     }
     with theirs:
         process = subprocess.Popen(

@@ -1,10 +1,10 @@
 """Does a result depend on its request alone? Asked of every model before it serves.
 
 A few probes are drawn (and a picture is described, where the model can) alone, then among
-companions of other step counts and guidance, at other places of the tile, with previews taken on
-the way; their results must be equal, bit by bit. The rows go through the `Runner` that serves, so
-that its batches are what is tested. Each kind of pass runs on the way: the model is warm
-afterwards.
+companions of other step counts and guidance that start with them or a step later, at other places
+of the tile, with previews taken on the way; their results must be equal, bit by bit. The rows go
+through the `Runner` that serves, so that its batches are what is tested. Each kind of pass runs on
+the way: the model is warm afterwards.
 """
 
 from __future__ import annotations
@@ -23,26 +23,34 @@ STEPS = 2
 
 def seed_exact(model: ImageModel[Any]) -> bool:
     """Whether the model's results are the same alone and in company."""
-    probes, companions = _probes(model.spec), _companions(model.spec, model.tile)
+    probes = _probes(model.spec)
+    companions = _companions(model.spec, model.tile - sum(probe.places for probe in probes))
     alone = [_draw(model, [probe])[0] for probe in probes]
     last = _draw(model, [*companions, *probes])[-len(probes) :]
-    turned = _draw(model, [*reversed(probes), *companions])[: len(probes)]
-    return alone == last == turned[::-1]
+    ahead = _draw(model, probes[::-1], companions)[: len(probes)]
+    return alone == last == ahead[::-1]
 
 
-def _draw(model: ImageModel[Any], requests: Sequence[RowRequest]) -> list[Result]:
-    """The rows' results, in the same order; all of them share what passes they can."""
+def _draw(
+    model: ImageModel[Any], first: Sequence[RowRequest], later: Sequence[RowRequest] = ()
+) -> list[Result]:
+    """The rows' results, in the same order. Those of ``later`` join after the first step."""
     runner = Runner(model, previews=1)
-    for index, request in enumerate(requests):
-        watched = len(requests) > 1
-        runner.add(Assignment(index, model.spec.id, request, watched=watched, seen=0))
+    watched = len(first) + len(later) > 1
+    rows = [
+        Assignment(index, model.spec.id, request, watched=watched, seen=0)
+        for index, request in enumerate((*first, *later))
+    ]
+    joining = [rows[: len(first)], rows[len(first) :]]
     results: dict[int, Result] = {}
-    while len(results) < len(requests):
+    while len(results) < len(rows):
+        for row in joining.pop(0) if joining else ():
+            runner.add(row)
         for refused in runner.admit():
             raise RuntimeError(f"{model.spec.id} refused a row of its self-test: {refused.reason}")
         for finished in runner.step().finished:
             results[finished.id] = finished.result
-    return [results[index] for index in range(len(requests))]
+    return [results[row.id] for row in rows]
 
 
 def _probes(spec: ModelSpec) -> list[RowRequest]:
@@ -64,11 +72,15 @@ def _probes(spec: ModelSpec) -> list[RowRequest]:
     return [*drawings, replace(described, operation="describe", source=source, labels=labels)]
 
 
-def _companions(spec: ModelSpec, tile: int) -> list[RowRequest]:
-    """Enough to fill the tile beside the probes; unequal step counts, so that rows come and go."""
+def _companions(spec: ModelSpec, room: int) -> list[RowRequest]:
+    """As many as fit beside the probes; unequal step counts, so that rows come and go.
+
+    Not more: whoever had to wait would wait for whole pictures, which a gpt draws in many steps.
+    """
+    one = _request(spec, prompt="b", seed=100, steps=1)
     return [
         _request(spec, prompt="b" * (1 + seed % 3), seed=100 + seed, steps=1 + seed % STEPS)
-        for seed in range(max(1, tile // 2 - 1))
+        for seed in range(max(1, room // one.places))
     ]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import shutil
 import signal
 import socket
@@ -47,6 +49,20 @@ def test_the_process_that_serves_has_no_torch(service: Service) -> None:
     loaded = {map_.path for map_ in psutil.Process(service.process.pid).memory_maps()}
     assert any("python" in path for path in loaded)
     assert not [path for path in loaded if "torch" in path]
+
+
+def test_an_idle_connection_stays_open_for_as_long_as_was_promised(start: Start) -> None:
+    """A balancer that reuses one which just closed answers 502."""
+    with start(KEEP_ALIVE="3") as service:
+        address = httpx.URL(service.url).netloc.decode()
+        with contextlib.closing(http.client.HTTPConnection(address, timeout=30)) as client:
+            for pause in (0, 1):
+                time.sleep(pause)
+                client.request("GET", "/livez")
+                assert client.getresponse().read()
+            began = time.monotonic()
+            assert client.sock.recv(1) == b""  # closed
+            assert time.monotonic() - began > 2
 
 
 def test_the_second_signal_does_not_wait(start: Start) -> None:
