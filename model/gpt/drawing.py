@@ -29,6 +29,7 @@ class DrawingRow:
     source: Source | None = None  # kept where its mask says so
     encoded: bool = True  # whether the codes of its source are known
     step: int = 0
+    placed: bool = False  # whether a pass has what stays the same at every step
 
     @property
     def steps(self) -> int:
@@ -56,9 +57,11 @@ class DrawingRow:
 
     @property
     def shown(self) -> list[Tensor]:
-        """The codes so far, as each lane is shown them: [step, codes], `UNKNOWN` where hidden."""
-        drawn = self.codes[: self.step]
-        given = torch.where(self.given[: self.step, None], drawn, UNKNOWN)
+        """The codes [codes] of the place before, as each lane is shown them: `UNKNOWN` if hidden,
+        and at the first place."""
+        nothing = torch.full_like(self.codes[0], UNKNOWN)
+        drawn = self.codes[self.step - 1] if self.step else nothing
+        given = drawn if self.step and self.given[self.step - 1] else nothing
         return [drawn, given][: len(self.lanes)]
 
     def take(self, codes: Tensor) -> None:

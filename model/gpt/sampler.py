@@ -234,27 +234,39 @@ class GptSampler:
         self._passes.feeding.launch()
 
     def _draw(self, rows: Sequence[DrawingRow]) -> None:
-        bags, slots, first, partner, leader, guidance, temperature, top_k, top_p, uniform = (
-            self._passes.drawing.inputs()
-        )
-        slots.fill_(self._passes.nowhere)
+        bags, slots, *_, uniform = self._passes.drawing.inputs()
         for row in rows:
-            sampling, leading, last = row.sampling, row.lanes[0].index, row.lanes[-1].index
-            for lane, shown in zip(row.lanes, row.shown, strict=True):
-                index = lane.index
-                bags[index, 0] = self._layout.picture(shown)[-1]
-                slots[index, 0] = lane.slot
-                first[index] = lane.first
-                partner[index], leader[index] = last, leading
-                guidance[index] = row.guidance
-                temperature[index] = sampling.temperature or 1.0
-                top_k[index] = sampling.top_k or self._codec.values
-                top_p[index] = sampling.top_p if sampling.temperature else 0.0
-                uniform[index] = row.uniform[row.step]
-                lane.slot += 1
+            if not row.placed:
+                self._place(row)
+        each = [(row, lane) for row in rows for lane in row.lanes]
+        index = torch.tensor([lane.index for _, lane in each])
+        steps = torch.tensor([row.step for row, _ in each])
+        shown = torch.stack([codes for row in rows for codes in row.shown])
+        bags[index, 0] = self._layout.place(steps, shown)
+        slots.fill_(self._passes.nowhere)
+        slots[index, 0] = torch.tensor([lane.slot for _, lane in each])
+        uniform[index] = torch.stack([row.uniform[row.step] for row, _ in each])
+        for _, lane in each:
+            lane.slot += 1
         (codes,) = self._passes.drawing.fetch()
         for row in rows:
             row.take(codes[row.lanes[0].index])
+
+    def _place(self, row: DrawingRow) -> None:
+        """What of its inputs stays the same at every step."""
+        _, _, first, partner, leader, guidance, temperature, top_k, top_p, _ = (
+            self._passes.drawing.inputs()
+        )
+        sampling = row.sampling
+        for lane in row.lanes:
+            index = lane.index
+            first[index] = lane.first
+            partner[index], leader[index] = row.lanes[-1].index, row.lanes[0].index
+            guidance[index] = row.guidance
+            temperature[index] = sampling.temperature or 1.0
+            top_k[index] = sampling.top_k or self._codec.values
+            top_p[index] = sampling.top_p if sampling.temperature else 0.0
+        row.placed = True
 
     def _read(self, rows: Sequence[ReadingRow]) -> None:
         bags, slots, first, targets, last = self._passes.reading.inputs()

@@ -84,8 +84,16 @@ class Layout:
         *batch, count, _ = codes.shape
         bags = torch.full((*batch, 1 + count, self.bag), NOTHING)
         bags[..., 0] = self.first_place + torch.arange(1 + count)
-        bags[..., 1:, 1:] = torch.where(codes == UNKNOWN, NOTHING, codes + self.code_rows())
+        bags[..., 1:, 1:] = self._rows_of(codes)
         return bags
+
+    def place(self, number: Tensor, before: Tensor) -> Tensor:
+        """The bags [N, bag] from which places ``number`` [N] are drawn, each after a place with the
+        codes ``before`` [N, codes]. `UNKNOWN` ones are nothing."""
+        return torch.cat((self.first_place + number[:, None], self._rows_of(before)), dim=1)
+
+    def _rows_of(self, codes: Tensor) -> Tensor:
+        return torch.where(codes == UNKNOWN, NOTHING, codes + self.code_rows())
 
     def code_rows(self) -> Tensor:
         """[codes]: where the rows of each of a place's codes begin."""
