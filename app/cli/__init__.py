@@ -19,6 +19,7 @@ from app.cli.training import train
 from app.cli.transforming import transform
 
 cli = typer.Typer(
+    rich_markup_mode="markdown",  # joins the lines of a paragraph
     help="Serve image transformers over HTTP, draw with them, train your own.",
     no_args_is_help=True,
     add_completion=False,
