@@ -1,0 +1,128 @@
+"""Measures Tessera and other ways to serve the same model on this machine.
+
+    pip install -e .[bench]
+    python -m bench.peers [--model FOLDER] [--only tessera --only ray] [--seconds 60]
+
+Prints Markdown. The systems are subprocesses, one at a time, with the same threads, dtype, tile
+and guidance; peers batch as their own documentation recommends. The machine must have nothing else
+to do: figures are worth as much as it is quiet.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.cli.console import UserError, one_line_errors, problems, progress_bar
+from app.cli.options import Chosen, open_checkpoint
+from bench.load import mixes
+from bench.machine import facts
+from bench.peers.drawing import PeerSettings
+from bench.peers.measuring import Plan, compare
+from bench.peers.report import report
+from bench.peers.systems import SYSTEMS, System
+from model.checkpoint import Checkpoint, resolve_dtype
+from model.protocol import RowRequest
+
+
+def main(
+    model: Chosen = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help=f"May be given many times: {', '.join(each.name for each in SYSTEMS)}."),
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=1, help="At the rate that all bear.")] = 60.0,
+    saturation_seconds: Annotated[float, typer.Option(min=1, help="Of full load.")] = 20.0,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Of the model; without it, the cores.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="A file as well.")] = None,
+) -> None:
+    """Measure Tessera and other ways to serve the same model; print the tables."""
+    with one_line_errors():
+        systems = _chosen(only)
+        checkpoint = open_checkpoint(model)
+        settings = PeerSettings(
+            checkpoint=checkpoint.folder,
+            threads=threads or len(os.sched_getaffinity(0)),
+            pictures=_pictures(checkpoint),
+            port=0,
+        )
+        plan = Plan(
+            mixes=mixes(checkpoint.spec),
+            steps=int(checkpoint.spec.steps.default),
+            seconds=seconds,
+            saturation_seconds=saturation_seconds,
+        )
+        with progress_bar() as bar:
+            task = bar.add_task("", total=plan.stages(len(systems)), completed=-1)
+
+            def tell(stage: str) -> None:
+                bar.update(task, advance=1, description=stage)
+
+            comparison = compare(systems, settings, plan, tell)
+        for problem in comparison.problems:
+            _left_out(problem)
+        titles = [system.title for system in systems]
+        lines = report(comparison, titles, _facts(checkpoint, settings, plan, systems))
+        text = "\n".join(lines) + "\n"
+    sys.stdout.write(text)
+    if out is not None:
+        out.write_text(text, encoding="utf-8")
+
+
+def _chosen(only: list[str] | None) -> list[System]:
+    """Those that are meant and installed. Raises `UserError`."""
+    names = [system.name for system in SYSTEMS]
+    if unknown := [name for name in only or () if name not in names]:
+        raise UserError(
+            f"--only {unknown[0]}: there is no such system, there are {', '.join(names)}"
+        )
+    chosen = [system for system in SYSTEMS if only is None or system.name in only]
+    for system in chosen:
+        if not system.installed:
+            _left_out(f"{system.title} is not installed: pip install -e '.[bench]'")
+    installed = [system for system in chosen if system.installed]
+    if not installed:
+        raise UserError("there is nothing to measure")
+    return installed
+
+
+def _left_out(why: str) -> None:
+    problems.print(f"left out: {why}", style="yellow", markup=False, soft_wrap=True)
+
+
+def _pictures(checkpoint: Checkpoint) -> int:
+    """How many fill the model's default tile."""
+    spec = checkpoint.spec
+    places = RowRequest("a picture", 0, 1, spec.guidance.default).places
+    return checkpoint.config.tiles["cpu"] // places
+
+
+def _facts(
+    checkpoint: Checkpoint, settings: PeerSettings, plan: Plan, systems: list[System]
+) -> dict[str, str]:
+    spec, machine = checkpoint.spec, facts("cpu")
+    del machine["CPU"]  # it tells of this process's threads
+    return {
+        "model": f"{spec.id} ({spec.digest[:12]}), {resolve_dtype('auto', 'cpu')}",
+        "pictures in a batch": str(settings.pictures),
+        "threads": str(settings.threads),
+        "seconds": f"{plan.saturation_seconds:g} saturated, {plan.seconds:g} at the common rate",
+        "peers": ", ".join(f"{each.title} {each.version}" for each in systems if each.version),
+        **machine,
+    }
+
+
+def _leave(*_: object) -> None:
+    raise SystemExit(128 + signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _leave)  # so that whatever runs is ended
+    typer.run(main)

@@ -1,0 +1,73 @@
+"""If these fail, a comparison leaves processes behind, or hides why a peer is missing from it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from app.cli.console import UserError
+from bench.load import LoadRequest
+from bench.peers.drawing import PeerSettings
+from bench.peers.process import running
+from bench.peers.systems import System
+
+ONE = LoadRequest("red apple", 7, 20, 1)
+SETTINGS = PeerSettings(Path("nowhere"), threads=1, pictures=4, port=0)
+
+SERVER = """
+import http.server, os, subprocess, sys, time
+
+# Neither asks to be ended: one left the session, the other writes over its environment.
+deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+other = subprocess.Popen([sys.executable, "-c", deaf], start_new_session=True)
+bare = subprocess.Popen([sys.executable, "-c", deaf], env={})
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(f"{other.pid} {bare.pid}".encode())
+
+port = int(os.environ["PEER_PORT"])
+http.server.HTTPServer(("127.0.0.1", port), Handler).serve_forever()
+"""
+
+
+def system(program: str) -> System:
+    return System("fake", "Fake", "app", ("-c", program))
+
+
+def test_whatever_a_system_started_is_ended() -> None:
+    started: list[psutil.Process] = []
+
+    def interrupted() -> None:
+        with running(system(SERVER), SETTINGS, ONE):
+            time.sleep(0.5)  # for the two to become deaf
+            started.extend(psutil.Process().children(recursive=True))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert len(started) == 3
+    assert not [each for each in started if each.is_running() and each.status() != "zombie"]
+
+
+def test_a_system_that_ends_says_why() -> None:
+    broken = system("print('no such model'); raise SystemExit(3)")
+    with (
+        pytest.raises(UserError, match=r"(?s)Fake ended with status 3.*no such model"),
+        running(broken, SETTINGS, ONE),
+    ):
+        pass
+
+
+def test_the_users_own_settings_do_not_reach_a_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TESSERA_TILE", "64")
+    told = system("import os; print(sorted(os.environ)); raise SystemExit(1)")
+    with pytest.raises(UserError) as caught, running(told, SETTINGS, ONE):
+        pass
+    assert "TESSERA_MODELS" in str(caught.value)
+    assert "TESSERA_TILE" not in str(caught.value)
