@@ -1,13 +1,17 @@
-"""The noise that a row starts from: its own, from its seed alone."""
+"""What chance decides for a row: its noise and its choices, from its seed alone."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from model.protocol import SEEDS, RowRequest
+
+T = TypeVar("T")
 
 
 def noise_of(request: RowRequest, shape: tuple[int, ...]) -> Tensor:
@@ -22,6 +26,11 @@ def noise_of(request: RowRequest, shape: tuple[int, ...]) -> Tensor:
         return own
     angle = 2 * math.pi * request.turn
     return math.cos(angle) * own + math.sin(angle) * _drawn((request.seed + 1) % SEEDS, shape)
+
+
+def one_of(choices: Sequence[T], generator: torch.Generator) -> T:
+    """Each with equal chances."""
+    return choices[int(torch.randint(len(choices), (), generator=generator))]
 
 
 def _drawn(seed: int, shape: tuple[int, ...]) -> Tensor:

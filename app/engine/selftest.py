@@ -36,15 +36,15 @@ def _draw(
 ) -> list[Result]:
     """The rows' results, in the same order. Those of ``later`` join after the first step."""
     runner = Runner(model, previews=1)
-    watched = len(first) + len(later) > 1
+    requests = (*first, *later)
     rows = [
-        Assignment(index, model.spec.id, request, watched=watched, seen=0)
-        for index, request in enumerate((*first, *later))
+        Assignment(index, model.spec.id, request, watched=len(requests) > 1, seen=0)
+        for index, request in enumerate(requests)
     ]
-    joining = [rows[: len(first)], rows[len(first) :]]
+    joining = iter((rows[: len(first)], rows[len(first) :]))
     results: dict[int, Result] = {}
     while len(results) < len(rows):
-        for row in joining.pop(0) if joining else ():
+        for row in next(joining, ()):
             runner.add(row)
         for refused in runner.admit():
             raise RuntimeError(f"{model.spec.id} refused a row of its self-test: {refused.reason}")

@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 
 from model.gan.network import Generator
-from model.noise import noise_of
+from model.noise import noise_of, one_of
 from model.passes import FixedPass, Mode
 from model.pixels import blank, to_picture
 from model.protocol import SEEDS, ModelSpec, Picture, RowRequest
-from model.tokenizer import PADDING, PromptTokenizer
+from model.tokenizer import PromptTokenizer
 
 Text = Sequence[int]
 """Tokens of a prompt, padded."""
@@ -75,8 +75,11 @@ class GanSampler:
         self._network = network.eval().requires_grad_(False)
         self._tokenizer = tokenizer
         self._latent = network.config.latent
-        texts = map(tokenizer.tokens, captions)
-        self._learned = [text for text in texts if 0 < len(text) <= spec.max_prompt_tokens]
+        self._learned = [
+            caption
+            for caption in captions
+            if 0 < len(tokenizer.tokens(caption)) <= spec.max_prompt_tokens
+        ]
         weight = network.patch_out.weight
         self._dtype = weight.dtype
         # Nothing, on white where there is no transparency.
@@ -97,17 +100,16 @@ class GanSampler:
                 f"{self.spec.id} draws in 1 step, and has no guidance (1)"
             )
         row = GanRow(
-            prompt=self._tokenizer.padded(request.prompt, self.spec.max_prompt_tokens),
+            prompt=self._padded(request.prompt),
             latent=noise_of(request, (self._latent,)),
             made=self._blank,
         )
         if not any(row.prompt) and self._learned:
-            row.prompt = self._caption(request.seed)
-            if request.operation == "walk":
-                row.share, begin = math.modf(request.turn * WALKED)
-                row.prompt, row.towards = (
-                    self._caption(request.seed + int(stop) % WALKED) for stop in (begin, begin + 1)
-                )
+            turn = request.turn if request.operation == "walk" else 0.0
+            row.share, stop = math.modf(turn * WALKED)
+            row.prompt = self._caption(request.seed + int(stop) % WALKED)
+            if row.share:
+                row.towards = self._caption(request.seed + int(stop + 1) % WALKED)
         return row
 
     @torch.inference_mode()
@@ -137,11 +139,12 @@ class GanSampler:
     def release(self, row: GanRow) -> None:
         """Rows hold nothing but their own memory."""
 
+    def _padded(self, prompt: str) -> Text:
+        return self._tokenizer.padded(prompt, self.spec.max_prompt_tokens)
+
     def _caption(self, seed: int) -> Text:
         """One that it learned: always the same for a seed."""
-        generator = torch.Generator().manual_seed(seed % SEEDS)
-        text = self._learned[int(torch.randint(len(self._learned), (), generator=generator))]
-        return [*text, *[PADDING] * (self.spec.max_prompt_tokens - len(text))]
+        return self._padded(one_of(self._learned, torch.Generator().manual_seed(seed % SEEDS)))
 
     def _read(self, tokens: Tensor) -> tuple[Tensor]:
         """A pass: the summaries of what rows are on their way to."""

@@ -20,6 +20,7 @@ from model.gpt.passes import CHUNK, GptPasses
 from model.gpt.reading import Inquiry, ReadingRow, read
 from model.gpt.search import Search, Text, Trie, best_of, weigh_all
 from model.gpt.sequence import UNKNOWN
+from model.noise import one_of
 from model.passes import Mode
 from model.patches import from_patches, to_patches
 from model.pixels import blank, paste, to_picture, to_values
@@ -140,7 +141,7 @@ class GptSampler:
         if not tokens and request.source is None and self._learned:
             # What it draws unasked is the sum over all texts: one of them, then its picture. Place
             # by place, without any, the likeliest beginning is white, and so is all that follows.
-            tokens = self._learned[int(torch.randint(len(self._learned), (), generator=generator))]
+            tokens = one_of(self._learned, generator)
         text = self._layout.text(tokens) if tokens else self._no_bags()
         numbers = self._lanes.take(2 if guided else 1)
         return DrawingRow(
