@@ -1,40 +1,33 @@
-"""A folder becomes a model: ``config.json``, ``model.safetensors``, ``tokenizer.json``.
+"""A checkpoint folder that has been looked at, not loaded. Imports no torch.
 
-`Checkpoint.open` imports no torch and finds all that can be wrong without building the network;
-`load_model` builds it. Both say which file is at fault and why. Only safetensors are read: a
+Each family has a `Checkpoint` of its own, which knows the folder's files and what its network
+costs; `model.registry.open_checkpoint` finds it. `TokenizedCheckpoint` is what those in this tree
+share: ``config.json``, ``model.safetensors`` and ``tokenizer.json``. Only safetensors are read: a
 pickle can run code when it is opened.
 """
 
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar
 
-from pydantic import ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 
-from model.families import FAMILIES, CheckpointConfig, parse_config
 from model.protocol import ImageModel, ModelSpec
+from model.request import ImageRequest
 from model.tokenizer import PromptTokenizer
 
 if TYPE_CHECKING:
-    import torch
-    from torch import nn
+    from model.runtime.fixed_pass import Mode
 
-    from model.passes import Mode
 
-    N = TypeVar("N", bound=nn.Module)
-
-SHIPPED = Path(__file__).parent / "checkpoints"
-"""Where the trained models that ship lie, one folder each."""
-
-FILES = ("config.json", "model.safetensors", "tokenizer.json")
+CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
 PICKLES = ("*.pt", "*.pth", "*.bin", "*.ckpt", "*.pkl")
-
-Dtype = Literal["auto", "fp32", "bf16"]
 
 
 class CheckpointError(Exception):
@@ -42,167 +35,171 @@ class CheckpointError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """A checkpoint folder that has been looked at, not loaded."""
+class Placement:
+    """Where and how a model runs: all of it is part of numerics."""
 
-    folder: Path
-    config: CheckpointConfig
-    spec: ModelSpec
-    tokenizer: PromptTokenizer
+    device: str  # "cpu", "cuda:0"
+    dtype: Literal["fp32", "bf16"]
+    tile: int  # evaluations in every pass of the network
+    mode: Mode
+
+
+class Checkpoint(ABC):
+    """What a family makes of a folder. `open` finds all that can be wrong without the network."""
+
+    tiles: ClassVar[Mapping[str, int]] = {"cpu": 8, "cuda": 32}
+    """Evaluations in every pass where no tile is set, by the type of the device."""
+
+    def __init__(self, folder: Path, spec: ModelSpec) -> None:
+        self.folder = folder
+        self.spec = spec
 
     @classmethod
-    def open(cls, folder: Path) -> Checkpoint:
+    @abstractmethod
+    def open(cls, folder: Path) -> Self:
         """Reads a folder. Raises `CheckpointError`."""
+
+    @abstractmethod
+    def count_tokens(self, prompt: str) -> int:
+        """Tokens of a prompt, of which ``spec.max_prompt_tokens`` are accepted."""
+
+    def cost(self, request: ImageRequest) -> int:
+        """The most evaluations that one pass of the request's row takes."""
+        return 1
+
+    def evaluations(self, request: ImageRequest) -> int:
+        """All evaluations that the request takes, about: what rate limits count."""
+        return int(request.value("steps", 1)) * self.cost(request)
+
+    @abstractmethod
+    def build(self, placement: Placement) -> ImageModel[Any]:
+        """The model with its weights. Imports torch. Raises `CheckpointError`."""
+
+
+class CheckpointConfig(BaseModel):
+    """``config.json``: what those of all families in this tree have."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal[1] = 1
+    family: str
+    description: str
+    license: str = Field(validation_alias=AliasChoices("license", "licence"))
+
+    @property
+    def vocabulary(self) -> int:
+        """Prompt tokens that the network has room for."""
+        raise NotImplementedError
+
+    def spec(self, id: str, digest: str) -> ModelSpec:  # noqa: A002 - the field's name
+        """What can be known of the model without running it."""
+        raise NotImplementedError
+
+
+C = TypeVar("C", bound=CheckpointConfig)
+
+
+class TokenizedCheckpoint(Checkpoint, Generic[C]):
+    """``config.json``, ``model.safetensors``, ``tokenizer.json`` and ``more_files``."""
+
+    more_files: ClassVar[tuple[str, ...]] = ()
+    config_type: ClassVar[type[CheckpointConfig]]
+
+    def __init__(
+        self, folder: Path, config: C, spec: ModelSpec, tokenizer: PromptTokenizer
+    ) -> None:
+        super().__init__(folder, spec)
+        self.config = config
+        self.tokenizer = tokenizer
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """See `Checkpoint.open`."""
         folder = folder.resolve()
-        _check_files(folder)
-        config = _read_config(folder / "config.json")
-        files = (*FILES, *config.more_files)
-        if missing := [name for name in files if not (folder / name).is_file()]:
-            raise CheckpointError(f"{folder / missing[0]}: missing; a {config.family} has it")
-        try:
-            tokenizer = PromptTokenizer.load(folder / "tokenizer.json")
-        except Exception as error:  # tokenizers raises nothing narrower
-            raise CheckpointError(f"{folder / 'tokenizer.json'}: no tokenizer: {error}") from error
+        files = (CONFIG, WEIGHTS, TOKENIZER, *cls.more_files)
+        check_files(folder, files)
+        config: Any = read_config(folder / CONFIG, cls.config_type)
+        tokenizer = _read_tokenizer(folder / TOKENIZER)
         if tokenizer.vocabulary > config.vocabulary:
             raise CheckpointError(
-                f"{folder / 'tokenizer.json'}: has {tokenizer.vocabulary} tokens, "
-                f"config.json has room for {config.vocabulary}"
+                f"{folder / TOKENIZER}: has {tokenizer.vocabulary} tokens, "
+                f"{CONFIG} has room for {config.vocabulary}"
             )
-        spec = config.spec(folder.name, _digest(folder, files))
-        return cls(folder, config, spec, tokenizer)
+        return cls(folder, config, config.spec(folder.name, digest(folder, files)), tokenizer)
+
+    def count_tokens(self, prompt: str) -> int:
+        """See `Checkpoint.count_tokens`."""
+        return len(self.tokenizer.tokens(prompt))
 
 
-def shipped() -> list[Path]:
-    """The checkpoint folders in the tree, by family (they are called NAME-FAMILY), flow first.
-
-    The first one is the default model.
-    """
-    order: dict[str, int] = {family: place for place, family in enumerate(FAMILIES)}
-    folders = [path.parent for path in SHIPPED.glob("*/config.json")]
-    families = {folder: folder.name.rpartition("-")[2] for folder in folders}
-    return sorted(folders, key=lambda each: (order.get(families[each], len(order)), each.name))
+B = TypeVar("B", bound=BaseModel)
 
 
-def resolve_dtype(dtype: Dtype, device: str) -> Literal["fp32", "bf16"]:
-    """``auto`` is bf16 where the device multiplies it natively, else fp32. Imports torch."""
-    import torch
-
-    if dtype != "auto":
-        return dtype
-    if device.startswith("cuda"):
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    return "bf16" if torch.cpu._is_avx512_bf16_supported() else "fp32"
-
-
-def load_model(
-    checkpoint: Checkpoint,
-    *,
-    device: str,
-    dtype: Dtype,
-    tile: int | None = None,
-    mode: Mode | None = None,
-) -> ImageModel[Any]:
-    """The checkpoint on a device ("cpu", "cuda:0"). Imports torch. Raises `CheckpointError`.
-
-    ``mode`` is how its passes run. Where it or ``tile`` is None, the device and the family decide.
-    """
-    import torch
-
-    from model.passes import mode_on
-
-    precision = torch.bfloat16 if resolve_dtype(dtype, device) == "bf16" else torch.float32
-
-    def place(network: N) -> N:
-        path = checkpoint.folder / "model.safetensors"
-        network.load_state_dict(read_weights(path, network.state_dict()))
-        return network.to(device=device, dtype=precision)
-
-    config = checkpoint.config
-    tile = tile or config.tiles[torch.device(device).type]
-    return config.model(checkpoint, place, tile, mode or mode_on(device))
+def read_config(path: Path, model: type[B]) -> B:
+    """A ``config.json``. Raises `CheckpointError` naming the field that is wrong."""
+    try:
+        return model.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise CheckpointError(f"{path}: {error.strerror}") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(map(str, first["loc"])) or "the file"
+        raise CheckpointError(f"{path}: {field}: {first['msg']}") from error
 
 
-def save_checkpoint(
-    folder: Path,
-    config: CheckpointConfig,
-    weights: Mapping[str, torch.Tensor],
-    tokenizer: PromptTokenizer,
-) -> None:
-    """Writes the three files into ``folder``, made if missing. Imports torch."""
-    folder.mkdir(exist_ok=True)
-    (folder / "config.json").write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    save_weights(folder / "model.safetensors", weights)
-    tokenizer.save(folder / "tokenizer.json")
+def digest(folder: Path, files: Iterable[str]) -> str:
+    """Hex SHA-256 over names and contents of the files, for ``ModelSpec.digest``."""
+    total = hashlib.sha256()
+    for name in files:
+        with (folder / name).open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        total.update(f"{name} {content}\n".encode())
+    return total.hexdigest()
 
 
-def save_weights(path: Path, state: Mapping[str, torch.Tensor]) -> None:
-    """Writes fp16 safetensors. Raises ``ValueError`` for a value that fp16 cannot hold."""
-    import torch
-    from safetensors.torch import save_file
-
-    for name, tensor in state.items():
-        if not torch.isfinite(tensor.half()).all():
-            raise ValueError(f"{name} has values beyond fp16")
-    save_file({name: tensor.half().contiguous() for name, tensor in state.items()}, path)
-    path.chmod(0o644)  # written for its owner alone, it could not be read in a container
-
-
-def _check_files(folder: Path) -> None:
+def check_files(folder: Path, files: Iterable[str]) -> None:
+    """Raises `CheckpointError` for a missing file, and for weights that are no safetensors."""
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: no such folder")
-    missing = [name for name in FILES if not (folder / name).is_file()]
+    files = tuple(files)
+    missing = [name for name in files if not (folder / name).is_file()]
     pickles = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
-    if "model.safetensors" in missing and pickles:
+    if WEIGHTS in missing and pickles:
         raise CheckpointError(
             f"{folder / pickles[0]}: pickled weights are never opened, as they can run code; "
-            "save them as model.safetensors"
+            f"save them as {WEIGHTS}"
         )
     if missing:
         raise CheckpointError(
-            f"{folder / missing[0]}: missing; a checkpoint has {', '.join(FILES)}"
+            f"{folder / missing[0]}: missing; such a checkpoint has {', '.join(files)}"
         )
     try:
-        with safe_open(folder / "model.safetensors", framework="numpy"):
+        with safe_open(folder / WEIGHTS, framework="numpy"):
             pass
     except SafetensorError as error:
-        raise CheckpointError(
-            f"{folder / 'model.safetensors'}: not in safetensors format: {error}"
-        ) from error
+        raise CheckpointError(f"{folder / WEIGHTS}: not in safetensors format: {error}") from error
 
 
-def _read_config(path: Path) -> CheckpointConfig:
+def _read_tokenizer(path: Path) -> PromptTokenizer:
     try:
-        return parse_config(path.read_bytes())
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"])) or "the file"
-        raise CheckpointError(f"{path}: {place}: {first['msg']}") from error
+        return PromptTokenizer.load(path)
+    except Exception as error:  # tokenizers raises nothing narrower
+        raise CheckpointError(f"{path}: no tokenizer: {error}") from error
 
 
-def read_weights(path: Path, expected: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Loads to fp32 and compares names and shapes with what the network has."""
-    from safetensors.torch import load_file
+CAPTIONS = "captions.txt"
+"""What a model's images were captioned with, a line each.
 
-    weights = load_file(path)
-    problems = [
-        *(f"{name} is missing" for name in expected if name not in weights),
-        *(f"{name} is not part of this network" for name in weights if name not in expected),
-        *(
-            f"{name} is {list(weights[name].shape)}, config.json makes it {list(tensor.shape)}"
-            for name, tensor in expected.items()
-            if name in weights and weights[name].shape != tensor.shape
-        ),
-    ]
-    if problems:
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise CheckpointError(f"{path}: {problems[0]}{more}")
-    return {name: tensor.float() for name, tensor in weights.items()}
+Where an image without a prompt would be none (the mean of all, or the likeliest first codes and
+nothing after them), the model draws one of these instead.
+"""
 
 
-def _digest(folder: Path, files: Iterable[str]) -> str:
-    """SHA-256 over names and contents of the files."""
-    total = hashlib.sha256()
-    for name in files:
-        content = hashlib.sha256((folder / name).read_bytes()).hexdigest()
-        total.update(f"{name} {content}\n".encode())
-    return total.hexdigest()
+def save_captions(folder: Path, captions: Iterable[str]) -> None:
+    """Each once, in the order of their letters, without line breaks or empty ones."""
+    lines = sorted({" ".join(caption.split()) for caption in captions} - {""})
+    (folder / CAPTIONS).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def load_captions(folder: Path) -> list[str]:
+    return (folder / CAPTIONS).read_text(encoding="utf-8").splitlines()

@@ -1,49 +1,129 @@
 """What the engine asks of a model, and nothing more: the seam between ``app.engine`` and ``model``.
 
-An image model can start a row, advance many rows by one step in passes of one fixed shape, and
-show a row's picture at any time. The engine never learns which family it steps. This module
-imports no torch, so that a process without torch can speak of models and requests.
+An image model can start a row, advance many rows by one step in passes of fixed shapes, and show a
+row's image. The engine never learns which family it steps: ranges, sizes and costs are data. This
+module imports no torch, so that a process without torch can speak of models and requests.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeVar
+from typing import Protocol, TypeVar, get_args
 
-Operation = Literal[
-    "generate", "walk", "vary", "inpaint", "upscale", "colorize", "denoise", "describe"
-]
-"""What a row does: ``generate`` and ``walk`` start from noise alone, the others from a `Source`.
-
-``describe`` makes text of it, the others make a picture. A row of a walk is one of many pictures
-that turn into one another: see ``RowRequest.turn``.
-"""
-
-Solver = Literal["euler", "heun"]
+from model.request import FACTORS, ImageRequest, InvalidField, Operation, Picture, Source
 
 R = TypeVar("R", bound="Row")
 
-SEEDS = 2**53
-"""Seeds are integers from 0 up to this, exclusive: the integers that JavaScript holds exactly."""
+DRAWING: tuple[Operation, ...] = tuple(
+    operation for operation in get_args(Operation) if operation != "describe"
+)
+"""Operations that make an image."""
+
+
+RESERVED = frozenset(
+    {
+        *("prompt", "negative_prompt", "model", "seed", "n", "size", "walk", "format", "quality"),
+        *("background", "previews", "operation", "image", "mask", "labels", "factor"),
+        *("left", "top", "right", "bottom", "numerics", "expires", "signature"),
+        *("out", "device", "dtype"),
+    }
+)
+"""Names of other fields of requests and options of commands, which no parameter may have."""
 
 
 @dataclass(frozen=True, slots=True)
-class Range:
-    """What a number may be, both ends included, and what it is when it is not given."""
+class Parameter:
+    """A number that a model takes, such as steps, guidance or top_p.
 
-    low: float
-    high: float
-    default: float
+    This table is all that the API, its OpenAPI document, the command line, ``GET /v1/models`` and
+    the page know of it.
+    """
+
+    name: str
+    minimum: float  # the least that is accepted
+    maximum: float  # the most that is accepted
+    default: float | None  # where none is given; None leaves it to the model, e.g. an estimate
+    step: float  # between two values of a control; 1 makes it a whole number
+    description: str  # one or two sentences for people
+    operations: tuple[Operation, ...] = DRAWING  # where it means something
+
+    def __post_init__(self) -> None:
+        if self.name in RESERVED or not self.name.isidentifier():
+            raise ValueError(f"{self.name!r} cannot be a parameter's name")
+
+    @property
+    def whole(self) -> bool:
+        """Whether it takes whole numbers only."""
+        return self.step == 1
+
+    def check(self, value: float) -> float:
+        """The value, whole where it has to be. Raises `InvalidField`."""
+        low, high = f"{self.minimum:g}", f"{self.maximum:g}"
+        accepted = low if low == high else f"{low} to {high}"
+        if not self.minimum <= value <= self.maximum:  # NaN is not between them either
+            raise InvalidField(self.name, f"{value:g} was given, {accepted} is accepted")
+        if self.whole and value != int(value):
+            message = f"{value:g} was given, a whole number, {accepted}, is accepted"
+            raise InvalidField(self.name, message)
+        return float(value)
 
 
 @dataclass(frozen=True, slots=True)
-class TokenRanges:
-    """What a model that draws tokens takes: see `TokenSampling`."""
+class Sizes:
+    """Which images a model draws, in pixels: width x height.
 
-    temperature: Range
-    top_k: Range
-    top_p: Range
+    Beside the native size, those of ``others``, and, where ``multiple`` is not 0, all whose sides
+    are multiples of it from ``low`` to ``high`` with at most ``pixels`` in all.
+    """
+
+    width: int  # the native size
+    height: int
+    others: tuple[tuple[int, int], ...] = ()
+    multiple: int = 0
+    low: int = 0
+    high: int = 0
+    pixels: int = 0
+
+    @property
+    def native(self) -> tuple[int, int]:
+        return self.width, self.height
+
+    @property
+    def square(self) -> bool:
+        """Whether every size is a square."""
+        return not self.multiple and all(w == h for w, h in (self.native, *self.others))
+
+    def allow(self, width: int, height: int) -> bool:
+        """Whether the model draws this size."""
+        if (width, height) in (self.native, *self.others):
+            return True
+        return (
+            bool(self.multiple)
+            and all(
+                side % self.multiple == 0 and self.low <= side <= self.high
+                for side in (width, height)
+            )
+            and width * height <= self.pixels
+        )
+
+    def drawn(self, width: int, height: int) -> tuple[int, int] | None:
+        """The size to draw for an answer of this size: itself where the model draws it, else the
+        native one where only resampling lies between them; None for any other aspect."""
+        if self.allow(width, height):
+            return width, height
+        return self.native if width * self.height == height * self.width else None
+
+    def __str__(self) -> str:
+        """What is accepted, for people."""
+        listed = ", ".join(f"{width}x{height}" for width, height in (self.native, *self.others))
+        if not self.multiple:
+            shape = "squares" if self.width == self.height else f"{self.width}:{self.height}"
+            return f"{listed}, resampled for other {shape}"
+        return (
+            f"{listed}, or multiples of {self.multiple} from {self.low} to {self.high} "
+            f"with at most {self.pixels} pixels"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,33 +131,126 @@ class ModelSpec:
     """What can be known of a checkpoint without running it."""
 
     id: str  # the checkpoint folder's name, e.g. "emoji-flow"
-    family: str  # "flow", "gpt", "gan"
-    size: int  # pixels along each side of its pictures
+    family: str  # "flow", "gpt", "gan", …
+    sizes: Sizes
     channels: int  # 3 RGB, 4 RGBA
-    steps: Range
-    guidance: Range
-    solver: Solver
+    parameters: tuple[Parameter, ...]
     operations: tuple[Operation, ...]
     max_prompt_tokens: int
     digest: str  # hex SHA-256 over the checkpoint's files
-    licence: str
+    license: str
     description: str
-    tokens: TokenRanges | None = None  # None: it draws no tokens, and takes no `TokenSampling`
+    negative_prompt: bool = False  # whether it takes one
 
+    def parameter(self, name: str, operation: Operation = "generate") -> Parameter | None:
+        """The parameter of that name, if it means something to the operation."""
+        for parameter in self.parameters:
+            if parameter.name == name and operation in parameter.operations:
+                return parameter
+        return None
 
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """uint8 [height, width, channels], row by row from the top. RGBA is not premultiplied."""
+    def default(self, name: str) -> float:
+        """The parameter's default. Raises ``KeyError`` where the model has none of that name."""
+        found = self.parameter(name)
+        if found is None or found.default is None:
+            raise KeyError(name)
+        return found.default
 
-    width: int
-    height: int
-    channels: int
-    pixels: bytes
+    def fill(
+        self, given: Mapping[str, float], operation: Operation = "generate"
+    ) -> tuple[tuple[str, float], ...]:
+        """All parameters of the operation, those that are not given by default; sorted by name.
+
+        Raises `InvalidField` for one out of its range, or that means nothing here.
+        """
+        known = {one.name: one for one in self.parameters if operation in one.operations}
+        for name in given:
+            if name not in known:
+                raise InvalidField(name, self._meaningless(name, operation, known))
+        values = {
+            name: parameter.check(given[name]) if name in given else parameter.default
+            for name, parameter in known.items()
+        }
+        return tuple(
+            sorted((name, float(value)) for name, value in values.items() if value is not None)
+        )
+
+    def request(
+        self,
+        prompt: str = "",
+        seed: int = 0,
+        *,
+        operation: Operation = "generate",
+        size: tuple[int, int] | None = None,
+        negative_prompt: str = "",
+        source: Source | None = None,
+        labels: Sequence[str] = (),
+        phase: float = 0.0,
+        **given: float,
+    ) -> ImageRequest:
+        """A request with every default filled in. Raises `InvalidField`."""
+        if negative_prompt and not self.negative_prompt:
+            raise InvalidField("negative_prompt", f"means nothing to {self.id}")
+        width, height = size or self.sizes.native
+        if not self.sizes.allow(width, height):
+            raise InvalidField("size", f"{width}x{height} was given, accepted: {self.sizes}")
+        return ImageRequest(
+            model=self.id,
+            prompt=prompt,
+            seed=seed,
+            width=width,
+            height=height,
+            parameters=self.fill(given, operation),
+            operation=operation,
+            negative_prompt=negative_prompt,
+            source=source,
+            labels=tuple(labels),
+            phase=phase,
+        )
+
+    def check(self, request: ImageRequest) -> None:
+        """Whether a row can start from it: operation, size, source and mask. The parameters are
+        `fill`'s. Raises `InvalidField`."""
+        operation, size = request.operation, (request.width, request.height)
+        if operation not in self.operations:
+            raise InvalidField("operation", f"{self.id} cannot {operation}")
+        if not self.sizes.allow(*size):
+            message = f"{size[0]}x{size[1]} was given, accepted: {self.sizes}"
+            raise InvalidField("size", message)
+        source = request.source
+        if (source is None) != (operation in ("generate", "walk")):
+            takes = "takes an image, none was given" if source is None else "takes no image"
+            raise InvalidField("image", f"{operation} {takes}")
+        if source is None:
+            return
+        picture = source.picture
+        if picture.channels != self.channels:
+            message = f"an image of {picture.channels} channels, {self.id} has {self.channels}"
+            raise InvalidField("image", message)
+        fits = [size]
+        if operation == "upscale":
+            fits = [(size[0] // factor, size[1] // factor) for factor in FACTORS]
+        if (picture.width, picture.height) not in fits:
+            takes = " or ".join(f"{width}x{height}" for width, height in fits)
+            message = f"an image of {picture.width}x{picture.height}, {operation} takes {takes}"
+            raise InvalidField("image", message)
+        if (operation == "inpaint") != (source.mask is not None):
+            raise InvalidField("mask", "inpaint takes a mask, and nothing else does")
+        if source.mask is not None and len(source.mask) != size[0] * size[1]:
+            message = f"a mask of {len(source.mask)} pixels, not of {size[0]}x{size[1]}"
+            raise InvalidField("mask", message)
+
+    def _meaningless(self, name: str, operation: Operation, known: Iterable[str]) -> str:
+        elsewhere = {each for one in self.parameters if one.name == name for each in one.operations}
+        if elsewhere:
+            return f"means nothing to {operation}, only to {', '.join(sorted(elsewhere))}"
+        takes = ", ".join(known) or "no parameters"
+        return f"means nothing to {self.id}, which takes {takes}"
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A text, and how likely it is that it describes the picture, among those it stands with."""
+    """A text, and how likely it is that it describes the image, among those it stands with."""
 
     text: str
     probability: float  # those of one description sum to 1
@@ -85,7 +258,7 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What a picture shows, in words."""
+    """What an image shows, in words."""
 
     caption: str
     labels: tuple[Label, ...]  # the most probable one first
@@ -94,69 +267,21 @@ class Description:
 Result = Picture | Description
 
 
-@dataclass(frozen=True, slots=True)
-class TokenSampling:
-    """How tokens are drawn from the model's probabilities; first temperature, then the cuts."""
-
-    temperature: float = 1.0  # below 1 likely tokens become likelier; 0 always takes the likeliest
-    top_k: int = 0  # only from so many of the likeliest; 0: from all
-    top_p: float = 1.0  # only from the likeliest that together are this probable
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """The picture that a row starts from, fitted to the model: no other size is taken.
-
-    ``picture`` has the model's size and channels. For ``upscale`` it is smaller by the factor, 2
-    or 4; for ``colorize`` its colours count only by their brightness.
-    """
-
-    picture: Picture
-    mask: bytes | None = None  # inpaint: uint8 [height, width], 255 is made anew, 0 is kept
-    strength: float = 1.0  # vary, inpaint: 0 leaves the picture as it is, 1 starts from noise
-    noise: float | None = None  # denoise: its deviation, of values 0…1; None is estimated
-
-
-@dataclass(frozen=True, slots=True)
-class RowRequest:
-    """One picture to make, with every default filled in. Equal requests make equal pictures."""
-
-    prompt: str  # "" is unconditional
-    seed: int  # 0 … SEEDS − 1
-    steps: int
-    guidance: float
-    solver: Solver = "euler"
-    operation: Operation = "generate"
-    source: Source | None = None  # with every operation but "generate" and "walk"
-    sampling: TokenSampling | None = None  # where the model's spec has ``tokens``
-    labels: tuple[str, ...] = ()  # describe: what to choose from; (): what the model knows
-    turn: float = 0.0  # walk: how much of the way around, 0…1; at ¼ is the next seed's noise
-
-    @property
-    def places(self) -> int:
-        """The most places that a step of this row may take in a tile.
-
-        Two with guidance, and for a description, which weighs two texts at once.
-        """
-        if self.operation == "describe":
-            return 2
-        return 2 if self.guidance != 1 and self.prompt.strip() else 1
-
-
 class Row(Protocol):
-    """One picture or text in the making. Plain data to the engine; tensors stay the model's."""
+    """One image or text in the making. Plain data to the engine; tensors stay the model's."""
 
     @property
     def kind(self) -> str:
-        """The kind of its next pass; only rows of one kind share a pass."""
+        """The kind of its next pass, e.g. "encode", "denoise", "decode"; only rows of one kind
+        share a pass."""
 
     @property
     def evaluations(self) -> int:
-        """Places that its next step takes in the tile: at most its request's ``places``."""
+        """Evaluations that its next pass takes: at most ``ImageModel.cost`` of its request."""
 
     @property
     def step(self) -> int:
-        """Steps done, of the ``steps`` that were asked for."""
+        """Steps done, of ``steps``. Passes that encode or decode need not count."""
 
     @property
     def steps(self) -> int:
@@ -171,22 +296,37 @@ class ImageModel(Protocol[R]):
     """A model on its device, with everything that its fixed shapes need already allocated."""
 
     spec: ModelSpec
-    tile: int  # evaluations in every pass, full or not
+    tile: int  # evaluations in every pass of the network, full or not
 
-    def start(self, request: RowRequest) -> R:
+    def cost(self, request: ImageRequest) -> int:
+        """The most evaluations that one pass of the request's row takes."""
+
+    def capacity(self, kind: str) -> int:
+        """Evaluations that one pass of this kind holds: ``tile``, or fewer, e.g. 1 where texts
+        are encoded or images are decoded one at a time."""
+
+    def start(self, request: ImageRequest) -> R:
         """Allocates a row and draws its noise from its own seed; runs no network.
 
-        Raises ``PromptTooLong`` (of `model.tokenizer`).
+        Raises ``ValueError`` (`model.tokenizer.PromptTooLong` among them) for a request that it
+        does not take.
         """
 
     def step(self, rows: Sequence[R]) -> None:
-        """Advances each row by one step, with one pass of ``tile`` evaluations for each kind.
+        """Advances each row by one pass, with one pass for each kind among them.
 
-        Raises ``ValueError`` if the rows of one kind need more than ``tile`` evaluations.
+        Raises ``ValueError`` if the rows of one kind need more than its ``capacity``.
+        """
+
+    def preview(self, row: R) -> None:
+        """Asks for the row's image as it stands now.
+
+        Where that takes a network, the row's next pass is of kind "decode"; `result` shows the
+        preview as soon as ``row.kind`` is not (or no longer) "decode". Changes no final pixels.
         """
 
     def result(self, row: R) -> Result:
-        """The picture so far: final when ``row.done``, a preview before. Changes no row.
+        """The image as last decoded: final when ``row.done``. Runs no network, changes no row.
 
         A description for a row that describes, only when it is done.
         """
@@ -200,7 +340,7 @@ class LoadedModel:
     """What a worker reports of a model once it can run."""
 
     spec: ModelSpec
-    numerics: str  # short hash of all that may change bits, see `model.numerics`
+    numerics: str  # short hash of all that may change bits, see `model.runtime.numerics`
     seed_exact: bool  # what the self-test found
     tile: int
     device: str  # e.g. "cpu (AMD EPYC, 2 threads)" or "cuda:0 (NVIDIA H200)"

@@ -1,7 +1,7 @@
 """Prompts to tokens: byte-level BPE. Imports no torch, so that prompts can be refused early.
 
-Promises that any string has tokens (bytes are never unknown), and that a prompt which is too long
-is refused with the count rather than cut.
+Any string has tokens (bytes are never unknown), and a prompt which is too long is refused with the
+count rather than cut.
 """
 
 from __future__ import annotations
@@ -68,9 +68,14 @@ class PromptTokenizer:
         """What the tokens say; bytes that are no UTF-8 become the replacement character."""
         return str(self._tokenizer.decode(list(tokens))).strip()
 
+    def within(self, prompt: str, limit: int) -> list[int]:
+        """The prompt's tokens, at most ``limit``. Raises `PromptTooLong`."""
+        tokens = self.tokens(prompt)
+        if len(tokens) > limit:
+            raise PromptTooLong(len(tokens), limit)
+        return tokens
+
     def padded(self, prompt: str, length: int) -> list[int]:
         """The prompt's tokens, filled up to ``length``. Raises `PromptTooLong`."""
-        tokens = self.tokens(prompt)
-        if len(tokens) > length:
-            raise PromptTooLong(len(tokens), length)
+        tokens = self.within(prompt, length)
         return tokens + [PADDING] * (length - len(tokens))

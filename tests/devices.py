@@ -12,17 +12,17 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from model.numerics import settle
+from model.runtime.numerics import configure_determinism
 
 GPU = "cuda:0"
 DEVICES = ["cpu", pytest.param(GPU, marks=pytest.mark.gpu)]
 
 
 @contextmanager
-def settled(device: str) -> Iterator[str]:
+def configured(device: str) -> Iterator[str]:
     """Has this process compute as a worker does, for a while."""
     threads = torch.get_num_threads()
-    settle(device)
+    configure_determinism(device)
     try:
         yield device
     finally:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from unittest import mock
 
 from fastapi import FastAPI
@@ -15,20 +16,19 @@ from torch import Tensor
 
 from app import server
 from app.engine import Engine
-from app.engine.device import Placed
+from app.engine.device import TorchDevice
 from app.engine.messages import WorkerSettings
-from app.engine.worker import TorchDevice
 from app.main import assemble
 from app.metrics import Metrics
 from app.settings import Settings
 from model.flow.network import PromptEncoding
-from model.flow.sampler import FlowRow, FlowSampler
+from model.flow.sampler import DenoiseInputs, FlowRow, FlowSampler
 
 OPENER = "tests.free_batch:FreeBatchDevice"
 
 
 class FreeBatch(FlowSampler):
-    """A pass has as many places as it has evaluations."""
+    """A pass is as large as the evaluations in it."""
 
     @classmethod
     def of(cls, model: FlowSampler) -> FreeBatch:
@@ -39,9 +39,9 @@ class FreeBatch(FlowSampler):
         self._used = sum(row.evaluations for row in rows)
         super()._denoise(rows)
 
-    def _predict(self, noisy: Tensor, time: Tensor) -> tuple[Tensor]:
-        used = PromptEncoding(*(part[: self._used] for part in self._encoding))
-        noisy, time = noisy[: self._used].to(self._dtype), time[: self._used]
+    def _predict(self, inputs: DenoiseInputs) -> tuple[Tensor]:
+        used = PromptEncoding(*(part[: self._used] for part in self._prompts))
+        noisy, time = inputs.noisy[: self._used].to(self._dtype), inputs.time[: self._used]
         return (self._network.denoise(noisy, time, used).float(),)
 
 
@@ -49,12 +49,13 @@ class FreeBatchDevice(TorchDevice):
     """The real device, with such models."""
 
     def __init__(self, settings: WorkerSettings) -> None:
-        super().__init__(replace(settings, cuda_graphs=False))
+        engine = settings.engine.model_copy(update={"cuda_graphs": False})
+        super().__init__(replace(settings, engine=engine))
 
-    def load(self, folder: str) -> Placed:
-        placed = super().load(folder)
-        assert isinstance(placed.model, FlowSampler)
-        return replace(placed, model=FreeBatch.of(placed.model))
+    def load(self, folder: Path) -> FreeBatch:
+        model = super().load(folder)
+        assert isinstance(model, FlowSampler)
+        return FreeBatch.of(model)
 
 
 def create_app(settings: Settings) -> FastAPI:

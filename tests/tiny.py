@@ -1,69 +1,72 @@
-"""Checkpoints small enough to run anywhere in milliseconds; their pictures are noise."""
+"""Checkpoints small enough to run anywhere in milliseconds; their images are noise."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+from torch import nn
 
-from model.captions import save_captions
-from model.checkpoint import save_weights
-from model.config import CodecConfig, FlowConfig, GanConfig, GptConfig, TextConfig
-from model.families import (
-    FlowCheckpointConfig,
-    GanCheckpointConfig,
-    GptCheckpointConfig,
-    SamplingConfig,
-)
+from model.checkpoint import CheckpointConfig, save_captions
+from model.flow.config import FlowCheckpointConfig, FlowConfig, SamplingConfig, TextConfig
 from model.flow.network import FlowTransformer
+from model.gan.config import GanCheckpointConfig, GanConfig
 from model.gan.network import Generator
+from model.gpt.config import CodecConfig, GptCheckpointConfig, GptConfig
 from model.gpt.network import Gpt
+from model.loading import save_checkpoint
 from model.tokenizer import PromptTokenizer
 
 PROMPTS = ["red apple, noto style", "blue square", "绿色圆形", "a grinning face with big eyes"]
+TOKENIZER = PromptTokenizer.train(PROMPTS, 300)
+ABOUT: dict[str, Any] = {"description": "random weights for tests", "license": "Apache-2.0"}
+
+Channels = Literal[3, 4]
 
 
-def tiny_flow(folder: Path, seed: int = 0, channels: Literal[3, 4] = 4) -> Path:
+def tiny_flow(folder: Path, seed: int = 0, channels: Channels = 4) -> Path:
     """Writes a random 16 px checkpoint into ``folder`` (made if missing) and returns it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = PromptTokenizer.train(PROMPTS, 300)
-    text = TextConfig(
-        vocabulary=tokenizer.vocabulary, width=32, depth=1, heads=2, summary=2, max_tokens=48
-    )
-    network = FlowConfig(
-        image_size=16,
-        patch_size=4,
-        channels=channels,
-        width=32,
-        depth=2,
-        heads=2,
-        layout_width=32,
-        layout_size=4,
-        layout_channels=4,
-        text=text,
-    )
-    config = FlowCheckpointConfig(
-        description="random weights for tests",
-        licence="Apache-2.0",
-        network=network,
-        sampling=SamplingConfig(steps=4),
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = FlowTransformer(network)
-        for parameter in model.parameters():
-            torch.nn.init.normal_(parameter, std=0.2)
-    (folder / "config.json").write_text(config.model_dump_json(indent=2), encoding="utf-8")
-    save_weights(folder / "model.safetensors", model.state_dict())
-    tokenizer.save(folder / "tokenizer.json")
-    return folder
+    config = _flow(channels)
+    return _save(folder, config, lambda: FlowTransformer(config.network), seed)
 
 
-def tiny_gpt(folder: Path, seed: int = 0, channels: Literal[3, 4] = 4) -> Path:
+def tiny_gpt(folder: Path, seed: int = 0, channels: Channels = 4) -> Path:
     """The same of a gpt: 4 × 4 places of two codes, each of twelve values."""
-    folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = PromptTokenizer.train(PROMPTS, 300)
+    config = _gpt(channels)
+    return _save(folder, config, lambda: Gpt(config.network), seed, captions=True)
+
+
+def tiny_gan(folder: Path, seed: int = 0, channels: Channels = 4) -> Path:
+    """The same of a gan."""
+    config = _gan(channels)
+    return _save(folder, config, lambda: Generator(config.network), seed, captions=True)
+
+
+def _shape(channels: Channels) -> dict[str, Any]:
+    return {
+        "image_size": 16,
+        "patch_size": 4,
+        "channels": channels,
+        "width": 32,
+        "depth": 2,
+        "heads": 2,
+        "layout_width": 32,
+        "layout_size": 4,
+        "layout_channels": 4,
+        "text": TextConfig(
+            TOKENIZER.vocabulary, width=32, depth=1, heads=2, summary=2, max_tokens=48
+        ),
+    }
+
+
+def _flow(channels: Channels) -> FlowCheckpointConfig:
+    network = FlowConfig(**_shape(channels))
+    return FlowCheckpointConfig(network=network, sampling=SamplingConfig(steps=4), **ABOUT)
+
+
+def _gpt(channels: Channels) -> GptCheckpointConfig:
     codec = CodecConfig(
         image_size=16,
         patch_size=4,
@@ -74,52 +77,33 @@ def tiny_gpt(folder: Path, seed: int = 0, channels: Literal[3, 4] = 4) -> Path:
         heads=2,
         levels=(4, 3),
     )
-    network = GptConfig(codec, tokenizer.vocabulary, width=32, depth=2, heads=2)
-    config = GptCheckpointConfig(
-        description="random weights for tests", licence="Apache-2.0", network=network
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = Gpt(network)
-        for parameter in model.parameters():
-            torch.nn.init.normal_(parameter, std=0.2)
-    (folder / "config.json").write_text(config.model_dump_json(indent=2), encoding="utf-8")
-    save_captions(folder, PROMPTS)
-    save_weights(folder / "model.safetensors", model.state_dict())
-    tokenizer.save(folder / "tokenizer.json")
-    return folder
+    network = GptConfig(codec, TOKENIZER.vocabulary, width=32, depth=2, heads=2)
+    return GptCheckpointConfig(network=network, **ABOUT)
 
 
-def tiny_gan(folder: Path, seed: int = 0, channels: Literal[3, 4] = 4) -> Path:
-    """The same of a gan."""
-    folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = PromptTokenizer.train(PROMPTS, 300)
-    text = TextConfig(
-        vocabulary=tokenizer.vocabulary, width=32, depth=1, heads=2, summary=2, max_tokens=48
-    )
-    network = GanConfig(
-        image_size=16,
-        patch_size=4,
-        channels=channels,
-        width=32,
-        depth=2,
-        heads=2,
-        layout_width=32,
-        layout_size=4,
-        layout_channels=4,
-        latent=64,
-        text=text,
-    )
-    config = GanCheckpointConfig(
-        description="random weights for tests", licence="Apache-2.0", network=network
-    )
+def _gan(channels: Channels) -> GanCheckpointConfig:
+    return GanCheckpointConfig(network=GanConfig(**_shape(channels), latent=64), **ABOUT)
+
+
+FLOW_SPEC, GPT_SPEC, GAN_SPEC = (config(4).spec("tiny", "") for config in (_flow, _gpt, _gan))
+"""What is known of them, for requests made before there is a folder."""
+
+
+def _save(
+    folder: Path,
+    config: CheckpointConfig,
+    build: Callable[[], nn.Module],
+    seed: int,
+    *,
+    captions: bool = False,
+) -> Path:
+    """With random weights by that seed; the process's own generator stays as it was."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = Generator(network)
-        for parameter in model.parameters():
-            torch.nn.init.normal_(parameter, std=0.2)
-    (folder / "config.json").write_text(config.model_dump_json(indent=2), encoding="utf-8")
-    save_captions(folder, PROMPTS)
-    save_weights(folder / "model.safetensors", model.state_dict())
-    tokenizer.save(folder / "tokenizer.json")
+        network = build()
+        for parameter in network.parameters():
+            nn.init.normal_(parameter, std=0.2)
+    save_checkpoint(folder, config, network.state_dict(), TOKENIZER)
+    if captions:
+        save_captions(folder, PROMPTS)
     return folder

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from model.training_options import TrainingOptions
+from model.training.recipe import TrainingOptions
 
 
 def tiny_training(data: Path, out: Path, **changes: object) -> TrainingOptions:
     """Six steps of a narrow network, on the CPU, uncompiled; but for what is changed."""
     usual = TrainingOptions(
+        family="flow",
         data=(data,),
         out=out,
         steps=6,
@@ -29,6 +30,6 @@ def tiny_training(data: Path, out: Path, **changes: object) -> TrainingOptions:
         sample_every=1000,
         save_every=1000,
         description="squares",
-        licence="Apache-2.0",
+        license="Apache-2.0",
     )
     return replace(usual, **changes)  # type: ignore[arg-type]

@@ -31,7 +31,7 @@ def is_packed(folder: Path) -> bool:
 
 
 def load(folder: Path, form: PictureFormat, split: Split = "train") -> PictureSet:
-    """All pictures of a split, in the order of the files. Raises `DataError`."""
+    """All images of a split, in the order of the files. Raises `DataError`."""
     images, labels = (_read_binary if is_binary(folder) else _read_packed)(folder, split)
     groups: dict[int, list[int]] = defaultdict(list)
     for index, label in enumerate(labels):

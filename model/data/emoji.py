@@ -1,11 +1,11 @@
 """Captioned emoji in several styles: ``<style folder>/images.zip`` and ``captions.jsonl``.
 
-Promises which pictures are held out, and never trains on them:
+These are held out, and never trained on:
 
-* ``sha256(base) mod 10 = 0``: the Fluent pictures of that symbol, all skin tones; the Noto twin
-  stays in training, so the held-out figure asks whether a style carries over;
+* ``sha256(base) mod 10 = 0``: the Fluent images of that symbol, all skin tones; its Noto
+  counterpart stays in training, so the held-out figure asks whether a style carries over;
 * ``sha256(codepoints) mod 10 = 1``: toned symbols, in both styles;
-* a picture equal to another (``duplicate_of``) follows that one.
+* an image equal to another (``duplicate_of``) follows that one.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ CHINESE_STYLE = {"noto": "noto 风格", "fluent 3d": "fluent 3d 风格"}
 
 @dataclass(frozen=True, slots=True)
 class Emoji:
-    """One picture's record, as in ``captions.jsonl``."""
+    """One image's record, as in ``captions.jsonl``."""
 
     folder: Path
     file: str
@@ -54,7 +54,7 @@ class Emoji:
 
     @property
     def split(self) -> Split:
-        """Which side of the hold-out a picture that duplicates no other is on."""
+        """Which side of the hold-out an image that duplicates no other is on."""
         if self.style == "fluent 3d" and _bucket(self.base) == 0:
             return "held-out style"
         if self.toned and _bucket(self.codepoints) == 1:
@@ -121,7 +121,7 @@ def read_records(folders: Iterable[Path]) -> list[Emoji]:
 
 
 def read_pictures(records: Iterable[Emoji]) -> Iterator[Image.Image]:
-    """The records' pictures, RGBA, in order. Raises `DataError` naming a broken one."""
+    """The records' images, RGBA, in order. Raises `DataError` naming a broken one."""
     archives: dict[Path, zipfile.ZipFile] = {}
     with ExitStack() as stack:
         for record in records:

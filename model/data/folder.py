@@ -1,6 +1,6 @@
-"""Any folder of pictures, with captions from a ``captions.jsonl`` or from its sub-folders' names.
+"""Any folder of images, with captions from a ``captions.jsonl`` or from its sub-folders' names.
 
-Promises that a file which is no usable picture costs a warning and a count, never the run.
+A file that is no usable image costs a warning and a count, never the run.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ log = logging.getLogger(__name__)
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
 SMALLEST = 8
-"""A picture with a side of fewer pixels than this is skipped."""
+"""An image with a side of fewer pixels than this is skipped."""
 
 
 def load(folder: Path, form: PictureFormat) -> PictureSet:
     """Reads ``{"file": …, "caption": …}`` lines, or one sub-folder for each caption.
 
-    Pictures right in the folder have an empty caption. ``file_name`` and ``text`` are read too.
-    Raises `DataError` if there is no usable picture or a line of captions is wrong.
+    Images right in the folder have an empty caption. ``file_name`` and ``text`` are read too.
+    Raises `DataError` if there is no usable image or a line of captions is wrong.
     """
     pictures, captions = [], []
     skipped = 0
@@ -36,19 +36,19 @@ def load(folder: Path, form: PictureFormat) -> PictureSet:
             pictures.append(_read(path, form))
             captions.append(caption)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            reason = "not a picture" if isinstance(error, UnidentifiedImageError) else error
+            reason = "not an image" if isinstance(error, UnidentifiedImageError) else error
             log.warning("skipped %s: %s", path, reason)
             skipped += 1
     if not pictures:
         raise DataError(
-            f"{folder}: no usable picture ({skipped} skipped); expected "
+            f"{folder}: no usable image ({skipped} skipped); expected "
             f"{', '.join(sorted(SUFFIXES))} files, in sub-folders named by what they show or "
             "listed in captions.jsonl"
         )
     groups: dict[str, list[int]] = defaultdict(list)
     for index, caption in enumerate(captions):
         groups[caption].append(index)
-    # Labels share many pictures and take turns; captions of their own make plain sampling.
+    # Images of one label are one group; captions of their own make plain sampling.
     return PictureSet(
         name=folder.name,
         pictures=np.stack(pictures),

@@ -1,8 +1,8 @@
-"""What every data set becomes: pictures in one array, prompts beside them, groups to sample from.
+"""What every data set becomes: images in one array, prompts beside them, groups to sample from.
 
-Values run from −1 to 1 in the model and from 0 to 255 here. A picture with transparency is kept
+Values run from −1 to 1 in the model and from 0 to 255 here. An image with transparency is kept
 with its colours premultiplied by alpha, so that resizing and an L2 loss never see the colour of
-what cannot be seen. Knows nothing about models.
+what cannot be seen.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from PIL import Image
 from torch import Tensor
 
 CROWD = 0.35
-"""A group of n pictures has n to this power turns: with 0 every group has one, and each of its
-pictures is seldom seen; with 1 every picture has one."""
+"""A group of n images has a weight of n to this power: with 0 every group has the same, and each of
+its images is seldom seen; with 1 every image has the same."""
 
 Prompter = Callable[[random.Random], str]
-"""Draws one of the prompts that describe a picture."""
+"""Draws one of the prompts that describe an image."""
 
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """The prompter of a picture with one caption."""
+    """The prompter of an image with one caption."""
 
     text: str
 
@@ -42,7 +42,7 @@ class DataError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class PictureFormat:
-    """What every picture is turned into."""
+    """What every image is converted to."""
 
     size: int
     channels: Literal[3, 4] = 4  # 3: RGB on white; 4: premultiplied RGBA
@@ -64,32 +64,32 @@ class PictureFormat:
 
 @dataclass(frozen=True, slots=True)
 class PictureSet:
-    """Pictures with their prompts.
+    """Images with their prompts.
 
-    ``groups`` are indices of pictures that share their turns when sampling, so that a symbol with
+    ``groups`` are indices of images that are sampled as one, so that a symbol with
     five skin tones is not seen five times as often as one without (but more often, see `CROWD`).
     """
 
     name: str
     pictures: NDArray[np.uint8]  # [N, C, H, W], premultiplied where C is 4
-    captions: Sequence[str]  # the one prompt that stands for the picture, for samples and scores
+    captions: Sequence[str]  # the one prompt that stands for the image, for samples and scores
     prompters: Sequence[Prompter]  # what training draws from
     groups: Sequence[Sequence[int]]
-    skipped: int = 0  # files that were no pictures
+    skipped: int = 0  # files that were no images
 
     def __len__(self) -> int:
         return len(self.pictures)
 
     def sample(self, count: int, draw: random.Random) -> tuple[Tensor, list[str]]:
-        """``count`` pictures, fp32 [count, C, H, W] in −1…1, and prompts."""
+        """``count`` images, fp32 [count, C, H, W] in −1…1, and prompts."""
         rows = self.rows(count, draw)
         return self.tensor(rows), [self.prompters[row](draw) for row in rows]
 
     def rows(self, count: int, draw: random.Random) -> list[int]:
-        """Which ``count`` pictures come next."""
-        turns = [len(group) ** CROWD for group in self.groups]
-        return [draw.choice(group) for group in draw.choices(self.groups, turns, k=count)]
+        """Which ``count`` images come next."""
+        weights = [len(group) ** CROWD for group in self.groups]
+        return [draw.choice(group) for group in draw.choices(self.groups, weights, k=count)]
 
     def tensor(self, rows: Sequence[int]) -> Tensor:
-        """The pictures at ``rows``, fp32 [len(rows), C, H, W] in −1…1."""
+        """The images at ``rows``, fp32 [len(rows), C, H, W] in −1…1."""
         return torch.from_numpy(self.pictures[list(rows)]).float() / 127.5 - 1

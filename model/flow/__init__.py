@@ -1,1 +1,1 @@
-"""The flow family: noise becomes a picture along straight lines, learned with an L2 loss."""
+"""The flow family: noise becomes an image along straight lines, learned with an L2 loss."""

@@ -1,23 +1,28 @@
-"""The flow transformer: a noisy picture, its time and a prompt in, the clean picture out.
+"""The flow transformer: a noisy image, its time and a prompt in, the clean image out.
 
-A plain transformer on raw patches that predicts the clean picture itself (x-prediction, "Back to
-basics: let denoising generative models denoise", Li and He 2025). Promises one forward pass with
-no state. Knows nothing about losses, solvers, guidance or strings.
+A plain transformer on raw patches that predicts the clean image itself (x-prediction, "Back to
+basics: let denoising generative models denoise", Li and He 2025).
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.blocks import ModulatedBlock, RMSNorm, rotary_table
-from model.config import FlowConfig
-from model.patches import from_patches, to_patches
-from model.text import PromptEncoder
+from model.flow.config import FlowConfig
+from model.layers import (
+    ModulatedBlock,
+    PromptEncoder,
+    RMSNorm,
+    from_patches,
+    rotary_table,
+    to_patches,
+)
 
 
 def time_features(time: Tensor, count: int) -> Tensor:
@@ -39,17 +44,17 @@ class PromptEncoding(NamedTuple):
 
 
 class PromptReader(nn.Module):
-    """A prompt's encoding, made ready for the trunk once for each picture, not once a step.
+    """A prompt's encoding, made ready for the trunk once for each image, not once a step.
 
-    From the summary tokens come: the trunk's prefix, a vector added to the time's, and a
-    *layout*: a first idea of the picture, small in size and cut into the same patches. It is one
-    small network from the whole prompt to the whole picture, so what a prompt looks like is
-    learned with few operations; the trunk does the rest.
+    From the summary tokens come: the trunk's prefix, a vector added to the time's, and a *layout*:
+    a small coarse image of ``layout_channels``, cut into the same patches. It is made by one small
+    network from the whole prompt to the whole image, so what a prompt looks like is learned with
+    few operations; the trunk does the rest.
     """
 
     def __init__(self, config: FlowConfig) -> None:
         super().__init__()
-        self.encoder = PromptEncoder(config.text)
+        self.encoder = PromptEncoder(**asdict(config.text))
         summary = config.text.summary * config.text.width
         self.prefix = nn.Linear(config.text.width, config.width)
         self.vector = nn.Linear(summary, config.width)
@@ -68,48 +73,75 @@ class PromptReader(nn.Module):
             self.prefix(summary), self.vector(flat), self.lay_out(self.layout_in(flat))
         )
 
-    def lay_out(self, idea: Tensor) -> Tensor:
-        """An idea of a picture [B, layout_width] → its layout [B, grid², W]."""
-        layout = self.layout_out(F.silu(idea)).unflatten(1, self.layout_shape)
+    def lay_out(self, hidden: Tensor) -> Tensor:
+        """The layout network's hidden layer [B, layout_width] → the layout [B, grid², W]."""
+        layout = self.layout_out(F.silu(hidden)).unflatten(1, self.layout_shape)
         return self.layout_embed(to_patches(layout, self.layout_patch))
 
 
-class FlowTransformer(nn.Module):
-    """`PromptReader` and trunk. ``forward`` is for training; serving calls the two apart."""
+class Trunk(nn.Module):
+    """What flow and gan share: modulated blocks over a prompt's prefix and a token for each patch.
+
+    Subclasses call `add_trunk` where its weights belong among theirs.
+    """
+
+    modulation: nn.Linear
+    blocks: nn.ModuleList
+    norm: RMSNorm
+    patch_out: nn.Linear
+    table: Tensor
 
     def __init__(self, config: FlowConfig) -> None:
         super().__init__()
         self.config = config
-        width, patch = config.width, config.channels * config.patch_size**2
-        self.reader = PromptReader(config)
-        self.patch_embed = nn.Linear(patch, width)
-        self.time_embed = nn.Sequential(nn.Linear(256, width), nn.SiLU(), nn.Linear(width, width))
+
+    def add_trunk(self) -> None:
+        """Every block starts as the identity (adaLN-zero)."""
+        config = self.config
+        width = config.width
         self.modulation = nn.Linear(width, 6 * width)
         self.blocks = nn.ModuleList(
             ModulatedBlock(width, config.heads) for _ in range(config.depth)
         )
         self.norm = RMSNorm(width)
-        self.patch_out = nn.Linear(width, patch)
-        # Sees across the borders of patches, and the noisy picture itself.
-        self.refine = nn.Conv2d(2 * config.channels, config.channels, 3, padding=1)
-        # Positions in eighths of the picture, so that a coarse and a fine grid agree on places.
+        self.patch_out = nn.Linear(width, config.channels * config.patch_size**2)
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
+        nn.init.zeros_(self.patch_out.bias)
+        # In eighths of the image, so that coarse and fine grids agree on where things are.
         side = (torch.arange(config.grid) + 0.5) * (8 / config.grid) + 0.5
         grid = torch.stack(torch.meshgrid(side, side, indexing="ij"), dim=-1).view(-1, 2)
         positions = torch.cat((torch.zeros(config.text.summary, 2), grid))
         table = rotary_table(positions, width // config.heads, base=100.0)
-        self.table: Tensor
         self.register_buffer("table", table, persistent=False)
-        self._initialise()
 
-    def _initialise(self) -> None:
-        """Every block starts as the identity and the picture as zero (adaLN-zero)."""
-        nn.init.zeros_(self.modulation.weight)
-        nn.init.zeros_(self.modulation.bias)
-        nn.init.zeros_(self.patch_out.weight)
-        nn.init.zeros_(self.patch_out.bias)
-        nn.init.zeros_(self.refine.weight)
-        assert self.refine.bias is not None
-        nn.init.zeros_(self.refine.bias)
+    def run_trunk(self, prefix: Tensor, patches: Tensor, condition: Tensor) -> Tensor:
+        """prefix [B, summary, W], patches [B, grid², W], condition [B, W] → image [B, C, H, W]."""
+        config = self.config
+        x = torch.cat((prefix, patches), dim=1)
+        modulation = self.modulation(F.silu(condition)).unflatten(1, (6, -1))
+        for block in self.blocks:
+            x = block(x, modulation, self.table)
+        x = self.patch_out(self.norm(x[:, config.text.summary :]))
+        return from_patches(x, config.patch_size, config.image_size)
+
+
+class FlowTransformer(Trunk):
+    """`PromptReader` and trunk. ``forward`` is for training; serving calls the two apart."""
+
+    def __init__(self, config: FlowConfig) -> None:
+        super().__init__(config)
+        width = config.width
+        self.reader = PromptReader(config)
+        self.patch_embed = nn.Linear(config.channels * config.patch_size**2, width)
+        self.time_embed = nn.Sequential(nn.Linear(256, width), nn.SiLU(), nn.Linear(width, width))
+        self.add_trunk()
+        # Sees across the borders of patches, and the noisy image itself.
+        self.refine = nn.Conv2d(2 * config.channels, config.channels, 3, padding=1)
+        for layer in (self.patch_out, self.refine):  # the image starts as zero
+            nn.init.zeros_(layer.weight)
+            assert layer.bias is not None
+            nn.init.zeros_(layer.bias)
 
     def read(self, tokens: Tensor) -> PromptEncoding:
         """tokens [B, T ≤ max_tokens], padded → what `denoise` needs of the prompts."""
@@ -117,17 +149,11 @@ class FlowTransformer(nn.Module):
         return encoding
 
     def denoise(self, noisy: Tensor, time: Tensor, prompt: PromptEncoding) -> Tensor:
-        """noisy [B, C, H, W], time [B] (0 noise, 1 picture) → the clean picture [B, C, H, W]."""
+        """noisy [B, C, H, W], time [B] (0 noise, 1 image) → the clean image [B, C, H, W]."""
         prefix, vector, layout = prompt
-        config = self.config
-        patches = self.patch_embed(to_patches(noisy, config.patch_size))
-        x = torch.cat((prefix, patches + layout), dim=1)
+        patches = self.patch_embed(to_patches(noisy, self.config.patch_size)) + layout
         condition = self.time_embed(time_features(time, 256).to(vector.dtype)) + vector
-        modulation = self.modulation(F.silu(condition)).unflatten(1, (6, -1))
-        for block in self.blocks:
-            x = block(x, modulation, self.table)
-        x = self.patch_out(self.norm(x[:, config.text.summary :]))
-        x = from_patches(x, config.patch_size, config.image_size)
+        x = self.run_trunk(prefix, patches, condition)
         refined: Tensor = x + self.refine(torch.cat((x, noisy.to(x.dtype)), dim=1))
         return refined
 

@@ -1,9 +1,9 @@
-"""The flow objective: a straight line from noise to picture, and an L2 loss on its direction.
+"""The flow objective: a straight line from noise to image, and an L2 loss on its direction.
 
-z_t = t·x + (1 − t)·ε with ε ~ N(0, I): noise at t = 0, the picture at t = 1. The network predicts
-x; the loss is taken on the velocity v = x − ε = (x − z_t) / (1 − t) that follows from it
-("Back to basics: let denoising generative models denoise", Li and He 2025, table 1, row
-x-prediction with v-loss). Knows nothing about networks, prompts or optimizers.
+z_t = t·x + (1 − t)·ε with ε ~ N(0, I): noise at t = 0, the image at t = 1. The network predicts x;
+the loss is taken on the velocity v = x − ε = (x − z_t) / (1 − t) that follows from it ("Back to
+basics: let denoising generative models denoise", Li and He 2025, table 1, row x-prediction with
+v-loss).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 class FlowObjective:
     """Times are t = sigmoid(N(mean, deviation)); 1 − t is kept above ``floor`` in the loss.
 
-    A share of the times is ``even`` over 0…1: the last steps, and repairs of pictures with little
+    A share of the times is ``even`` over 0…1: the last steps, and edits of images with little
     noise, lie where the normal ones hardly ever come (one in fifty is above 0.71).
     """
 
@@ -34,14 +34,14 @@ class FlowObjective:
         even = torch.rand(2, count, generator=generator)
         return torch.where(even[0] < self.even, even[1], times)
 
-    def noisy(self, picture: Tensor, noise: Tensor, time: Tensor) -> Tensor:
-        """The point at ``time`` [B] on the way from noise to picture, both [B, C, H, W]."""
+    def noisy(self, image: Tensor, noise: Tensor, time: Tensor) -> Tensor:
+        """z_t at ``time`` [B], of images and noise [B, C, H, W]."""
         t = time[:, None, None, None]
-        return t * picture + (1 - t) * noise
+        return t * image + (1 - t) * noise
 
-    def loss(self, predicted: Tensor, picture: Tensor, time: Tensor) -> Tensor:
-        """Mean of (v̂ − v)² = ((x̂ − x) / (1 − t))²: a scalar."""
-        error = (predicted.float() - picture) / (1 - time).clamp(min=self.floor)[
-            :, None, None, None
-        ]
-        return error.square().mean()
+    def loss(self, predicted: Tensor, image: Tensor, noisy: Tensor, time: Tensor) -> Tensor:
+        """Mean of (v̂ − v)²: a scalar."""
+        left = (1 - time).clamp(min=self.floor)[:, None, None, None]
+        velocity = (image - noisy) / left
+        predicted_velocity = (predicted.float() - noisy) / left
+        return (predicted_velocity - velocity).square().mean()

@@ -1,9 +1,9 @@
 """A flow transformer behind the engine's seam: rows in, one fixed-shape pass a step.
 
-Promises that a row's pixels depend on its request alone: its noise comes from its own seed, every
-pass has the same shape whatever is in it, and guidance, corrections and the solver act on each row
-apart. Rows live on the CPU, in fp32: their arithmetic is the same whatever runs the network, and
-previews cost the device nothing. Knows nothing about queues, processes or HTTP.
+A row's pixels depend on its request alone: its noise comes from its own seed, every pass has the
+same shape whatever is in it, and guidance, corrections and the solver act on each row apart. Rows
+live on the CPU, in fp32: their arithmetic is the same whatever runs the network, and previews cost
+the device nothing.
 """
 
 from __future__ import annotations
@@ -15,24 +15,41 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from model.flow.config import cost
+from model.flow.inpainting import Known, begin
 from model.flow.network import FlowTransformer, PromptEncoding
-from model.flow.repair import Known, begin
 from model.flow.solver import Trajectory
-from model.noise import noise_of
-from model.passes import FixedPass, Mode
-from model.pixels import paste, to_picture
-from model.protocol import ModelSpec, Picture, RowRequest, Source
+from model.protocol import ModelSpec
+from model.request import ImageRequest, Picture, Source
+from model.runtime.fixed_pass import FixedPass, Mode, by_kind
+from model.runtime.noise import noise_of
+from model.runtime.pixels import paste, to_picture
 from model.tokenizer import PromptTokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class PromptInputs:
+    """Prompts to be encoded."""
+
+    tokens: Tensor  # [tile, T], padded
+
+
+@dataclass(frozen=True, slots=True)
+class DenoiseInputs:
+    """Latents to be denoised; the prompts' encodings lie on the device already."""
+
+    noisy: Tensor  # [tile, C, H, W]
+    time: Tensor  # [tile]
 
 
 @dataclass(slots=True)
 class FlowRow:
-    """One picture in the making. ``encoding`` comes with its first pass."""
+    """One image in the making. ``encoding`` comes with its first pass."""
 
     trajectory: Trajectory
     tokens: list[int]
     guidance: float
-    predicted: Tensor  # the clean picture as last predicted, fp32 [C, H, W] on the CPU
+    predicted: Tensor  # the clean image as last predicted, fp32 [C, H, W] on the CPU
     known: Known | None = None  # what predictions are corrected by
     pasted: Source | None = None  # what stays of it outside the mask
     encoding: PromptEncoding | None = None
@@ -81,27 +98,37 @@ class FlowSampler:
         self._network = network.eval().requires_grad_(False)
         self._tokenizer = tokenizer
         self._dtype = network.patch_embed.weight.dtype
-        self._shape = (spec.channels, spec.size, spec.size)
+        self._shape = (spec.channels, spec.sizes.height, spec.sizes.width)
         device = network.patch_embed.weight.device
         tokens = torch.zeros(tile, spec.max_prompt_tokens, dtype=torch.long)
-        self._reading = FixedPass(network.read, [tokens], device, mode)
-        blank = self._reading.launch()
+        self._encoding = FixedPass(self._read, PromptInputs(tokens), device, mode)
+        blank = self._encoding.launch()
         self._unconditional = self._at(blank, 0)
-        self._encoding = PromptEncoding(
+        self._prompts = PromptEncoding(
             *(part.expand(tile, *part.shape).clone() for part in self._unconditional)
         )
-        self._placed = [self._unconditional] * tile  # what lies at each place of it
-        noisy_and_time = [torch.zeros(tile, *self._shape), torch.zeros(tile)]
-        self._denoising = FixedPass(self._predict, noisy_and_time, device, mode)
+        self._placed = [self._unconditional] * tile  # what lies at each position of it
+        inputs = DenoiseInputs(torch.zeros(tile, *self._shape), torch.zeros(tile))
+        self._denoising = FixedPass(self._predict, inputs, device, mode)
 
-    def start(self, request: RowRequest) -> FlowRow:
+    def cost(self, request: ImageRequest) -> int:
+        """See `ImageModel.cost`."""
+        return cost(request)
+
+    def capacity(self, kind: str) -> int:
+        """See `ImageModel.capacity`."""
+        return self.tile
+
+    def start(self, request: ImageRequest) -> FlowRow:
         """See `ImageModel.start`."""
+        self.spec.check(request)
         tokens = self._tokenizer.padded(request.prompt, self.spec.max_prompt_tokens)
-        start = begin(request, self.spec, noise_of(request, self._shape))
+        start = begin(request, noise_of(request, self._shape))
+        steps, order = int(request.value("steps")), int(request.value("solver_order"))
         return FlowRow(
-            trajectory=Trajectory(start.latent, request.steps, request.solver, start.time),
+            trajectory=Trajectory(start.latent, steps, order, start.time),
             tokens=tokens,
-            guidance=request.guidance,
+            guidance=request.value("guidance"),
             predicted=start.latent,
             known=start.known,
             pasted=request.source if request.operation == "inpaint" else None,
@@ -110,16 +137,14 @@ class FlowSampler:
     @torch.inference_mode()
     def step(self, rows: Sequence[FlowRow]) -> None:
         """See `ImageModel.step`."""
-        encode = [row for row in rows if row.kind == "encode"]
-        denoise = [row for row in rows if row.kind == "denoise"]
-        for kind in (encode, denoise):
-            needed = sum(row.evaluations for row in kind)
-            if needed > self.tile:
-                raise ValueError(f"{needed} evaluations do not fit a tile of {self.tile}")
-        if encode:
+        kinds = by_kind(self, rows)
+        if encode := kinds.get("encode"):
             self._encode(encode)
-        if denoise:
+        if denoise := kinds.get("denoise"):
             self._denoise(denoise)
+
+    def preview(self, row: FlowRow) -> None:
+        """Nothing to do: a row holds the image as last predicted."""
 
     def result(self, row: FlowRow) -> Picture:
         """See `ImageModel.result`."""
@@ -130,47 +155,51 @@ class FlowSampler:
         """Rows hold nothing but their own memory."""
 
     @staticmethod
-    def _at(encodings: PromptEncoding, place: int) -> PromptEncoding:
-        return PromptEncoding(*(part[place].clone() for part in encodings))
+    def _at(encodings: PromptEncoding, index: int) -> PromptEncoding:
+        return PromptEncoding(*(part[index].clone() for part in encodings))
 
     def _encode(self, rows: Sequence[FlowRow]) -> None:
-        (tokens,) = self._reading.inputs()
-        for place, row in enumerate(rows):
-            tokens[place] = torch.tensor(row.tokens)
-        encodings = self._reading.launch()
-        for place, row in enumerate(rows):
-            row.encoding = self._at(encodings, place)
+        tokens = self._encoding.inputs().tokens
+        for index, row in enumerate(rows):
+            tokens[index] = torch.tensor(row.tokens)
+        encodings = self._encoding.launch()
+        for index, row in enumerate(rows):
+            row.encoding = self._at(encodings, index)
 
-    def _predict(self, noisy: Tensor, time: Tensor) -> tuple[Tensor]:
-        """A pass: the clean pictures, fp32 [tile, C, H, W]."""
-        predicted = self._network.denoise(noisy.to(self._dtype), time, self._encoding)
-        return (predicted.float(),)
+    def _read(self, inputs: PromptInputs) -> PromptEncoding:
+        """A pass: the encodings of prompts."""
+        return self._network.read(inputs.tokens)
+
+    def _predict(self, inputs: DenoiseInputs) -> tuple[Tensor]:
+        """A pass: the clean images, fp32 [tile, C, H, W]."""
+        noisy = inputs.noisy.to(self._dtype)
+        return (self._network.denoise(noisy, inputs.time, self._prompts).float(),)
 
     def _denoise(self, rows: Sequence[FlowRow]) -> None:
-        noisy, time = self._denoising.inputs()
-        place = 0
+        inputs = self._denoising.inputs()
+        index = 0
         for row in rows:
             assert row.encoding is not None
             for encoding in (row.encoding, self._unconditional)[: row.evaluations]:
-                noisy[place] = row.trajectory.latent
-                time[place] = row.trajectory.time
-                self._put(place, encoding)
-                place += 1
+                inputs.noisy[index] = row.trajectory.latent
+                inputs.time[index] = row.trajectory.time
+                self._put(index, encoding)
+                index += 1
         (predicted,) = self._denoising.fetch()
-        place = 0
+        index = 0
         for row in rows:
-            clean = predicted[place].clone()
+            clean = predicted[index].clone()
             if row.guided:  # classifier-free guidance, Ho and Salimans 2022
-                clean = torch.lerp(predicted[place + 1], clean, row.guidance)
-            place += row.evaluations
+                clean = torch.lerp(predicted[index + 1], clean, row.guidance)
+            index += row.evaluations
             if row.known is not None:
                 clean = row.known.correct(clean)
             row.trajectory.advance(clean)
             row.predicted = clean
 
-    def _put(self, place: int, encoding: PromptEncoding) -> None:
-        if self._placed[place] is encoding:  # rows keep their places, mostly
+    def _put(self, index: int, encoding: PromptEncoding) -> None:
+        if self._placed[index] is encoding:  # rows keep their positions, mostly
             return
-        self._placed[place] = encoding
-        for target, source in zip(self._encoding, encoding, strict=True):
-            target[place] = source
+        self._placed[index] = encoding
+        for target, source in zip(self._prompts, encoding, strict=True):
+            target[index] = source

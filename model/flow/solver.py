@@ -1,8 +1,8 @@
-"""One picture's way from noise to picture: Euler or Heun on dz/dt = (x̂(z, t) − z) / (1 − t).
+"""One image's way from noise: Euler's or Heun's method on dz/dt = (x̂(z, t) − z) / (1 − t).
 
-Heun is the second-order method of Karras et al. 2022 (algorithm 1), with an Euler step at the end,
-where the velocity has no second value. Advances by one network evaluation at a time, so that
-pictures with different solvers and step counts share passes. Knows nothing about networks.
+Heun's is the second-order method of Karras et al. 2022 (algorithm 1), with an Euler step at the
+end, where the velocity has no second value. Advances by one network evaluation at a time, so that
+rows with different orders and step counts share passes.
 """
 
 from __future__ import annotations
@@ -10,22 +10,22 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from model.protocol import Solver
-
 
 class Trajectory:
-    """Where one picture is: ``latent`` [C, H, W] (fp32) at ``time`` in 0…1.
+    """Where one image is: ``latent`` [C, H, W] (fp32) at ``time`` in 0…1.
 
-    Its ``steps`` are even and lead from the time where it begins to 1.
+    Its ``steps`` are even and lead from the time where it begins to 1. ``order`` is 1 for Euler's
+    method and 2 for Heun's, whose step is two calls of `advance`: the first predicts where it ends,
+    the second corrects that with the velocity found there.
     """
 
-    def __init__(self, latent: Tensor, steps: int, solver: Solver, time: float = 0.0) -> None:
+    def __init__(self, latent: Tensor, steps: int, order: int, time: float = 0.0) -> None:
         self.latent = latent
         self.time = time
         self._begin = time
         self.step = 0
         self.steps = steps
-        self._solver = solver
+        self._order = order
         self._corrector: tuple[Tensor, Tensor] | None = None  # Heun's start and first velocity
 
     @property
@@ -33,7 +33,7 @@ class Trajectory:
         return self.step == self.steps
 
     def advance(self, predicted: Tensor) -> None:
-        """Moves on, given the clean picture [C, H, W] predicted at ``latent`` and ``time``."""
+        """Moves on, given the clean image [C, H, W] predicted at ``latent`` and ``time``."""
         begin, end = self._at(self.step), self._at(self.step + 1)
         velocity = (predicted - self.latent) / (1 - self.time)
         if self._corrector is not None:
@@ -43,7 +43,7 @@ class Trajectory:
         else:
             start = self.latent
             self.latent = velocity.mul(end - begin).add_(start)
-            if self._solver == "heun" and self.step + 1 < self.steps:
+            if self._order == 2 and self.step + 1 < self.steps:
                 self._corrector = (start, velocity)
                 self.time = end
                 return

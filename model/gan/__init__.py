@@ -1,1 +1,1 @@
-"""The gan family: a latent becomes a picture in one pass, learned against a critic."""
+"""The gan family: a latent becomes an image in one pass, trained against a discriminator."""

@@ -1,1 +1,1 @@
-"""A generative pretrained transformer over text and the codes of pictures."""
+"""A generative pretrained transformer over text and the codes of images."""

@@ -1,22 +1,20 @@
-"""The codec: a picture ↔ a grid of places with a few codes each.
+"""The codec: an image ↔ a grid of places with a few codes each.
 
-Promises that the codes of a place depend on no patch after it, row by row from the top: what is
-known of a picture's beginning has the codes that it has in the whole picture, and a transformer
-that continues it sees nothing of what it shall make. The decoder sees all codes at once. Knows
-nothing about prompts or probabilities.
+The codes of a place depend on no patch after it, row by row from the top: the upper part of an
+image has the codes that it has in the whole image, and a transformer that continues it sees nothing
+of what it has to draw. The decoder sees all codes at once.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.blocks import Block, RMSNorm, rotary_table
-from model.config import CodecConfig
-from model.gpt.quantizer import Quantizer
-from model.patches import from_patches, to_patches
-from model.text import HIDDEN
+from model.gpt.config import CodecConfig
+from model.layers import HIDDEN, Block, RMSNorm, from_patches, rotary_table, to_patches
 
 DETAIL = 16
 """Channels of the layer that smooths the seams between patches."""
@@ -59,11 +57,11 @@ class Codec(nn.Module):
         return self.quantizer.codes(self._levels(picture))
 
     def decode(self, codes: Tensor) -> Tensor:
-        """Codes [B, places, codes] → the picture [B, C, H, W], about −1…1."""
+        """Codes [B, places, codes] → the image [B, C, H, W], about −1…1."""
         return self._picture(self.quantizer.decode(codes))
 
     def forward(self, picture: Tensor) -> Tensor:
-        """The picture as its codes give it back; differentiable."""
+        """The image as its codes give it back; differentiable."""
         return self._picture(self._levels(picture))
 
     def _levels(self, picture: Tensor) -> Tensor:
@@ -89,3 +87,49 @@ class Codec(nn.Module):
 
 def _blocks(config: CodecConfig, depth: int) -> nn.ModuleList:
     return nn.ModuleList(Block(config.width, config.heads) for _ in range(depth))
+
+
+EDGE = 1e-3
+"""How far bounded values may go beyond the outermost level's middle, as a share."""
+
+
+class Quantizer(nn.Module):
+    """Points [..., D] of any size ↔ levels −1…1 [..., D] ↔ codes [...], for D dimensions.
+
+    Finite scalar quantisation (FSQ, Mentzer et al. 2023): each dimension is bounded and rounded to
+    a few levels; a code is a point of that grid. There is no codebook to learn: no vector can fall
+    out of use as in a VQ codec (where a whole codebook may collapse to a few entries), and no
+    commitment loss, reset or average has to be tuned against it.
+    """
+
+    def __init__(self, levels: tuple[int, ...]) -> None:
+        super().__init__()
+        self.values = math.prod(levels)
+        basis = [math.prod(levels[:index]) for index in range(len(levels))]
+        self.levels: Tensor
+        self.basis: Tensor
+        # Whole numbers, so that a change of the network's dtype leaves them alone.
+        self.register_buffer("levels", torch.tensor(levels), persistent=False)
+        self.register_buffer("basis", torch.tensor(basis), persistent=False)
+
+    def forward(self, points: Tensor) -> Tensor:
+        """The nearest levels, fp32; gradients pass the rounding as if it were not there."""
+        steps = self.levels.float() - 1
+        half = steps * (1 + EDGE) / 2
+        # An even number of levels has none at zero: half a step aside, and back.
+        offset = (self.levels % 2 == 0).float() / 2
+        bounded = (points.float() + (offset / half).atanh()).tanh() * half - offset
+        rounded = bounded + (bounded.round() - bounded).detach()
+        return rounded / (self.levels // 2)
+
+    def codes(self, levels: Tensor) -> Tensor:
+        """Levels [..., D] as `forward` gives them → codes [...], 0 up to ``values``."""
+        half = self.levels // 2
+        digits = (levels * half).round().long() + half
+        return (digits * self.basis).sum(-1)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Codes [...] → their levels, fp32 [..., D]."""
+        half = self.levels // 2
+        digits = codes[..., None] // self.basis % self.levels
+        return (digits - half).float() / half

@@ -1,8 +1,8 @@
 """The transformer over text and codes: causal, with or without a cache of what came before.
 
 RMSNorm, SwiGLU, rotary positions, normalised queries and keys: the architecture of Qwen3, a Llama
-with qk-norm. Promises that both ways of running it compute the same, and that a lane of the cache
-depends on what was fed to that lane alone. Knows nothing about sampling, prompts or pictures.
+with qk-norm. Both ways of running it compute the same, and a KV slot depends on what was written to
+that slot alone.
 """
 
 from __future__ import annotations
@@ -13,41 +13,48 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.blocks import Attention, RMSNorm, SwiGLU, feed_forward_width, rotary_table, rotate
-from model.config import GptConfig
 from model.gpt.codec import Codec
+from model.gpt.config import GptConfig
 from model.gpt.sequence import NOTHING, Layout
-from model.text import HIDDEN
+from model.layers import (
+    HIDDEN,
+    Attention,
+    RMSNorm,
+    SwiGLU,
+    feed_forward_width,
+    rotary_table,
+    rotate,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Cache:
-    """Keys and values of one layer, for every lane and slot. Written in place."""
+    """Keys and values of one layer, for every KV slot and position. Written in place."""
 
-    keys: Tensor  # [lanes, heads, slots, D]
-    values: Tensor  # [lanes, heads, slots, D]
+    keys: Tensor  # [slots, heads, positions, D]
+    values: Tensor  # [slots, heads, positions, D]
 
-    def rows(self, slots: Tensor) -> Tensor:
-        """Which rows of keys and values ``slots`` [lanes, C] are, in any layer: [lanes, heads, C].
+    def rows(self, positions: Tensor) -> Tensor:
+        """Which rows of keys and values ``positions`` [slots, C] are: [slots, heads, C].
 
-        Rows are numbered through all lanes, heads and slots.
+        Rows are numbered through all slots, heads and positions, alike in every layer.
         """
-        lanes, heads, length, _ = self.keys.shape
-        each = torch.arange(lanes * heads, device=slots.device).view(lanes, heads, 1)
-        return each * length + slots[:, None]
+        slots, heads, length, _ = self.keys.shape
+        sequences = torch.arange(slots * heads, device=positions.device).view(slots, heads, 1)
+        return sequences * length + positions[:, None]
 
     def put(self, keys: Tensor, values: Tensor, rows: Tensor) -> None:
-        """Writes [lanes, heads, C, D] at ``rows``."""
+        """Writes [slots, heads, C, D] at ``rows``."""
         self.keys.flatten(0, 2).index_put_((rows,), keys)
         self.values.flatten(0, 2).index_put_((rows,), values)
 
 
 class CausalAttention(Attention):
-    """The same attention; with a cache, over all of its slots.
+    """The same attention; with a cache, over all of its positions.
 
-    Positions are turned in fp32 whatever the network's dtype: the two orders of a sequence place
-    a picture at different positions, and only their distances shall count. Queries and keys are
-    normalised and turned together, as a step's time is mostly that of starting small kernels.
+    Queries and keys are rotated in fp32 whatever the network's dtype: the two orders of a sequence
+    have the image at different positions, and only their distances may count. They are normalised
+    and rotated together, as a step's time is mostly that of starting small kernels.
     """
 
     def forward(
@@ -138,7 +145,7 @@ class CodeHead(nn.Module):
 
 
 class GptTransformer(nn.Module):
-    """Bags in, what comes next out. See `model.gpt.sequence`."""
+    """Embedding ids in, what comes next out. See `model.gpt.sequence`."""
 
     def __init__(self, config: GptConfig) -> None:
         super().__init__()
@@ -157,44 +164,46 @@ class GptTransformer(nn.Module):
         nn.init.zeros_(self.text_head.weight)
         nn.init.zeros_(self.text_head.bias)
 
-    def new_cache(self, lanes: int, slots: int) -> list[Cache]:
+    def new_cache(self, slots: int, positions: int) -> list[Cache]:
         """Empty, on the network's device and in its dtype."""
         config, weight = self.config, self.embedding.weight
-        shape = (lanes, config.heads, slots, config.width // config.heads)
+        shape = (slots, config.heads, positions, config.width // config.heads)
         return [
             Cache(weight.new_zeros(shape), weight.new_zeros(shape)) for _ in range(config.depth)
         ]
 
-    def forward(self, bags: Tensor, first: Tensor) -> Tensor:
-        """Whole sequences [B, L, bag], padded before ``first`` [B] → what is known, [B, L, W]."""
-        length = bags.shape[1]
-        slots = torch.arange(length, device=bags.device)
-        return self._run(bags, slots[None], _bias(slots[None], first, length), None)
+    def forward(self, ids: Tensor, first: Tensor) -> Tensor:
+        """Whole sequences [B, L, per_position], padded before ``first`` [B] → states [B, L, W]."""
+        length = ids.shape[1]
+        positions = torch.arange(length, device=ids.device)
+        return self._run(ids, positions[None], _bias(positions[None], first, length), None)
 
-    def advance(self, bags: Tensor, slots: Tensor, first: Tensor, cache: list[Cache]) -> Tensor:
-        """C more positions of every lane: bags [lanes, C, bag] at ``slots`` [lanes, C].
+    def advance(self, ids: Tensor, positions: Tensor, first: Tensor, cache: list[Cache]) -> Tensor:
+        """C more of every KV slot: ids [slots, C, per_position] at ``positions`` [slots, C].
 
-        They see what their lane holds from ``first`` [lanes] up to themselves. → [lanes, C, W].
+        They see what their slot holds from ``first`` [slots] up to themselves. → [slots, C, W].
         """
-        bias = _bias(slots, first, cache[0].keys.shape[2])
-        return self._run(bags, slots, bias, cache)
+        bias = _bias(positions, first, cache[0].keys.shape[2])
+        return self._run(ids, positions, bias, cache)
 
-    def _run(self, bags: Tensor, slots: Tensor, bias: Tensor, cache: list[Cache] | None) -> Tensor:
-        x = self.embedding(bags).sum(-2)
+    def _run(
+        self, ids: Tensor, positions: Tensor, bias: Tensor, cache: list[Cache] | None
+    ) -> Tensor:
+        x = self.embedding(ids).sum(-2)
         head_dim = self.config.width // self.config.heads
-        table = rotary_table(slots.reshape(-1, 1), head_dim)
-        table = table.view(2, slots.shape[0], 1, slots.shape[1], head_dim)
-        rows = cache[0].rows(slots) if cache else None
+        table = rotary_table(positions.reshape(-1, 1), head_dim)
+        table = table.view(2, positions.shape[0], 1, positions.shape[1], head_dim)
+        rows = cache[0].rows(positions) if cache else None
         for layer, block in enumerate(self.blocks):
             x = block(x, table, bias, cache[layer] if cache else None, rows)
-        known: Tensor = self.norm(x)
-        return known
+        state: Tensor = self.norm(x)
+        return state
 
 
-def _bias(slots: Tensor, first: Tensor, length: int) -> Tensor:
+def _bias(positions: Tensor, first: Tensor, length: int) -> Tensor:
     """[B, 1, C, length], added to scores: what comes later, or before ``first``, is hidden."""
-    keys = torch.arange(length, device=slots.device)
-    hidden = (keys > slots[:, :, None]) | (keys < first[:, None, None])
+    keys = torch.arange(length, device=positions.device)
+    hidden = (keys > positions[:, :, None]) | (keys < first[:, None, None])
     return (hidden * HIDDEN)[:, None]
 
 

@@ -1,137 +1,205 @@
 """The passes of a gpt, each a function of tensors of one shape; all but the codec's share a cache.
 
-Each is made for every lane at once. A lane that takes no part writes to a slot that nobody reads,
-so that its own are as they were. On a GPU each is one CUDA graph. Knows nothing about rows.
+Each is made for every KV slot at once. A slot that takes no part writes to a position that nobody
+reads, so that its own are as they were. On a GPU each is one CUDA graph.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from model.gpt.choice import choose
 from model.gpt.network import Gpt
 from model.gpt.sequence import END, UNKNOWN
-from model.passes import FixedPass, Mode
+from model.runtime.fixed_pass import FixedPass, Mode
 
 CHUNK = 16
-"""Positions that a lane is fed in one pass: most prompts take one. More would make rows that are
+"""Positions that are prefilled in one pass: most prompts take one. More would make rows that are
 under way wait longer for those that begin."""
 
 
+@dataclass(frozen=True, slots=True)
+class EncodeInputs:
+    """One image at a time: a row needs this once, not at every step."""
+
+    image: Tensor  # [1, C, H, W]
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeInputs:
+    """One image at a time."""
+
+    codes: Tensor  # [1, places, codes]
+
+
+@dataclass(frozen=True, slots=True)
+class PrefillInputs:
+    """A chunk for each slot."""
+
+    ids: Tensor  # [tile, CHUNK, per_position]
+    positions: Tensor  # [tile, CHUNK]
+    first: Tensor  # [tile], where the slot's sequence begins
+
+
+@dataclass(frozen=True, slots=True)
+class TokenInputs:
+    """One position for each slot, and how the codes that follow it are sampled."""
+
+    ids: Tensor  # [tile, 1, per_position]
+    positions: Tensor  # [tile, 1]
+    first: Tensor  # [tile], where the slot's sequence begins
+    undrawn: Tensor  # [tile], the slot that knows nothing drawn; itself without guidance
+    leader: Tensor  # [tile], the slot whose sample is this one's
+    guidance: Tensor  # [tile]
+    temperature: Tensor  # [tile]
+    top_k: Tensor  # [tile]
+    top_p: Tensor  # [tile]
+    uniform: Tensor  # [tile, codes], float64
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreInputs:
+    """A chunk of text for each slot, whose probability is asked for."""
+
+    ids: Tensor  # [tile, CHUNK, per_position]
+    positions: Tensor  # [tile, CHUNK]
+    first: Tensor  # [tile], where the slot's sequence begins
+    targets: Tensor  # [tile, CHUNK], what comes after each; `UNKNOWN` does not count
+    last: Tensor  # [tile], the position in the chunk whose successors are asked for
+
+
 class GptPasses:
-    """Five kinds: a picture to codes, codes to a picture; lanes fed, drawing, reading."""
+    """The five kinds, by the names that rows have for them (`Row.kind`)."""
 
     def __init__(self, network: Gpt, tile: int, mode: Mode) -> None:
-        self._network = network
         transformer = network.transformer
-        layout, config = transformer.layout, transformer.config
-        device, self._dtype = (
-            transformer.embedding.weight.device,
-            transformer.embedding.weight.dtype,
-        )
-        self.nowhere = config.length  # the slot of what takes no part
+        weight = transformer.embedding.weight
+        layout, config, codec = transformer.layout, transformer.config, transformer.config.codec
+        self.scratch = config.length  # the position that slots write to which take no part
+        self._codec = network.codec
+        self._transformer = transformer
+        self._dtype = weight.dtype
         self._cache = transformer.new_cache(tile, config.length + 1)
 
         def whole(*shape: int, value: int = 0) -> Tensor:
             return torch.full(shape, value)
 
-        codec, size = config.codec, config.codec.image_size
-        # One picture at a time: a row needs each of them once or a few times, not at every step.
-        picture = torch.zeros(1, codec.channels, size, size)
+        def chunk() -> tuple[Tensor, Tensor, Tensor]:
+            ids = whole(tile, CHUNK, layout.per_position)
+            return ids, whole(tile, CHUNK, value=self.scratch), whole(tile)
+
+        image = torch.zeros(1, codec.channels, codec.image_size, codec.image_size)
         codes = whole(1, codec.places, codec.codes)
-        chunk = (whole(tile, CHUNK, layout.bag), whole(tile, CHUNK, value=self.nowhere))
-        self.encoding = FixedPass(self._encode, [picture], device, mode)
-        self.decoding = FixedPass(self._decode, [codes], device, mode)
-        self.feeding = FixedPass(self._feed, [*chunk, whole(tile)], device, mode)
-        self.drawing = FixedPass(
-            self._draw,
-            [
-                whole(tile, 1, layout.bag),
-                whole(tile, 1, value=self.nowhere),
-                whole(tile),
-                torch.arange(tile),
-                torch.arange(tile),
-                torch.ones(tile),
-                torch.ones(tile),
-                whole(tile, value=codec.values),
-                torch.ones(tile),
-                torch.zeros(tile, codec.codes, dtype=torch.float64),
-            ],
-            device,
-            mode,
+        token = TokenInputs(
+            ids=whole(tile, 1, layout.per_position),
+            positions=whole(tile, 1, value=self.scratch),
+            first=whole(tile),
+            undrawn=torch.arange(tile),
+            leader=torch.arange(tile),
+            guidance=torch.ones(tile),
+            temperature=torch.ones(tile),
+            top_k=whole(tile, value=codec.values),
+            top_p=torch.ones(tile),
+            uniform=torch.zeros(tile, codec.codes, dtype=torch.float64),
         )
-        self.reading = FixedPass(
-            self._read,
-            [*chunk, whole(tile), whole(tile, CHUNK, value=UNKNOWN), whole(tile)],
-            device,
-            mode,
-        )
+        score = ScoreInputs(*chunk(), whole(tile, CHUNK, value=UNKNOWN), whole(tile))
+        device = weight.device
+        self.encode = FixedPass(self._encode, EncodeInputs(image), device, mode)
+        self.decode = FixedPass(self._decode, DecodeInputs(codes), device, mode)
+        self.prefill = FixedPass(self._prefill, PrefillInputs(*chunk()), device, mode)
+        self.token = FixedPass(self._token, token, device, mode)
+        self.score = FixedPass(self._score, score, device, mode)
 
-    def _encode(self, picture: Tensor) -> tuple[Tensor]:
-        """[1, C, H, W] → codes [1, places, codes]."""
-        return (self._network.codec.encode(picture.to(self._dtype)),)
+    def codes_of(self, values: Tensor) -> Tensor:
+        """An image [C, H, W] → codes [places, codes]."""
+        self.encode.inputs().image[0] = values
+        return self.encode.fetch()[0][0].clone()
 
-    def _decode(self, codes: Tensor) -> tuple[Tensor]:
+    def values_of(self, codes: Tensor) -> Tensor:
+        """Codes [places, codes] → fp32 [C, H, W]; overwritten by the next pass."""
+        self.decode.inputs().codes[0] = codes
+        return self.decode.fetch()[0][0]
+
+    def _encode(self, inputs: EncodeInputs) -> tuple[Tensor]:
+        """→ codes [1, places, codes]."""
+        return (self._codec.encode(inputs.image.to(self._dtype)),)
+
+    def _decode(self, inputs: DecodeInputs) -> tuple[Tensor]:
         """→ fp32 [1, C, H, W]."""
-        return (self._network.codec.decode(codes).float(),)
+        return (self._codec.decode(inputs.codes).float(),)
 
-    def _feed(self, bags: Tensor, slots: Tensor, first: Tensor) -> tuple[Tensor]:
-        """bags [tile, CHUNK, bag] at ``slots`` [tile, CHUNK] of lanes that begin at ``first``."""
-        hidden = self._network.transformer.advance(bags, slots, first, self._cache)
-        return (hidden[:, -1],)
+    def _prefill(self, inputs: PrefillInputs) -> tuple[Tensor]:
+        """Fills the cache."""
+        state = self._transformer.advance(inputs.ids, inputs.positions, inputs.first, self._cache)
+        return (state[:, -1],)
 
-    def _draw(
-        self,
-        bags: Tensor,  # [tile, 1, bag]
-        slots: Tensor,  # [tile, 1]
-        first: Tensor,  # [tile]
-        partner: Tensor,  # [tile], the lane that knows nothing drawn; itself without guidance
-        leader: Tensor,  # [tile], the lane whose choice is this one's
-        guidance: Tensor,  # [tile]
-        temperature: Tensor,  # [tile]
-        top_k: Tensor,  # [tile]
-        top_p: Tensor,  # [tile]
-        uniform: Tensor,  # [tile, codes], float64
-    ) -> tuple[Tensor]:
+    def _token(self, inputs: TokenInputs) -> tuple[Tensor]:
         """The codes of the next place: [tile, codes]."""
-        transformer = self._network.transformer
-        head = transformer.code_head
-        state = transformer.advance(bags, slots, first, self._cache)[:, 0]
+        transformer, head = self._transformer, self._transformer.code_head
+        state = transformer.advance(inputs.ids, inputs.positions, inputs.first, self._cache)[:, 0]
         codes: list[Tensor] = []
-        for number in range(uniform.shape[1]):
+        for number in range(inputs.uniform.shape[1]):
             if number:
                 state = head.after(state, number - 1, codes[-1])
             logits = head.logits(state, number)
-            logits = guided(logits, logits[partner], guidance)
-            chosen = choose(logits, temperature, top_k, top_p, uniform[:, number])
-            codes.append(chosen[leader])
+            logits = guided(logits, logits[inputs.undrawn], inputs.guidance)
+            sampled = sample(
+                logits, inputs.temperature, inputs.top_k, inputs.top_p, inputs.uniform[:, number]
+            )
+            codes.append(sampled[inputs.leader])
         return (torch.stack(codes, dim=1),)
 
-    def _read(
-        self,
-        bags: Tensor,  # [tile, CHUNK, bag]
-        slots: Tensor,  # [tile, CHUNK]
-        first: Tensor,  # [tile]
-        targets: Tensor,  # [tile, CHUNK], what comes after each
-        last: Tensor,  # [tile], the position in the chunk whose successors are asked for
-    ) -> tuple[Tensor, Tensor]:
+    def _score(self, inputs: ScoreInputs) -> tuple[Tensor, Tensor]:
         """The targets' log-probability, summed [tile]; all tokens' after ``last`` [tile, V]."""
-        transformer = self._network.transformer
-        hidden = transformer.advance(bags, slots, first, self._cache)
-        likely = transformer.text_head(hidden).float().log_softmax(-1)
+        transformer, targets = self._transformer, inputs.targets
+        state = transformer.advance(inputs.ids, inputs.positions, inputs.first, self._cache)
+        likely = transformer.text_head(state).float().log_softmax(-1)
         given = targets != UNKNOWN
-        each = likely.gather(2, targets.clamp(min=END)[:, :, None]).squeeze(2)
-        following = likely.gather(1, last[:, None, None].expand(-1, -1, likely.shape[2]))
-        return (each * given).sum(1), following.squeeze(1)
+        own = likely.gather(2, targets.clamp(min=END)[:, :, None]).squeeze(2)
+        last = inputs.last[:, None, None].expand(-1, -1, likely.shape[2])
+        return (own * given).sum(1), likely.gather(1, last).squeeze(1)
 
 
 def guided(logits: Tensor, undrawn: Tensor, guidance: Tensor) -> Tensor:
     """(logits + (g − 1) · undrawn) / g, of logits [B, V] and guidance g ≥ 1, [B].
 
-    A product of experts (Hinton 2002). ``logits`` are what comes next after all that was drawn,
-    ``undrawn`` after what the request said alone. The first keeps a picture together, but goes on
-    from what was drawn amiss; the second knows of nothing that was drawn. At 1 only the first
-    counts; the more guidance, the more does the second: closer to the prompt, less varied.
+    A product of experts (Hinton 2002), not classifier-free guidance: no expert is subtracted.
+    ``logits`` are what comes next after all that was drawn, ``undrawn`` after what the request said
+    alone. The first keeps an image together, but goes on from what was drawn amiss; the second
+    knows of nothing that was drawn. At 1 only the first counts; the more guidance, the more does
+    the second: closer to the prompt, less varied.
     """
     return torch.lerp(undrawn, logits, 1 / guidance[:, None])
+
+
+ONE = 2.0**40
+"""The probability 1 as a whole number. Of a few thousand tokens the sum stays exact in float64."""
+
+
+def sample(
+    logits: Tensor, temperature: Tensor, top_k: Tensor, top_p: Tensor, uniform: Tensor
+) -> Tensor:
+    """A token for each row: logits fp32 [B, V], the rest [B] → [B].
+
+    First the temperature, then of the likeliest tokens the ``top_k`` first ones (all V of them, to
+    cut nothing), and of all the fewest whose sum reaches ``top_p`` (1 cuts nothing); then the one
+    at which the sum of what is left passes ``uniform``, float64 in 0…1. At least one is left.
+
+    A row's token depends on that row's numbers alone, to the bit: after the softmax all is done in
+    whole numbers, whose sums do not depend on the order in which a library adds them up.
+    """
+    probabilities = (logits / temperature[:, None]).softmax(-1)
+    weights, tokens = (
+        (probabilities.double() * ONE).long().sort(dim=-1, descending=True, stable=True)
+    )
+    reached = weights.cumsum(-1)
+    enough = (top_p.double() * reached[:, -1]).long()
+    rank = torch.arange(logits.shape[1], device=logits.device)
+    kept = (rank < top_k[:, None]) & (reached - weights < enough[:, None])
+    kept |= rank == 0
+    reached = (weights * kept).cumsum(-1)
+    target = (uniform * reached[:, -1]).long()
+    position = (reached <= target[:, None]).sum(-1, keepdim=True)
+    return tokens.gather(1, position).squeeze(1)

@@ -1,9 +1,9 @@
-"""Which text fits a picture best: searches that say what to weigh next, and are told the weights.
+"""Which text fits an image best: searches that say what to score next, and are sent the scores.
 
-A search is a generator: it yields the texts to be weighed (`Ask`), is sent what each weighs
-(`Weight`), in that order, and returns its `Found` texts, the likeliest first. So one search needs
-no more than a place in a batch at a time, and shares it with whatever else runs. Weights are
-natural logarithms of probabilities. Knows nothing about networks, batches or strings.
+A search is a generator: it yields the texts to be scored (`Query`), is sent the `Score` of each, in
+that order, and returns its `Found` texts, the likeliest first. So one search needs no more than one
+evaluation of a batch at a time, and shares it with whatever else runs. Scores are natural
+logarithms of probabilities.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ Text = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """A text to be weighed; ``ended`` if it shall end there."""
+class Query:
+    """A text to be scored; ``ended`` if it has to end there."""
 
     text: Text
     ended: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Weight:
-    """Of a text: its own weight, and that of every token (and of the end) that may follow."""
+class Score:
+    """Of a text: its own score, and that of every token (and of the end) that may follow."""
 
     own: float
     following: Tensor  # [V]
@@ -37,13 +37,13 @@ class Weight:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A whole text and its weight."""
+    """A whole text and its score."""
 
     text: Text
-    weight: float
+    score: float
 
 
-Search = Generator[list[Ask], list[Weight], list[Found]]
+Search = Generator[list[Query], list[Score], list[Found]]
 
 
 @dataclass(slots=True)
@@ -82,33 +82,33 @@ class _Branch:
     node: Trie | None = None  # what may follow; None: anything
 
 
-def weigh_all(texts: Sequence[Text]) -> Search:
+def score_all(texts: Sequence[Text]) -> Search:
     """Every one of these texts."""
-    weights = yield [Ask(text, ended=True) for text in texts]
-    found = [Found(text, one.own) for text, one in zip(texts, weights, strict=True)]
-    return sorted(found, key=lambda one: -one.weight)
+    scores = yield [Query(text, ended=True) for text in texts]
+    found = [Found(text, score.own) for text, score in zip(texts, scores, strict=True)]
+    return sorted(found, key=lambda text: -text.score)
 
 
 def best_of(trie: Trie, width: int, count: int) -> Search:
     """The likeliest ``count`` texts of a trie, by a beam of ``width`` beginnings.
 
-    Where there is no choice, a beginning is prolonged to the next one before it is weighed.
+    Where there is no choice, a beginning is prolonged to the next one before it is scored.
     """
     text, node = trie.straight()
     beam = [_Branch(text, 0.0, node)]
     found: list[Found] = []
     while beam:
-        weights = yield [Ask(branch.text, ended=False) for branch in beam]
+        scores = yield [Query(branch.text, ended=False) for branch in beam]
         longer: list[_Branch] = []
-        for branch, weight in zip(beam, weights, strict=True):
+        for branch, score in zip(beam, scores, strict=True):
             assert branch.node is not None
             if branch.node.ends:
-                found.append(Found(branch.text, weight.own + float(weight.following[END])))
+                found.append(Found(branch.text, score.own + float(score.following[END])))
             for token, node in branch.node.branches.items():
                 rest, after = node.straight()
-                bound = weight.own + float(weight.following[token])
+                bound = score.own + float(score.following[token])
                 longer.append(_Branch((*branch.text, token, *rest), bound, after))
-        found = nlargest(count, found, key=lambda one: one.weight)
+        found = nlargest(count, found, key=lambda text: text.score)
         beam = _hopeful(longer, found, width, count)
     return found
 
@@ -118,18 +118,18 @@ def anything(longest: int, width: int) -> Search:
     beam = [_Branch((), 0.0)]
     found: list[Found] = []
     while beam:
-        weights = yield [Ask(branch.text, ended=False) for branch in beam]
+        scores = yield [Query(branch.text, ended=False) for branch in beam]
         longer: list[_Branch] = []
-        for branch, weight in zip(beam, weights, strict=True):
-            found.append(Found(branch.text, weight.own + float(weight.following[END])))
+        for branch, score in zip(beam, scores, strict=True):
+            found.append(Found(branch.text, score.own + float(score.following[END])))
             if len(branch.text) < longest:
-                values, tokens = weight.following.topk(min(width + 1, len(weight.following)))
+                values, tokens = score.following.topk(min(width + 1, len(score.following)))
                 longer.extend(
-                    _Branch((*branch.text, token), weight.own + value)
+                    _Branch((*branch.text, token), score.own + value)
                     for value, token in zip(values.tolist(), tokens.tolist(), strict=True)
                     if token != END
                 )
-        found = nlargest(1, found, key=lambda one: one.weight)
+        found = nlargest(1, found, key=lambda text: text.score)
         beam = _hopeful(longer, found, width, 1)
     return found
 
@@ -139,4 +139,4 @@ def _hopeful(branches: list[_Branch], found: list[Found], width: int, count: int
     best = nlargest(width, branches, key=lambda branch: branch.bound)
     if len(found) < count:
         return best
-    return [branch for branch in best if branch.bound > found[-1].weight]
+    return [branch for branch in best if branch.bound > found[-1].score]

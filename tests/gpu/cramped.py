@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from app.engine.device import TorchDevice
 from app.engine.messages import WorkerSettings
-from app.engine.worker import TorchDevice
 
 OPENER = "tests.gpu.cramped:CrampedDevice"
 

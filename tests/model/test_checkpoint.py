@@ -11,8 +11,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from model.checkpoint import Checkpoint, CheckpointError, load_model, save_weights, shipped
-from tests.tiny import tiny_flow, tiny_gpt
+from model.checkpoint import CheckpointError, TokenizedCheckpoint
+from model.flow.config import FlowCheckpoint
+from model.loading import load_model, save_weights
+from model.registry import open_checkpoint, shipped
+from tests.tiny import tiny_flow, tiny_gan, tiny_gpt
 
 
 @pytest.fixture
@@ -48,10 +51,19 @@ def _other_tokenizer(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("break_it", "message"),
     [
-        (lambda f: (f / "tokenizer.json").unlink(), "tokenizer.json: missing; a checkpoint has"),
+        (
+            lambda f: (f / "tokenizer.json").unlink(),
+            "tokenizer.json: missing; such a",
+        ),
         (lambda f: (f / "tokenizer.json").write_text("{}"), "tokenizer.json: no tokenizer"),
-        (lambda f: (f / "config.json").write_text("{"), "config.json: the file: Invalid JSON"),
-        (lambda f: _edit(f / "config.json", family="rnn"), "config.json: family: Input should be"),
+        (
+            lambda f: (f / "config.json").write_text("{"),
+            "config.json: no JSON object with",
+        ),
+        (
+            lambda f: _edit(f / "config.json", family="rnn"),
+            "family is 'rnn', there are flow, gpt",
+        ),
         (lambda f: _edit(f / "config.json", colour=1), "config.json: colour: Extra inputs"),
         (
             lambda f: _edit(f / "config.json", network={"image_size": 10}),
@@ -68,12 +80,12 @@ def test_a_broken_folder_is_refused(
 ) -> None:
     break_it(folder)
     with pytest.raises(CheckpointError, match=message):
-        Checkpoint.open(folder)
+        open_checkpoint(folder)
 
 
 def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="nowhere: no such folder"):
-        Checkpoint.open(tmp_path / "nowhere")
+        open_checkpoint(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize(
@@ -94,13 +106,13 @@ def test_weights_that_do_not_fit_the_config_are_refused(
     change(weights)
     save_file(weights, folder / "model.safetensors")
     with pytest.raises(CheckpointError, match=message):
-        load_model(Checkpoint.open(folder), device="cpu", dtype="fp32", tile=4)
+        load_model(open_checkpoint(folder), device="cpu", dtype="fp32", tile=4)
 
 
 def test_the_digest_is_of_the_contents_not_the_place(folder: Path, tmp_path: Path) -> None:
-    digest = Checkpoint.open(folder).spec.digest
-    assert Checkpoint.open(tiny_flow(tmp_path / "other")).spec.digest == digest
-    assert Checkpoint.open(tiny_flow(tmp_path / "third", seed=1)).spec.digest != digest
+    digest = open_checkpoint(folder).spec.digest
+    assert open_checkpoint(tiny_flow(tmp_path / "other")).spec.digest == digest
+    assert open_checkpoint(tiny_flow(tmp_path / "third", seed=1)).spec.digest != digest
 
 
 def test_values_beyond_half_precision_are_not_saved(tmp_path: Path) -> None:
@@ -111,8 +123,8 @@ def test_values_beyond_half_precision_are_not_saved(tmp_path: Path) -> None:
 def test_looking_at_a_checkpoint_does_not_load_torch(folder: Path) -> None:
     """The process that speaks HTTP opens checkpoints, and must stay small."""
     code = (
-        "import sys; from pathlib import Path; from model.checkpoint import Checkpoint;"
-        f"Checkpoint.open(Path({str(folder)!r})); sys.exit('torch' in sys.modules)"
+        "import sys; from pathlib import Path; from model.registry import open_checkpoint;"
+        f"open_checkpoint(Path({str(folder)!r})); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
@@ -120,15 +132,17 @@ def test_looking_at_a_checkpoint_does_not_load_torch(folder: Path) -> None:
 def test_a_config_written_again_is_the_same_text() -> None:
     """Else a resumed run, or a checkpoint saved by a newer version, would change its digest."""
     for folder in shipped():
-        config = Checkpoint.open(folder).config
-        assert config.model_dump_json(indent=2) + "\n" == (folder / "config.json").read_text()
+        checkpoint = open_checkpoint(folder)
+        assert isinstance(checkpoint, TokenizedCheckpoint)
+        written = checkpoint.config.model_dump_json(indent=2).replace('"license"', '"licence"')
+        assert written + "\n" == (folder / "config.json").read_text()
 
 
 def test_what_ships_can_be_opened() -> None:
-    specs = [Checkpoint.open(folder).spec for folder in shipped()]
+    specs = [open_checkpoint(folder).spec for folder in shipped()]
     assert specs
     assert specs[0].family == "flow"
-    assert all(spec.licence and spec.description for spec in specs)
+    assert all(spec.license and spec.description for spec in specs)
 
 
 def test_what_ships_is_in_the_order_of_families(
@@ -137,7 +151,7 @@ def test_what_ships_is_in_the_order_of_families(
     for name in ("emoji-gan", "other", "emoji-gpt", "emoji-flow", "cifar-flow"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").touch()
-    monkeypatch.setattr("model.checkpoint.SHIPPED", tmp_path)
+    monkeypatch.setattr("model.registry.SHIPPED", tmp_path)
     names = [folder.name for folder in shipped()]
     assert names == ["cifar-flow", "emoji-flow", "emoji-gpt", "emoji-gan", "other"]
 
@@ -145,9 +159,41 @@ def test_what_ships_is_in_the_order_of_families(
 def test_device_and_family_decide_the_tile_where_nothing_is_said(tmp_path: Path) -> None:
     """A gpt's steps are so small that half empty passes would be most of what it does."""
     flow, gpt = (
-        Checkpoint.open(tiny_flow(tmp_path / "a")),
-        Checkpoint.open(tiny_gpt(tmp_path / "b")),
+        open_checkpoint(tiny_flow(tmp_path / "a")),
+        open_checkpoint(tiny_gpt(tmp_path / "b")),
     )
     tiles = [load_model(one, device="cpu", dtype="fp32").tile for one in (flow, gpt)]
     assert tiles == [8, 16]
     assert load_model(gpt, device="cpu", dtype="fp32", tile=5).tile == 5
+
+
+@pytest.mark.parametrize("name", ["license", "licence"])
+def test_a_license_has_two_spellings_and_is_written_with_one(folder: Path, name: str) -> None:
+    """The checkpoints that ship have the second, and must keep their digests."""
+    config = json.loads((folder / "config.json").read_text())
+    config[name] = config.pop("license")
+    (folder / "config.json").write_text(json.dumps(config))
+    checkpoint = FlowCheckpoint.open(folder)
+    assert checkpoint.spec.license == "Apache-2.0"
+    assert '"license"' in checkpoint.config.model_dump_json()
+
+
+def test_what_a_request_costs_is_known_without_the_network(tmp_path: Path) -> None:
+    """Evaluations of a pass, and in all: what the engine packs by, and rate limits count."""
+    flow, gpt, gan = (
+        open_checkpoint(tiny(tmp_path / tiny.__name__)) for tiny in (tiny_flow, tiny_gpt, tiny_gan)
+    )
+    for checkpoint, given, costs in (
+        (flow, {"prompt": "a", "steps": 4}, (2, 8)),
+        (flow, {"prompt": "a", "steps": 4, "solver_order": 2}, (2, 16)),
+        (flow, {"prompt": " ", "steps": 4}, (1, 4)),
+        (flow, {"prompt": "a", "steps": 4, "guidance": 1}, (1, 4)),
+        (gpt, {"prompt": "a"}, (2, 32)),
+        (gpt, {"prompt": "", "guidance": 3}, (1, 16)),
+        (gpt, {"operation": "describe", "labels": ("a", "b", "c")}, (2, 19)),
+        (gan, {"prompt": "a"}, (1, 1)),
+    ):
+        request = checkpoint.spec.request(**given)
+        assert (checkpoint.cost(request), checkpoint.evaluations(request)) == costs
+        model = load_model(checkpoint, device="meta", dtype="fp32", tile=2)
+        assert model.cost(request) == costs[0]

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from model import numerics as module
-from model.numerics import numerics, settle
+from model.runtime import numerics as module
+from model.runtime.numerics import configure_determinism, numerics
 
 GIVEN: dict[str, Any] = {
     "digest": "abc",
@@ -45,11 +45,11 @@ def test_so_do_threads_the_sampler_and_torch(monkeypatch: pytest.MonkeyPatch) ->
         assert numerics(**GIVEN) != before
 
 
-def test_what_torch_leaves_open_is_settled() -> None:
+def test_what_torch_leaves_open_is_configured() -> None:
     threads = torch.get_num_threads()
     try:
         torch.backends.cudnn.benchmark = True
-        settle("cpu", threads=1)
+        configure_determinism("cpu", threads=1)
         assert torch.get_num_threads() == 1
         assert not torch.backends.cudnn.benchmark
         assert torch.get_float32_matmul_precision() == "highest"

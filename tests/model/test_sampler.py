@@ -1,4 +1,4 @@
-"""The promise that a picture does not depend on its company, and what it rests on."""
+"""The promise that an image does not depend on the other rows, and what it rests on."""
 
 import itertools
 from pathlib import Path
@@ -6,35 +6,36 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.checkpoint import Checkpoint, load_model
 from model.flow.sampler import FlowSampler
-from model.protocol import Picture, RowRequest
-from model.sampling import generate
+from model.loading import load_model
+from model.registry import open_checkpoint
+from model.request import ImageRequest, Picture
+from model.runtime.generate import generate
 from model.tokenizer import PromptTooLong
-from tests.tiny import tiny_flow
+from tests.tiny import FLOW_SPEC, tiny_flow
 
 REQUESTS = [
-    RowRequest("red apple", 1, 4, 2.0),
-    RowRequest("", 2, 7, 2.0),
-    RowRequest("blue square", 3, 5, 1.0, "heun"),
-    RowRequest("绿色圆形", 4, 3, 3.5, "heun"),
-    RowRequest("red apple", 2**53 - 1, 4, 2.0),
+    FLOW_SPEC.request("red apple", 1, steps=4, guidance=2.0),
+    FLOW_SPEC.request("", 2, steps=7, guidance=2.0),
+    FLOW_SPEC.request("blue square", 3, steps=5, guidance=1.0, solver_order=2),
+    FLOW_SPEC.request("绿色圆形", 4, steps=3, guidance=3.5, solver_order=2),
+    FLOW_SPEC.request("red apple", 2**53 - 1, steps=4, guidance=2.0),
 ]
 
 
 @pytest.fixture(scope="module", params=["fp32", "bf16"])
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> FlowSampler:
-    checkpoint = Checkpoint.open(tiny_flow(tmp_path_factory.mktemp("tiny")))
+    checkpoint = open_checkpoint(tiny_flow(tmp_path_factory.mktemp("tiny")))
     sampler = load_model(checkpoint, device="cpu", dtype=request.param, tile=8)
     assert isinstance(sampler, FlowSampler)
     return sampler
 
 
-def alone(model: FlowSampler, request: RowRequest) -> Picture:
+def alone(model: FlowSampler, request: ImageRequest) -> Picture:
     return next(generate(model, [request]))
 
 
-def test_a_picture_is_the_same_in_any_company_order_and_place(model: FlowSampler) -> None:
+def test_a_picture_is_the_same_beside_any_rows_in_any_order(model: FlowSampler) -> None:
     expected = [alone(model, request) for request in REQUESTS]
     assert len(set(expected)) == len(expected)
     for order in itertools.islice(itertools.permutations(range(5)), 0, None, 17):
@@ -67,26 +68,27 @@ def test_looking_at_previews_changes_nothing(model: FlowSampler) -> None:
     assert len(set(previews)) > 2
 
 
-def test_guidance_takes_two_places_and_an_empty_prompt_one(model: FlowSampler) -> None:
-    places = []
+def test_guidance_takes_two_evaluations_and_an_empty_prompt_one(model: FlowSampler) -> None:
+    evaluations = []
     for request in REQUESTS[:3]:
         row = model.start(request)
         assert (row.kind, row.evaluations) == ("encode", 1)
         model.step([row])
-        places.append((row.kind, row.evaluations))
-    assert places == [("denoise", 2), ("denoise", 1), ("denoise", 1)]
+        assert row.evaluations == model.cost(request)
+        evaluations.append((row.kind, row.evaluations))
+    assert evaluations == [("denoise", 2), ("denoise", 1), ("denoise", 1)]
 
 
 def test_more_than_a_tile_is_refused(model: FlowSampler) -> None:
     rows = [model.start(REQUESTS[0]) for _ in range(5)]
     model.step(rows)
-    with pytest.raises(ValueError, match="10 evaluations do not fit a tile of 8"):
+    with pytest.raises(ValueError, match="10 evaluations do not fit a pass of 8"):
         model.step(rows)
 
 
 def test_a_long_prompt_is_refused_at_the_start(model: FlowSampler) -> None:
     with pytest.raises(PromptTooLong, match="at most 48"):
-        model.start(RowRequest("many words " * 30, 1, 4, 2.0))
+        model.start(FLOW_SPEC.request("many words " * 30, 1, steps=4, guidance=2.0))
 
 
 def test_noise_is_the_rows_own(model: FlowSampler) -> None:
@@ -98,8 +100,8 @@ def test_noise_is_the_rows_own(model: FlowSampler) -> None:
     assert alone(model, REQUESTS[0]) == one
 
 
-def test_generate_tells_of_every_step(tmp_path: Path) -> None:
-    model = load_model(Checkpoint.open(tiny_flow(tmp_path)), device="cpu", dtype="fp32", tile=4)
-    told: list[int] = []
-    list(generate(model, REQUESTS, told.append))
-    assert sum(told) == sum(request.steps for request in REQUESTS)
+def test_generate_reports_every_step(tmp_path: Path) -> None:
+    model = load_model(open_checkpoint(tiny_flow(tmp_path)), device="cpu", dtype="fp32", tile=4)
+    reported: list[int] = []
+    list(generate(model, REQUESTS, reported.append))
+    assert sum(reported) == sum(request.value("steps") for request in REQUESTS)

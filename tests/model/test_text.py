@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from model.config import TextConfig
-from model.text import PromptEncoder
+from model.layers import PromptEncoder
 from model.tokenizer import PADDING, PromptTokenizer, PromptTooLong
 from tests.tiny import PROMPTS
 
@@ -48,7 +47,7 @@ def test_saved_and_loaded_it_reads_the_same(tokenizer: PromptTokenizer, tmp_path
 def test_padding_does_not_change_an_encoding() -> None:
     """Training pads to a shorter length than serving; both must read a prompt alike."""
     torch.manual_seed(0)
-    encoder = PromptEncoder(TextConfig(vocabulary=50, width=32, depth=2, heads=2, max_tokens=16))
+    encoder = PromptEncoder(vocabulary=50, width=32, depth=2, heads=2, summary=4, max_tokens=16)
     prompt = torch.tensor([[7, 8, 9]])
     padded = torch.nn.functional.pad(prompt, (0, 13), value=PADDING)
     torch.testing.assert_close(encoder(padded), encoder(prompt), atol=1e-6, rtol=1e-5)

@@ -1,4 +1,4 @@
-"""Walks: a circle through noise that begins at a seed's own picture and ends there."""
+"""Walks: a circle through noise that begins at a seed's own image and ends there."""
 
 from __future__ import annotations
 
@@ -9,30 +9,31 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.checkpoint import Checkpoint, load_model
-from model.noise import noise_of
-from model.protocol import SEEDS, RowRequest
-from model.sampling import generate
-from tests.tiny import tiny_flow, tiny_gan, tiny_gpt
+from model.loading import load_model
+from model.registry import open_checkpoint
+from model.request import SEEDS, ImageRequest
+from model.runtime.generate import generate
+from model.runtime.noise import noise_of
+from tests.tiny import FLOW_SPEC, GPT_SPEC, tiny_flow, tiny_gan, tiny_gpt
 
-FRAME = RowRequest("red apple", 7, 2, 1.0, operation="walk")
+FRAME = FLOW_SPEC.request("red apple", 7, operation="walk", steps=2, guidance=1)
 
 
-def frames(count: int) -> list[RowRequest]:
-    return [replace(FRAME, turn=k / count) for k in range(count)]
+def frames(count: int) -> list[ImageRequest]:
+    return [replace(FRAME, phase=k / count) for k in range(count)]
 
 
 def test_it_begins_at_the_seed_and_passes_the_next_one() -> None:
     plain = replace(FRAME, operation="generate")
-    quarter = noise_of(replace(FRAME, turn=0.25), (3, 4))
+    quarter = noise_of(replace(FRAME, phase=0.25), (3, 4))
     assert torch.equal(noise_of(FRAME, (3, 4)), noise_of(plain, (3, 4)))
     torch.testing.assert_close(quarter, noise_of(replace(plain, seed=8), (3, 4)))
-    last = replace(FRAME, seed=SEEDS - 1, turn=0.25)
+    last = replace(FRAME, seed=SEEDS - 1, phase=0.25)
     torch.testing.assert_close(noise_of(last, (9,)), noise_of(replace(plain, seed=0), (9,)))
 
 
 def test_every_step_of_it_is_as_long_and_as_normal() -> None:
-    """On a straight line, noise would be too weak in the middle, and pictures too pale."""
+    """On a straight line, noise would be too weak in the middle, and images too pale."""
     circle = torch.stack([noise_of(frame, (20_000,)) for frame in frames(12)])
     deviation = circle.std(1)
     assert deviation.min() > 0.97
@@ -43,10 +44,12 @@ def test_every_step_of_it_is_as_long_and_as_normal() -> None:
 
 @pytest.mark.parametrize("make", [tiny_flow, tiny_gan])
 def test_its_pictures_turn_into_one_another(make: Callable[[Path], Path], tmp_path: Path) -> None:
-    model = load_model(Checkpoint.open(make(tmp_path)), device="cpu", dtype="fp32", tile=8)
+    model = load_model(open_checkpoint(make(tmp_path)), device="cpu", dtype="fp32", tile=8)
     assert "walk" in model.spec.operations
-    steps = min(2, int(model.spec.steps.high))
-    some = [replace(each, steps=steps) for each in frames(8)]
+    steps = model.spec.parameter("steps")
+    assert steps is not None
+    given = {"steps": min(2, steps.maximum), "guidance": 1}
+    some = [replace(frame, parameters=model.spec.fill(given)) for frame in frames(8)]
     pictures = list(generate(model, some))
     assert len(set(pictures)) == 8
     assert pictures[3] == next(generate(model, some[3:4]))  # alone
@@ -54,7 +57,7 @@ def test_its_pictures_turn_into_one_another(make: Callable[[Path], Path], tmp_pa
 
 
 def test_a_gpt_cannot_walk(tmp_path: Path) -> None:
-    model = load_model(Checkpoint.open(tiny_gpt(tmp_path)), device="cpu", dtype="fp32", tile=8)
+    model = load_model(open_checkpoint(tiny_gpt(tmp_path)), device="cpu", dtype="fp32", tile=8)
     assert "walk" not in model.spec.operations
-    with pytest.raises(ValueError, match="cannot walk this"):
-        next(generate(model, [replace(FRAME, steps=16)]))
+    with pytest.raises(ValueError, match="cannot walk"):
+        next(generate(model, [GPT_SPEC.request("red apple", 7, operation="walk")]))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.data import cifar, sources
+from model.data import cifar, load
 from model.data.pictures import DataError, PictureFormat
 
 FORM = PictureFormat(32, 3)
@@ -19,7 +19,7 @@ def test_official_binary_records(tmp_path: Path) -> None:
     records[:, 0] = [0, 9, 3, 3, 1, 0]
     records[:4].tofile(tmp_path / "data_batch_1.bin")
     records[4:].tofile(tmp_path / "data_batch_2.bin")
-    data = sources.load([tmp_path], FORM)
+    data = load([tmp_path], FORM)
     assert list(data.captions) == ["airplane", "truck", "cat", "cat", "automobile", "airplane"]
     assert data.pictures[1, 2, 0, 5] == records[1, 1 + 2 * 1024 + 5]  # blue, row 0, column 5
     assert sorted(map(sorted, data.groups)) == [[0, 5], [1], [2, 3], [4]]
@@ -43,7 +43,7 @@ def test_packed_jpeg(tmp_path: Path) -> None:
         offsets=np.cumsum([0, *map(len, parts)]),
         labels=np.array([8, 0]),
     )
-    data = sources.load([tmp_path], FORM)
+    data = load([tmp_path], FORM)
     assert list(data.captions) == ["ship", "airplane"]
     assert data.pictures[1, :, 4, 4].argmax() == 2
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from model.data import emoji, sources
+from model.data import emoji, load
 from model.data.pictures import DataError, PictureFormat
 
 FOLDERS = ("emoji_noto", "emoji_fluent3d")
@@ -46,7 +46,7 @@ def test_pictures_captions_and_groups(tmp_path: Path) -> None:
     folder = make_set(
         tmp_path / "noto", "noto", {"1f34e": "red apple", "1f44d": "thumbs", "1f44d_1f3fb": "light"}
     )
-    data = sources.load([folder], PictureFormat(16))
+    data = load([folder], PictureFormat(16))
     assert list(data.captions) == [
         "red apple, noto style",
         "thumbs, noto style",
@@ -75,14 +75,14 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     folder = make_set(tmp_path / "noto", "noto", {"1f34e": "red apple"})
     (folder / "captions.jsonl").unlink()
     with pytest.raises(DataError, match=r"captions\.jsonl: missing; an emoji set has both"):
-        sources.load([folder], PictureFormat(16))
+        load([folder], PictureFormat(16))
 
 
 def test_a_broken_archive_is_named(tmp_path: Path) -> None:
     folder = make_set(tmp_path / "noto", "noto", {"1f34e": "red apple"})
     (folder / "images.zip").write_bytes(b"PK")
     with pytest.raises(DataError, match=r"images\.zip: 1f34e\.webp"):
-        sources.load([folder], PictureFormat(16))
+        load([folder], PictureFormat(16))
 
 
 def test_what_is_held_out_never_trains(shared_data: Path) -> None:
@@ -103,7 +103,7 @@ def test_what_is_held_out_never_trains(shared_data: Path) -> None:
 
 
 def test_equal_pictures_are_on_one_side(shared_data: Path) -> None:
-    """Else a held-out picture would have been seen under another name."""
+    """Else a held-out image would have been seen under another name."""
     records = emoji.read_records([shared_data / name for name in FOLDERS])
     side = {
         (record.style, record.file): split

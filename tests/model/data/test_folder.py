@@ -1,4 +1,4 @@
-"""Any folder of pictures: nothing in it may end a run."""
+"""Any folder of images: nothing in it may end a run."""
 
 import json
 import logging
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.data import folder, sources
+from model.data import folder, load
 from model.data.pictures import DataError, PictureFormat
 
 FORM = PictureFormat(16, 3)
@@ -59,16 +59,16 @@ def test_what_is_no_picture_is_skipped_counted_and_said(
     with caplog.at_level(logging.WARNING):
         data = folder.load(tmp_path, FORM)
     assert (len(data), data.skipped) == (1, 4)
-    said = " ".join(record.getMessage() for record in caplog.records)
+    logged = " ".join(record.getMessage() for record in caplog.records)
     assert len(caplog.records) == 4
-    assert all(name in said for name in ("tiny.png", "text.png", "empty.jpg", "cut.png"))
+    assert all(name in logged for name in ("tiny.png", "text.png", "empty.jpg", "cut.png"))
 
 
 def test_an_empty_folder_is_a_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no usable picture \(0 skipped\); expected \.bmp"):
+    with pytest.raises(DataError, match=r"no usable image \(0 skipped\); expected \.bmp"):
         folder.load(tmp_path, FORM)
     with pytest.raises(DataError, match="gone: no such folder"):
-        sources.load([tmp_path / "gone"], FORM)
+        load([tmp_path / "gone"], FORM)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1", "I;16", "CMYK"])
@@ -109,5 +109,5 @@ def test_groups_take_turns_nearly_whatever_their_size() -> None:
         groups=[list(range(99)), [99]],
     )
     _, prompts = data.sample(1000, random.Random(0))
-    expected = 1000 / (1 + 99**CROWD)  # 167; one in a hundred if every picture had its turn
+    expected = 1000 / (1 + 99**CROWD)  # 167; one in a hundred if every image had its turn
     assert abs(prompts.count("rare") - expected) < 5 * 12  # deviation 12

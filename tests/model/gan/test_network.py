@@ -1,4 +1,4 @@
-"""Generator and critic: shapes, what reaches what, and how a gan begins from a flow."""
+"""Generator and discriminator: shapes, what reaches what, and how a gan begins from a flow."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from model.config import CriticConfig, GanConfig, TextConfig
+from model.flow.config import TextConfig
 from model.flow.network import FlowTransformer
-from model.gan.critic import Critic
-from model.gan.inheritance import inherited
+from model.gan.config import DiscriminatorConfig, GanConfig
+from model.gan.discriminator import Discriminator
 from model.gan.network import Generator
+from model.gan.training import warm_start
 from tests.tiny import tiny_flow, tiny_gan
 
 TEXT = TextConfig(vocabulary=300, width=32, depth=1, heads=2, summary=2, max_tokens=48)
@@ -29,7 +30,7 @@ SHAPE = GanConfig(
     latent=64,
     text=TEXT,
 )
-CRITIC = CriticConfig(
+DISCRIMINATOR = DiscriminatorConfig(
     image_size=16, width=8, layout_width=32, layout_size=4, layout_channels=4, text=TEXT
 )
 TOKENS = torch.tensor([[5, 9, 0], [0, 0, 0]])
@@ -66,28 +67,30 @@ def test_a_latent_that_cannot_be_shared_out_is_refused() -> None:
     with pytest.raises(ValueError, match="latent 60 must be a multiple of the number of patches"):
         GanConfig(image_size=16, patch_size=4, layout_size=4, latent=60)
     with pytest.raises(ValueError, match="image_size 48 must be layout_size 8 doubled"):
-        CriticConfig(image_size=48)
+        DiscriminatorConfig(image_size=48)
 
 
-def test_the_critic_hears_of_the_picture_and_of_the_prompt() -> None:
-    critic = Critic(CRITIC)
-    shaken(critic)
+def test_the_discriminator_depends_on_the_image_and_on_the_prompt() -> None:
+    discriminator = Discriminator(DISCRIMINATOR)
+    shaken(discriminator)
     pictures = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        plain, turned = critic(pictures, TOKENS), critic(pictures, TOKENS.flip(0))
-        other = critic(pictures.flip(3), TOKENS)
+        plain, turned = discriminator(pictures, TOKENS), discriminator(pictures, TOKENS.flip(0))
+        other = discriminator(pictures.flip(3), TOKENS)
     assert plain.shape == (2,)
     assert not torch.allclose(plain, turned)
     assert not torch.allclose(plain, other)
 
 
 def test_a_score_is_its_own_pairs_alone() -> None:
-    """Pictures are scored together with others; no norm may leak between them."""
-    critic = Critic(CRITIC)
-    shaken(critic)
+    """Images are scored together with others; no norm may leak between them."""
+    discriminator = Discriminator(DISCRIMINATOR)
+    shaken(discriminator)
     pictures = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        torch.testing.assert_close(critic(pictures, TOKENS)[:1], critic(pictures[:1], TOKENS[:1]))
+        torch.testing.assert_close(
+            discriminator(pictures, TOKENS)[:1], discriminator(pictures[:1], TOKENS[:1])
+        )
 
 
 def flow_weights(folder: Path) -> dict[str, Tensor]:
@@ -101,13 +104,13 @@ def test_a_generator_begins_as_the_flow_that_it_comes_from(tmp_path: Path) -> No
     network = Generator(SHAPE)
     own = {
         name.removeprefix("generator."): value
-        for name, value in inherited(weights, SHAPE.depth).items()
+        for name, value in warm_start(weights, SHAPE.depth).items()
         if name.startswith("generator.")
     }
     missing, unexpected = network.load_state_dict(own, strict=False)
     assert not unexpected
-    anew = {name.removeprefix("reader.").split(".")[0] for name in missing}
-    assert anew == {"latent_embed", "latent_in", "openness", "refine"}
+    fresh = {name.removeprefix("reader.").split(".")[0] for name in missing}
+    assert fresh == {"latent_embed", "latent_in", "openness", "refine"}
     flow = FlowTransformer(SHAPE)
     flow.load_state_dict(weights)
     with torch.no_grad():
@@ -117,13 +120,13 @@ def test_a_generator_begins_as_the_flow_that_it_comes_from(tmp_path: Path) -> No
     torch.testing.assert_close(made, predicted, atol=1e-4, rtol=1e-4)
 
 
-def test_the_critic_begins_with_what_flow_knows_of_prompts(tmp_path: Path) -> None:
+def test_the_discriminator_begins_with_what_flow_knows_of_prompts(tmp_path: Path) -> None:
     weights = flow_weights(tmp_path)
-    names = {name for name in inherited(weights, 2) if name.startswith("critic.")}
-    own = {f"critic.{name}" for name in Critic(CRITIC).state_dict()}
+    names = {name for name in warm_start(weights, 2) if name.startswith("discriminator.")}
+    own = {f"discriminator.{name}" for name in Discriminator(DISCRIMINATOR).state_dict()}
     assert names < own
     assert own - names == {
-        name for name in own if not name.startswith("critic.prompts.") or ".widen." in name
+        name for name in own if not name.startswith("discriminator.prompts.") or ".widen." in name
     }
 
 
@@ -136,12 +139,12 @@ def test_fewer_blocks_are_chosen_evenly() -> None:
     }
     weights["patch_embed.bias"] = torch.zeros(4)
     weights |= {"refine.weight": torch.zeros(4, 8, 3, 3), "refine.bias": torch.zeros(4)}
-    chosen = inherited(weights, 6)
-    kept = [int(chosen[f"generator.blocks.{place}.x"]) for place in range(6)]
+    chosen = warm_start(weights, 6)
+    kept = [int(chosen[f"generator.blocks.{index}.x"]) for index in range(6)]
     assert kept == [0, 1, 3, 4, 6, 7]
 
 
 def test_a_gan_checkpoint_begins_a_generator(tmp_path: Path) -> None:
     weights = load_file(tiny_gan(tmp_path) / "model.safetensors")
-    names = inherited(weights, 2)
+    names = warm_start(weights, 2)
     assert set(names) == {f"generator.{name}" for name in Generator(SHAPE).state_dict()}

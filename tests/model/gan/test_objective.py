@@ -27,7 +27,7 @@ def test_a_pair_costs_less_the_further_the_better_one_is_ahead() -> None:
 
 
 def test_only_the_difference_counts() -> None:
-    """Relativistic: a critic gains nothing by calling everything real."""
+    """Relativistic: a discriminator gains nothing by calling everything real."""
     objective = GanObjective()
     better, worse = torch.randn(2, 8, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(
@@ -36,7 +36,7 @@ def test_only_the_difference_counts() -> None:
 
 
 def toy(picture: Tensor) -> Tensor:
-    """A critic whose gradient differs from place to place: Σ sin(aₖ xₖ)."""
+    """A discriminator whose gradient differs from place to place: Σ sin(aₖ xₖ)."""
     factors = torch.linspace(-2, 2, picture[0].numel(), dtype=picture.dtype)
     return (picture.flatten(1) * factors).sin().sum(1)
 
@@ -64,7 +64,7 @@ def test_the_penalty_is_the_squared_gradient_that_autograd_finds() -> None:
 
 
 def test_its_gradient_is_that_of_the_exact_penalty() -> None:
-    """What the critic's weights hear of: here a single weight that scales the critic."""
+    """What reaches the discriminator's weights: here a single one that scales it."""
     picture = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0)).double()
     weight = torch.tensor(1.5, dtype=torch.float64, requires_grad=True)
     many = picture.repeat(20_000, 1, 1, 1)
@@ -83,7 +83,7 @@ def test_with_a_large_sigma_it_is_another_one() -> None:
 
 
 def test_the_distance_leaves_out_pictures_without_a_prompt() -> None:
-    """A picture of anything must not be pulled to the mean of everything."""
+    """An image of anything must not be pulled to the mean of everything."""
     objective = GanObjective()
     real = torch.zeros(2, 1, 2, 2)
     made = torch.stack((torch.full((1, 2, 2), 2.0), torch.full((1, 2, 2), 9.0)))
@@ -106,22 +106,22 @@ def adam(network: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.Adam(network.parameters(), lr=1e-3, betas=(0.0, 0.99), fused=True)
 
 
-def against_a_critic(made: nn.Module) -> None:
-    objective, critic = GanObjective(), perceptron(2, 1)
-    learns, judges = adam(made), adam(critic)
+def against_a_discriminator(made: nn.Module) -> None:
+    objective, discriminator = GanObjective(), perceptron(2, 1)
+    learns, judges = adam(made), adam(discriminator)
     for _ in range(1000):
         real, noise = RING[torch.randint(8, (64,))], torch.randn(64, 2)
         fake = made(torch.randn(64, 4)).detach()
-        above, below = critic(real)[:, 0], critic(fake)[:, 0]
+        above, below = discriminator(real)[:, 0], discriminator(fake)[:, 0]
         slopes = [
-            objective.slope(score, critic(objective.disturbed(points, noise))[:, 0])
+            objective.slope(score, discriminator(objective.disturbed(points, noise))[:, 0])
             for score, points in ((above, real), (below, fake))
         ]
         judges.zero_grad()
         (objective.pairs(above, below) + objective.gamma / 2 * sum(slopes)).backward()
         judges.step()
         learns.zero_grad()
-        objective.pairs(critic(made(torch.randn(64, 4)))[:, 0], above.detach()).backward()
+        objective.pairs(discriminator(made(torch.randn(64, 4)))[:, 0], above.detach()).backward()
         learns.step()
 
 
@@ -146,12 +146,12 @@ def learned(how: Callable[[nn.Module], None]) -> tuple[int, float]:
 
 def test_no_mode_is_dropped() -> None:
     """Every point of a ring is drawn about as often as it should be (64 of 512)."""
-    least, distance = learned(against_a_critic)
+    least, distance = learned(against_a_discriminator)
     assert least >= 25
     assert distance < 0.4
 
 
 def test_a_squared_error_learns_the_mean_instead() -> None:
-    """The inverse, and the reason for critics: latents that belong to no point in particular."""
+    """The inverse, and why there are discriminators: latents that belong to no one point."""
     _, distance = learned(by_distance)
     assert distance > 0.8  # the origin has 1

@@ -13,22 +13,22 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from model.checkpoint import Checkpoint, load_model
-from model.config import CriticConfig, GanConfig, TextConfig
+from model.data import load
 from model.data.pictures import Caption, PictureFormat, PictureSet
-from model.data.sources import load
-from model.gan.recipe import CriticLoss, GanRecipe, GanTraining, GeneratorLoss
-from model.launch import start_training
-from model.optimizer import OptimizerConfig
-from model.pixels import to_values
-from model.protocol import RowRequest
-from model.recipe import Start
-from model.sampling import generate
+from model.flow.config import TextConfig
+from model.gan.config import DiscriminatorConfig, GanConfig
+from model.gan.training import DiscriminatorLoss, GanRecipe, GanTraining, GeneratorLoss
+from model.loading import load_model
+from model.registry import open_checkpoint
+from model.runtime.generate import generate
+from model.runtime.pixels import to_values
 from model.tokenizer import PromptTokenizer
-from model.training_options import TrainingOptions
+from model.training.optimizer import OptimizerConfig
+from model.training.recipe import Start, TrainingOptions
+from model.training.trainer import start_training
 from tests.model.data.test_emoji import make_set
-from tests.model.test_train import Listener
-from tests.tiny import tiny_flow
+from tests.model.test_training import Listener
+from tests.tiny import GAN_SPEC, tiny_flow
 from tests.training import tiny_training
 
 NAMES = {"1f34e": "red apple", "1f680": "rocket", "1f436": "dog", "1f419": "octopus"}
@@ -44,7 +44,7 @@ def options(data: Path, out: Path, **changes: object) -> TrainingOptions:
 
 
 def two_colours() -> GanRecipe:
-    """Red pictures and blue ones, without prompts."""
+    """Red images and blue ones, without prompts."""
     colours = np.array([[255, 0, 0, 255], [0, 0, 255, 255]], np.uint8)
     data = PictureSet(
         name="two colours",
@@ -66,7 +66,7 @@ def two_colours() -> GanRecipe:
             text=text,
             **shape,
         ),
-        critic=CriticConfig(width=8, text=text, **shape),
+        discriminator=DiscriminatorConfig(width=8, text=text, **shape),
         prompt_tokens=2,
     )
     torch.manual_seed(0)
@@ -74,12 +74,12 @@ def two_colours() -> GanRecipe:
 
 
 def test_a_gan_draws_what_it_was_asked_for(data: Path, tmp_path: Path) -> None:
-    """Each prompt's picture is nearer to its own than to any other."""
+    """Each prompt's image is nearer to its own than to any other."""
     changes = {"steps": 200, "batch": 16, "learning_rate": 2e-3}
     folder = start_training(options(data, tmp_path / "run", **changes), Listener())
-    model = load_model(Checkpoint.open(folder), device="cpu", dtype="fp32", tile=4)
+    model = load_model(open_checkpoint(folder), device="cpu", dtype="fp32", tile=4)
     pictures = load([data], PictureFormat(16, 4))
-    requests = [RowRequest(text, seed, 1, 1) for seed, text in enumerate(pictures.captions)]
+    requests = [GAN_SPEC.request(text, seed) for seed, text in enumerate(pictures.captions)]
     drawn = torch.stack([to_values(made) for made in generate(model, requests)])
     distance = (drawn[:, None] - pictures.tensor(range(4))).square().flatten(2).mean(2)
     assert distance.argmin(1).tolist() == [0, 1, 2, 3]
@@ -96,16 +96,16 @@ def test_an_interrupted_run_goes_on_to_the_same_place(data: Path, tmp_path: Path
     states = [
         torch.load(tmp_path / name / "resume.pt", weights_only=True) for name in ("whole", "part")
     ]
-    for name, weight in states[0]["network"].items():  # the critic, too
+    for name, weight in states[0]["network"].items():  # the discriminator, too
         assert torch.equal(weight, states[1]["network"][name]), name
     assert len(states[0]["optimizers"]) == 2
 
 
 def test_a_run_leaves_the_generator_alone_and_both_losses(data: Path, tmp_path: Path) -> None:
     folder = start_training(options(data, tmp_path / "run", steps=2), Listener())
-    assert not any("critic" in name for name in load_file(folder / "model.safetensors"))
-    spec = Checkpoint.open(folder).spec
-    assert (spec.family, spec.steps.high, spec.guidance.high) == ("gan", 1, 1)
+    assert not any("discriminator" in name for name in load_file(folder / "model.safetensors"))
+    spec = open_checkpoint(folder).spec
+    assert (spec.family, spec.default("steps"), spec.default("guidance")) == ("gan", 1, 1)
     captions = load([data], PictureFormat(16, 4)).captions
     assert (folder / "captions.txt").read_text("utf-8").splitlines() == sorted(set(captions))
     lines = [json.loads(line) for line in (folder.parent / "log.jsonl").read_text().splitlines()]
@@ -113,13 +113,13 @@ def test_a_run_leaves_the_generator_alone_and_both_losses(data: Path, tmp_path: 
     assert (folder.parent / "samples" / "0000002.png").stat().st_size > 500
 
 
-def test_each_turn_moves_one_players_weights_alone(data: Path, tmp_path: Path) -> None:
-    """A critic that moved in the generator's turn would learn to be fooled."""
+def test_each_phase_moves_one_players_weights_alone(data: Path, tmp_path: Path) -> None:
+    """A discriminator that moved in the generator's phase would learn to be fooled."""
     recipe = two_colours()
 
-    def moved(turn: int) -> set[str]:
+    def moved(number: int) -> set[str]:
         before = {name: value.clone() for name, value in recipe.network.state_dict().items()}
-        phase = recipe.phases[turn]
+        phase = recipe.phases[number]
         recipe.network.zero_grad()
         batch = recipe.batch(4, random.Random(0), torch.Generator().manual_seed(0))
         phase.loss(*batch).backward()
@@ -127,7 +127,7 @@ def test_each_turn_moves_one_players_weights_alone(data: Path, tmp_path: Path) -
         after: dict[str, Tensor] = recipe.network.state_dict()
         return {name.split(".")[0] for name in after if not torch.equal(after[name], before[name])}
 
-    assert [moved(0), moved(1)] == [{"critic"}, {"generator"}]
+    assert [moved(0), moved(1)] == [{"discriminator"}, {"generator"}]
 
 
 def test_no_gradients_are_computed_for_the_other_player(
@@ -135,11 +135,11 @@ def test_no_gradients_are_computed_for_the_other_player(
 ) -> None:
     """They would be thrown away, and are a third of the work."""
     free: list[set[str]] = []
-    for loss in (CriticLoss, GeneratorLoss):
+    for loss in (DiscriminatorLoss, GeneratorLoss):
         forward = loss.forward
 
         def noted(
-            self: CriticLoss | GeneratorLoss, *batch: Tensor, forward: Any = forward
+            self: DiscriminatorLoss | GeneratorLoss, *batch: Tensor, forward: Any = forward
         ) -> Tensor:
             names = {n for n, p in self.players.named_parameters() if p.requires_grad}
             free.append({name.split(".")[0] for name in names})
@@ -148,7 +148,7 @@ def test_no_gradients_are_computed_for_the_other_player(
 
         monkeypatch.setattr(loss, "forward", noted)
     start_training(options(data, tmp_path / "run", steps=2), Listener())
-    assert free == 2 * [{"critic"}, {"generator"}]
+    assert free == 2 * [{"discriminator"}, {"generator"}]
 
 
 def test_it_begins_from_a_flow(data: Path, tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_it_begins_from_a_flow(data: Path, tmp_path: Path) -> None:
     listener = Listener()
     start_training(options(data, tmp_path / "run", init=flow, steps=1), listener)
     [note] = [note for note in listener.notes if note.startswith("took over")]
-    fresh = note.split("anew:")[1]
+    fresh = note.split("new ones:")[1]
     assert "generator.blocks.0.feed_forward" not in fresh
     assert "generator.patch_out" not in fresh
     kept = (tmp_path / "run" / "checkpoint" / "tokenizer.json").read_bytes()

@@ -1,11 +1,10 @@
-"""Pictures to codes and back: what a gpt draws can be no better than this."""
+"""Images to codes and back: what a gpt draws can be no better than this."""
 
 import pytest
 import torch
 
-from model.config import CodecConfig
-from model.gpt.codec import Codec
-from model.gpt.quantizer import Quantizer
+from model.gpt.codec import Codec, Quantizer
+from model.gpt.config import CodecConfig
 
 SMALL = CodecConfig(
     image_size=16, patch_size=4, width=32, encoder_depth=1, decoder_depth=1, heads=2

@@ -1,4 +1,4 @@
-"""Rows of a gpt in shared passes: every result its own, every lane given back."""
+"""Rows of a gpt in shared passes: every result its own, every KV slot released."""
 
 from __future__ import annotations
 
@@ -12,16 +12,19 @@ import torch
 from torch import Tensor
 
 from app.engine.selftest import seed_exact
-from model.checkpoint import Checkpoint, CheckpointError, load_model
+from model.checkpoint import CheckpointError
 from model.gpt.drawing import DrawingRow
 from model.gpt.network import Cache
 from model.gpt.passes import guided
-from model.gpt.sampler import GptSampler
+from model.gpt.sampler import GptRow, GptSampler
 from model.gpt.sequence import UNKNOWN
-from model.protocol import Description, Picture, Result, RowRequest, Source, TokenSampling
-from model.sampling import run
+from model.loading import load_model
+from model.protocol import Description, Result
+from model.registry import open_checkpoint
+from model.request import ImageRequest, Picture, Source
+from model.runtime.generate import fitting, run
 from model.tokenizer import PromptTooLong
-from tests.tiny import PROMPTS, tiny_gpt
+from tests.tiny import GPT_SPEC, PROMPTS, TOKENIZER, tiny_gpt
 
 SIDE, PLACES = 16, 16
 
@@ -36,16 +39,16 @@ def lower(rows: int = 8) -> bytes:
     return bytes(SIDE * rows) + bytes([255]) * (SIDE * (SIDE - rows))
 
 
-def ask(prompt: str = "", seed: int = 0, **more: Any) -> RowRequest:
-    return RowRequest(prompt, seed, PLACES, more.pop("guidance", 2.0), **more)
+def ask(prompt: str = "", seed: int = 0, **more: Any) -> ImageRequest:
+    return GPT_SPEC.request(prompt, seed, **more)
 
 
 LONG = "a grinning face with big eyes and a very long text"
 REQUESTS = [
     ask("red apple", 1),
     ask("", 2),
-    ask("blue square", 3, guidance=1.0, sampling=TokenSampling(0.7, top_k=4)),
-    ask(LONG, 2**53 - 1, guidance=5.0, sampling=TokenSampling(1.3, top_p=0.9)),
+    ask("blue square", 3, guidance=1.0, temperature=0.7, top_k=4),
+    ask(LONG, 2**53 - 1, guidance=5.0, temperature=1.3, top_p=0.9),
     ask("绿色圆形", 5, operation="inpaint", source=Source(painting(1), lower())),
     ask(seed=6, operation="describe", source=Source(painting(2))),
     ask(
@@ -58,7 +61,7 @@ REQUESTS = [
 
 @pytest.fixture(scope="module", params=["fp32", "bf16"])
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> GptSampler:
-    checkpoint = Checkpoint.open(tiny_gpt(tmp_path_factory.mktemp("tiny")))
+    checkpoint = open_checkpoint(tiny_gpt(tmp_path_factory.mktemp("tiny")))
     sampler = load_model(checkpoint, device="cpu", dtype=request.param, tile=8)
     assert isinstance(sampler, GptSampler)
     return sampler
@@ -70,23 +73,31 @@ def expected(model: GptSampler) -> list[Result]:
     return [alone(model, request) for request in REQUESTS]
 
 
-def alone(model: GptSampler, request: RowRequest) -> Result:
+def alone(model: GptSampler, request: ImageRequest) -> Result:
     return next(run(model, [request]))
 
 
-def drawn(model: GptSampler, request: RowRequest) -> Picture:
+def preview(model: GptSampler, row: GptRow) -> Result:
+    """The image of the codes so far."""
+    model.preview(row)
+    while row.kind == "decode":
+        model.step([row])
+    return model.result(row)
+
+
+def drawn(model: GptSampler, request: ImageRequest) -> Picture:
     picture = alone(model, request)
     assert isinstance(picture, Picture)
     return picture
 
 
-def described(model: GptSampler, request: RowRequest) -> Description:
+def described(model: GptSampler, request: ImageRequest) -> Description:
     description = alone(model, request)
     assert isinstance(description, Description)
     return description
 
 
-def test_a_result_is_the_same_in_any_company_order_and_lane(
+def test_a_result_is_the_same_beside_any_rows_in_any_order_and_slot(
     model: GptSampler, expected: list[Result]
 ) -> None:
     assert len(set(expected)) == len(expected)
@@ -98,83 +109,119 @@ def test_a_result_is_the_same_in_any_company_order_and_lane(
 
 
 def test_rows_come_and_go_at_every_step(model: GptSampler, expected: list[Result]) -> None:
-    """One row after the other joins as soon as there are lanes for it, wherever the others are."""
+    """One row after the other joins as soon as there are KV slots, wherever the others are."""
     waiting = list(enumerate(REQUESTS * 3))
     random.Random(1).shuffle(waiting)
     running: dict[int, Any] = {}
     shared: set[int] = set()
     while waiting or running:
-        while waiting and waiting[-1][1].places <= model.free_lanes:
+        while waiting and model.cost(waiting[-1][1]) <= model.free_slots:
             index, request = waiting.pop()
             running[index] = model.start(request)
-        model.step(list(running.values()))
-        shared.add(len({row.step for row in running.values() if row.kind == "draw"}))
+        model.step(fitting(model, list(running.values())))
+        shared.add(len({row.step for row in running.values() if row.kind == "token"}))
         for index, row in [(index, row) for index, row in running.items() if row.done]:
             assert model.result(row) == expected[index % len(REQUESTS)]
             model.release(row)
             del running[index]
     assert max(shared) > 1  # rows at different places did share a pass
-    assert model.free_lanes == model.tile
+    assert model.free_slots == model.tile
 
 
 def test_the_self_test_of_the_engine_passes(model: GptSampler) -> None:
     assert seed_exact(model)
 
 
-def test_with_lanes_that_are_not_apart_the_same_test_fails(
+def test_with_slots_that_are_not_apart_the_same_test_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The inverse: rows that read what was fed to another lane are found out."""
+    """The inverse: rows that read what was fed to another slot are found out."""
     put = Cache.put
 
-    def to_the_next_lane(cache: Cache, keys: Tensor, values: Tensor, slots: Tensor) -> None:
-        put(cache, keys.roll(1, 0), values.roll(1, 0), slots)
+    def to_the_next_slot(cache: Cache, keys: Tensor, values: Tensor, rows: Tensor) -> None:
+        put(cache, keys.roll(1, 0), values.roll(1, 0), rows)
 
-    monkeypatch.setattr(Cache, "put", to_the_next_lane)
-    checkpoint = Checkpoint.open(tiny_gpt(tmp_path / "tiny"))
+    monkeypatch.setattr(Cache, "put", to_the_next_slot)
+    checkpoint = open_checkpoint(tiny_gpt(tmp_path / "tiny"))
     assert not seed_exact(load_model(checkpoint, device="cpu", dtype="fp32", tile=8))
 
 
 def test_looking_at_previews_changes_nothing(model: GptSampler, expected: list[Result]) -> None:
     row = model.start(REQUESTS[0])
-    previews = [model.result(row)]
+    previews = [preview(model, row)]
     while not row.done:
         model.step([row])
-        previews.append(model.result(row))
+        previews.append(preview(model, row))
     model.release(row)
     assert previews[-1] == expected[0]
     assert len(set(previews)) > PLACES / 2
+
+
+def test_an_image_is_decoded_in_a_pass_of_its_own_one_a_pass(model: GptSampler) -> None:
+    """Neither a preview nor a result is decoded inside another row's step."""
+    rows = [model.start(REQUESTS[1]) for _ in range(2)]
+    while rows[0].step < 3:
+        model.step(rows)
+    for row in rows:
+        model.preview(row)
+        assert (row.kind, row.evaluations) == ("decode", 1)
+    assert model.capacity("decode") == model.capacity("encode") == 1
+    with pytest.raises(ValueError, match="2 evaluations do not fit a pass of 1"):
+        model.step(rows)
+    before = model.result(rows[0])
+    model.step(rows[:1])
+    assert model.result(rows[0]) != before
+    assert [(row.kind, row.step) for row in rows] == [("token", 3), ("decode", 3)]
+    model.step(rows)
+    assert model.result(rows[0]) == model.result(rows[1])
+    for row in rows:
+        model.release(row)
+
+
+def test_the_last_step_is_not_the_end(model: GptSampler, expected: list[Result]) -> None:
+    """A row is done when its image has been decoded; until then it shows its last preview."""
+    row = model.start(REQUESTS[1])
+    while row.step < row.steps:
+        model.step([row])
+    assert (row.kind, row.done) == ("decode", False)
+    model.preview(row)  # asks for what comes anyway
+    model.step([row])
+    assert row.done
+    assert model.result(row) == expected[1]
+    model.preview(row)
+    assert row.done
+    model.release(row)
 
 
 def test_a_preview_shows_what_is_drawn_and_nothing_else(model: GptSampler) -> None:
     row = model.start(ask("red apple", 1))
     while row.step < 6:  # a row of places, and a half
         model.step([row])
-    preview = model.result(row)
+    shown = preview(model, row)
     model.release(row)
-    assert isinstance(preview, Picture)
-    upper, rest = preview.pixels[: 4 * SIDE * 4], preview.pixels[8 * SIDE * 4 :]
+    assert isinstance(shown, Picture)
+    upper, rest = shown.pixels[: 4 * SIDE * 4], shown.pixels[8 * SIDE * 4 :]
     assert any(upper)
     assert not any(rest)
 
 
 def test_more_guidance_and_other_settings_are_other_pictures(model: GptSampler) -> None:
     pictures = {
-        drawn(model, ask("red apple", 1, guidance=guidance, sampling=sampling))
+        drawn(model, ask("red apple", 1, guidance=guidance, **sampling))
         for guidance in (1.0, 4.0)
-        for sampling in (None, TokenSampling(0.3), TokenSampling(top_k=2), TokenSampling(0))
+        for sampling in ({}, {"temperature": 0.3}, {"top_k": 2}, {"temperature": 0})
     }
     assert len(pictures) == 8
 
 
 def test_guidance_hears_what_was_asked_for_whatever_was_drawn(model: GptSampler) -> None:
-    """One lane is shown all that was drawn, the other what the request gave of the picture."""
+    """One KV slot is shown all that was drawn, the other what the request gave of the image."""
     source = Source(painting(1), lower())
     row = model.start(ask("red apple", 1, operation="inpaint", source=source))
     assert isinstance(row, DrawingRow)
     seen = 0
     while not row.done:
-        if row.kind == "draw":
+        if row.kind == "token":
             drawn, given = row.shown
             assert torch.equal(drawn, row.codes[row.step - 1])
             if row.step == PLACES // 2:  # after the last place of the request
@@ -195,8 +242,7 @@ def test_guidance_is_a_mean_of_two_predictions() -> None:
 
 def test_without_a_prompt_it_is_one_of_what_it_learned(model: GptSampler) -> None:
     def all_of(prompts: Sequence[str], seeds: range) -> set[Picture]:
-        cold = TokenSampling(temperature=0)
-        asked = [ask(p, s, guidance=1.0, sampling=cold) for p in prompts for s in seeds]
+        asked = [ask(p, s, guidance=1, temperature=0) for p in prompts for s in seeds]
         return {drawn(model, request) for request in asked}
 
     unasked = all_of([""], range(12))
@@ -205,15 +251,8 @@ def test_without_a_prompt_it_is_one_of_what_it_learned(model: GptSampler) -> Non
 
 
 def test_at_temperature_zero_the_seed_plays_no_part(model: GptSampler) -> None:
-    cold = TokenSampling(temperature=0)
-    assert drawn(model, ask("red apple", 1, sampling=cold)) == drawn(
-        model, ask("red apple", 2, sampling=cold)
-    )
-
-
-def test_what_is_not_said_is_what_the_checkpoint_draws_with(model: GptSampler) -> None:
-    assert drawn(model, ask("red apple", 1, sampling=TokenSampling())) == drawn(
-        model, ask("red apple", 1)
+    assert drawn(model, ask("red apple", 1, temperature=0)) == drawn(
+        model, ask("red apple", 2, temperature=0)
     )
 
 
@@ -236,7 +275,7 @@ def test_an_upper_half_is_kept_and_continued(model: GptSampler) -> None:
 
 
 def test_what_is_hidden_plays_no_part(model: GptSampler) -> None:
-    """Completing must not be copying: two pictures with one upper half have one continuation."""
+    """Completing must not be copying: two images with one upper half have one continuation."""
     one, other = painting(1), painting(2)
     half = SIDE * SIDE * 4 // 2
     same = Picture(SIDE, SIDE, 4, one.pixels[:half] + other.pixels[half:])
@@ -255,7 +294,7 @@ def test_only_what_is_hidden_takes_steps(model: GptSampler) -> None:
         kinds.append(row.kind)
         model.step([row])
     model.release(row)
-    assert kinds == ["encode", "feed", *["draw"] * 4]
+    assert kinds == ["encode", "prefill", *["token"] * 4, "decode"]
 
 
 def test_any_mask_keeps_what_it_does_not_hide(model: GptSampler) -> None:
@@ -305,44 +344,44 @@ def test_labels_weigh_as_their_tokens_do_without_a_cache(model: GptSampler) -> N
         assert one.probability == pytest.approx(other.probability, rel=0.2)
 
 
-def test_lanes_come_back_whatever_happens(model: GptSampler) -> None:
-    """Done, cancelled at any step, let go twice: all lanes are free again."""
+def test_slots_come_back_whatever_happens(model: GptSampler) -> None:
+    """Done, cancelled at any step, let go twice: all slots are free again."""
     dice = random.Random(3)
     for _ in range(20):
         rows = [model.start(dice.choice(REQUESTS)) for _ in range(4)]
-        assert model.free_lanes == model.tile - sum(len(row.lanes) for row in rows)
+        assert model.free_slots == model.tile - sum(len(row.slots) for row in rows)
         for _ in range(dice.randrange(4)):
-            model.step([row for row in rows if not row.done])
+            model.step(fitting(model, [row for row in rows if not row.done]))
         for row in [*rows, *rows]:
             model.release(row)
-        assert model.free_lanes == model.tile
+        assert model.free_slots == model.tile
     with pytest.raises(PromptTooLong):
         model.start(ask("many words " * 30))
-    assert model.free_lanes == model.tile
+    assert model.free_slots == model.tile
 
 
-def test_more_rows_than_lanes_are_a_mistake(model: GptSampler) -> None:
+def test_more_rows_than_slots_are_a_mistake(model: GptSampler) -> None:
     rows = [model.start(REQUESTS[0]) for _ in range(4)]
-    with pytest.raises(RuntimeError, match="1 lanes are needed, 0 of 8 are free"):
+    with pytest.raises(RuntimeError, match="1 KV slots are needed, 0 of 8 are free"):
         model.start(REQUESTS[1])
     for row in rows:
         model.release(row)
 
 
-def test_the_places_of_a_row_are_those_it_said(model: GptSampler) -> None:
+def test_a_pass_never_takes_more_than_the_rows_cost(model: GptSampler) -> None:
     for request, kinds in [
-        (REQUESTS[0], {"feed": {2}, "draw": {2}}),
-        (REQUESTS[1], {"feed": {1}, "draw": {1}}),
-        (REQUESTS[3], {"feed": {2}, "draw": {2}}),
-        (REQUESTS[4], {"encode": {1}, "feed": {2}, "draw": {2}}),
-        (REQUESTS[6], {"encode": {1}, "feed": {2}, "read": {1, 2}}),
+        (REQUESTS[0], {"prefill": {2}, "token": {2}, "decode": {1}}),
+        (REQUESTS[1], {"prefill": {1}, "token": {1}, "decode": {1}}),
+        (REQUESTS[3], {"prefill": {2}, "token": {2}, "decode": {1}}),
+        (REQUESTS[4], {"encode": {1}, "prefill": {2}, "token": {2}, "decode": {1}}),
+        (REQUESTS[6], {"encode": {1}, "prefill": {2}, "score": {1, 2}}),
     ]:
         row = model.start(request)
         seen: dict[str, set[int]] = {}
         steps = [row.step]
         while not row.done:
             seen.setdefault(row.kind, set()).add(row.evaluations)
-            assert row.evaluations <= request.places
+            assert row.evaluations <= model.cost(request)
             model.step([row])
             steps.append(row.step)
         model.release(row)
@@ -355,16 +394,16 @@ def test_the_places_of_a_row_are_those_it_said(model: GptSampler) -> None:
     ("request_", "message"),
     [
         (ask(operation="vary", source=Source(painting(1))), "cannot vary"),
-        (ask(operation="describe"), "cannot describe"),
+        (ask(operation="describe"), "describe takes an image, none was given"),
         (ask(operation="inpaint", source=Source(painting(1))), "inpaint takes a mask"),
         (ask(operation="describe", source=Source(painting(1), lower())), "takes a mask, and"),
         (
             ask(operation="inpaint", source=Source(painting(1), b"\xff")),
-            "a mask of 1 pixels, not 16 × 16",
+            "a mask of 1 pixels, not of 16x16",
         ),
         (
             ask(operation="describe", source=Source(Picture(16, 16, 3, bytes(768)))),
-            "16 × 16 with 3 channels, not 16 × 16 with 4",
+            "an image of 3 channels",
         ),
         (
             ask(operation="describe", source=Source(painting(1)), labels=("ok", "many " * 60)),
@@ -372,18 +411,19 @@ def test_the_places_of_a_row_are_those_it_said(model: GptSampler) -> None:
         ),
     ],
 )
-def test_what_cannot_be_is_refused(model: GptSampler, request_: RowRequest, message: str) -> None:
+def test_what_cannot_be_is_refused(model: GptSampler, request_: ImageRequest, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         model.start(request_)
-    assert model.free_lanes == model.tile
+    assert model.free_slots == model.tile
 
 
 def test_a_picture_without_transparency(tmp_path: Path) -> None:
-    checkpoint = Checkpoint.open(tiny_gpt(tmp_path / "tiny", channels=3))
+    checkpoint = open_checkpoint(tiny_gpt(tmp_path / "tiny", channels=3))
     model = load_model(checkpoint, device="cpu", dtype="fp32", tile=4)
+    assert isinstance(model, GptSampler)
     row = model.start(ask("red apple", 1, guidance=1.0))
-    preview = model.result(row)
-    assert preview == Picture(SIDE, SIDE, 3, b"\xff" * (SIDE * SIDE * 3))
+    shown = preview(model, row)
+    assert shown == Picture(SIDE, SIDE, 3, b"\xff" * (SIDE * SIDE * 3))
     model.release(row)
 
 
@@ -392,14 +432,14 @@ def test_a_drawing_takes_one_step_of_the_network_for_each_place(
 ) -> None:
     """With a cache each place costs one position, not all positions before it once more."""
     positions = 0
-    advance = model._passes._network.transformer.advance
+    advance = model._passes._transformer.advance
 
-    def counted(bags: Tensor, *rest: Any) -> Tensor:
+    def counted(ids: Tensor, *rest: Any) -> Tensor:
         nonlocal positions
-        positions += bags.shape[1]
-        return advance(bags, *rest)
+        positions += ids.shape[1]
+        return advance(ids, *rest)
 
-    monkeypatch.setattr(model._passes._network.transformer, "advance", counted)
+    monkeypatch.setattr(model._passes._transformer, "advance", counted)
     row = model.start(ask("red apple", 1))
     while not row.done:
         model.step([row])
@@ -413,12 +453,12 @@ def test_a_drawing_takes_one_step_of_the_network_for_each_place(
 @torch.inference_mode()
 def test_without_a_cache_the_same_codes_are_drawn(tmp_path: Path) -> None:
     """At temperature zero, place by place, with guidance; but for codes as good as equal."""
-    model = load_model(Checkpoint.open(tiny_gpt(tmp_path / "tiny")), device="cpu", dtype="fp32")
+    model = load_model(open_checkpoint(tiny_gpt(tmp_path / "tiny")), device="cpu", dtype="fp32")
     assert isinstance(model, GptSampler)
-    network, guidance = model._passes._network, 3.0
-    transformer, head = network.transformer, network.transformer.code_head
-    layout, tokens = transformer.layout, model._tokenizer.tokens("red apple")
-    row = model.start(ask("red apple", 1, guidance=guidance, sampling=TokenSampling(0)))
+    guidance, transformer = 3.0, model._passes._transformer
+    head = transformer.code_head
+    layout, tokens = transformer.layout, TOKENIZER.tokens("red apple")
+    row = model.start(ask("red apple", 1, guidance=guidance, temperature=0))
     while not row.done:
         model.step([row])
     model.release(row)
@@ -426,10 +466,10 @@ def test_without_a_cache_the_same_codes_are_drawn(tmp_path: Path) -> None:
 
     sure = 0
     for place, codes in enumerate(row.codes):
-        picture = layout.picture(row.codes[:place])
-        undrawn = layout.picture(torch.full_like(row.codes[:place], UNKNOWN))
-        lanes = [torch.cat((layout.text(tokens), each)) for each in (picture, undrawn)]
-        states = [transformer(bags[None], torch.zeros(1))[0, -1] for bags in lanes]
+        picture = layout.image(row.codes[:place])
+        undrawn = layout.image(torch.full_like(row.codes[:place], UNKNOWN))
+        slots = [torch.cat((layout.text(tokens), each)) for each in (picture, undrawn)]
+        states = [transformer(ids[None], torch.zeros(1))[0, -1] for ids in slots]
         for number, code in enumerate(codes):
             drawn, of_prompt = (head.logits(state, number) for state in states)
             logits = (drawn + (guidance - 1) * of_prompt) / guidance
@@ -444,9 +484,9 @@ def test_without_a_cache_the_same_codes_are_drawn(tmp_path: Path) -> None:
 
 def test_a_folder_without_captions_is_no_gpt(tmp_path: Path) -> None:
     folder = tiny_gpt(tmp_path / "tiny")
-    digest = Checkpoint.open(folder).spec.digest
+    digest = open_checkpoint(folder).spec.digest
     (folder / "captions.txt").write_text("other\n")
-    assert Checkpoint.open(folder).spec.digest != digest  # other labels, other answers
+    assert open_checkpoint(folder).spec.digest != digest  # other labels, other answers
     (folder / "captions.txt").unlink()
-    with pytest.raises(CheckpointError, match=r"captions\.txt: missing; a gpt has it"):
-        Checkpoint.open(folder)
+    with pytest.raises(CheckpointError, match=r"captions\.txt: missing; such a checkpoint has"):
+        open_checkpoint(folder)

@@ -1,4 +1,4 @@
-"""Which text fits best: the searches against a toy whose every text can be weighed."""
+"""Which text fits best: the searches against a toy whose every text can be scored."""
 
 from __future__ import annotations
 
@@ -11,18 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.gpt.reading import Inquiry
-from model.gpt.search import (
-    Ask,
-    Found,
-    Search,
-    Text,
-    Trie,
-    Weight,
-    anything,
-    best_of,
-    weigh_all,
-)
+from model.gpt.captioning import RunningSearch
+from model.gpt.search import Found, Query, Score, Search, Text, Trie, anything, best_of, score_all
 from model.gpt.sequence import END
 
 VOCABULARY = 5  # the end, and four tokens
@@ -35,22 +25,22 @@ def following(text: Text) -> Tensor:
     return (2 * torch.randn(VOCABULARY, generator=generator)).log_softmax(0)
 
 
-def weight(text: Text, ended: bool) -> float:
+def score(text: Text, ended: bool) -> float:
     steps = [following(text[:place])[token] for place, token in enumerate(text)]
     return float(sum(steps)) + (float(following(text)[END]) if ended else 0.0)
 
 
-def answer(search: Generator[list[Ask], list[Weight], T]) -> tuple[T, int]:
-    """What the search finds, and how many texts it had weighed."""
-    inquiry, count = Inquiry(search), 0
-    while inquiry.found is None:
-        asked = []
-        while ask := inquiry.ask():
-            asked.append(ask)
-        for number, one in reversed(asked):  # in any order
-            inquiry.answer(number, Weight(weight(one.text, one.ended), following(one.text)))
-        count += len(asked)
-    return inquiry.found, count
+def answer(search: Generator[list[Query], list[Score], T]) -> tuple[T, int]:
+    """What the search finds, and how many texts it had scored."""
+    running, count = RunningSearch(search), 0
+    while running.found is None:
+        queries = []
+        while query := running.query():
+            queries.append(query)
+        for number, asked in reversed(queries):  # in any order
+            running.answer(number, Score(score(asked.text, asked.ended), following(asked.text)))
+        count += len(queries)
+    return running.found, count
 
 
 TEXTS: list[Text] = [
@@ -62,17 +52,17 @@ SOME = TEXTS[::3]
 
 
 def truth(texts: list[Text], count: int) -> list[Text]:
-    return sorted(texts, key=lambda text: -weight(text, ended=True))[:count]
+    return sorted(texts, key=lambda text: -score(text, ended=True))[:count]
 
 
 def check(found: list[Found], texts: list[Text]) -> None:
     assert [one.text for one in found] == truth(texts, len(found))
     for one in found:
-        assert math.isclose(one.weight, weight(one.text, ended=True), abs_tol=1e-4)
+        assert math.isclose(one.score, score(one.text, ended=True), abs_tol=1e-4)
 
 
-def test_all_texts_are_weighed_and_sorted() -> None:
-    found, count = answer(weigh_all(SOME))
+def test_all_texts_are_scored_and_sorted() -> None:
+    found, count = answer(score_all(SOME))
     assert len(found) == count == len(SOME)
     check(found, SOME)
 
@@ -81,7 +71,7 @@ def test_a_wide_beam_finds_the_best_of_a_trie() -> None:
     found, count = answer(best_of(Trie.of(SOME), width=50, count=5))
     assert len(found) == 5
     check(found, SOME)
-    assert count < len(SOME)  # what cannot be among the best is not weighed
+    assert count < len(SOME)  # what cannot be among the best is not scored
 
 
 def test_where_there_is_no_choice_nothing_is_asked() -> None:
@@ -108,9 +98,9 @@ def test_the_likeliest_text_of_all_is_found(longest: int) -> None:
     check([found], texts)
 
 
-def test_a_narrow_beam_weighs_what_it_finds_rightly() -> None:
+def test_a_narrow_beam_scores_what_it_finds_rightly() -> None:
     searches: list[Search] = [anything(4, width=2), best_of(Trie.of(SOME), width=2, count=3)]
     for search in searches:
         found, _ = answer(search)
         for one in found:
-            assert math.isclose(one.weight, weight(one.text, ended=True), abs_tol=1e-4)
+            assert math.isclose(one.score, score(one.text, ended=True), abs_tol=1e-4)

@@ -1,4 +1,4 @@
-"""Training a codec and a gpt, from pictures to a checkpoint that draws and describes them."""
+"""Training a codec and a gpt, from images to a checkpoint that draws and describes them."""
 
 from __future__ import annotations
 
@@ -11,24 +11,26 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from model.checkpoint import Checkpoint, CheckpointError, load_model
-from model.config import GptConfig
+from model.checkpoint import CheckpointError
+from model.data import load
 from model.data.pictures import PictureFormat, PictureSet
-from model.data.sources import load
-from model.gpt.codec_folder import load_codec
+from model.gpt.codec_training import load_codec
+from model.gpt.config import GptCheckpoint, GptConfig
 from model.gpt.network import GptTransformer
-from model.gpt.recipe import GptLoss, GptRecipe, GptTraining, encode
 from model.gpt.sampler import GptSampler
-from model.gpt.sequence import NOTHING, picture_to_text, text_to_picture, together
-from model.launch import start_training
-from model.optimizer import OptimizerConfig
-from model.pixels import moved, to_picture, to_values
-from model.protocol import Description, Picture, RowRequest, Source, TokenSampling
-from model.recipe import Start, TrainingError
-from model.sampling import generate, run
-from model.training_options import TrainingOptions
+from model.gpt.sequence import NOTHING, image_to_text, join, text_to_image
+from model.gpt.training import GptLoss, GptRecipe, GptTraining, encode
+from model.loading import load_model
+from model.protocol import Description
+from model.registry import open_checkpoint
+from model.request import Picture, Source
+from model.runtime.generate import generate, run
+from model.runtime.pixels import moved, to_picture, to_values
+from model.training.optimizer import OptimizerConfig
+from model.training.recipe import Start, TrainingError, TrainingOptions
+from model.training.trainer import start_training
 from tests.model.data.test_emoji import make_set
-from tests.model.test_train import Listener
+from tests.model.test_training import Listener
 from tests.training import tiny_training
 
 NAMES = {
@@ -80,7 +82,7 @@ def gpt(folder: Path, data: Path, codec: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def model(gpt: Path) -> GptSampler:
-    model = load_model(Checkpoint.open(gpt), device="cpu", dtype="fp32", tile=16)
+    model = load_model(open_checkpoint(gpt), device="cpu", dtype="fp32", tile=16)
     assert isinstance(model, GptSampler)
     return model
 
@@ -101,9 +103,8 @@ def test_a_codecs_run_leaves_pairs_to_look_at(codec: Path) -> None:
 
 
 def test_a_gpt_draws_what_it_was_trained_on(model: GptSampler, pictures: PictureSet) -> None:
-    """Each prompt's picture is nearer to its own than to any other."""
-    cold = TokenSampling(temperature=0)
-    requests = [RowRequest(text, 0, 16, 2.0, sampling=cold) for text in pictures.captions]
+    """Each prompt's image is nearer to its own than to any other."""
+    requests = [model.spec.request(text, temperature=0) for text in pictures.captions]
     drawn = torch.stack([to_values(made) for made in generate(model, requests)])
     real = pictures.tensor(range(len(pictures)))
     distance = (drawn[:, None] - real).square().flatten(2).mean(2)
@@ -113,7 +114,7 @@ def test_a_gpt_draws_what_it_was_trained_on(model: GptSampler, pictures: Picture
 def test_a_gpt_names_what_it_was_trained_on(model: GptSampler, pictures: PictureSet) -> None:
     """The same weights, the other way round: labels are right, captions are one of its prompts."""
     sources = [Source(to_picture(one)) for one in pictures.tensor(range(len(pictures)))]
-    requests = [RowRequest("", 0, 16, 1.0, "euler", "describe", source) for source in sources]
+    requests = [model.spec.request(operation="describe", source=source) for source in sources]
     given = tuple(NAMES.values())
     requests += [replace(request, labels=given) for request in requests]
     found = [each for each in run(model, requests) if isinstance(each, Description)]
@@ -127,9 +128,7 @@ def test_a_gpt_completes_a_picture_that_it_knows(model: GptSampler, pictures: Pi
     row = 3
     whole = pictures.tensor([row])[0]
     source = Source(to_picture(whole), bytes(16 * 8) + b"\xff" * (16 * 8))
-    request = RowRequest(
-        "", 0, 16, 1.0, "euler", "inpaint", source, sampling=TokenSampling(temperature=0)
-    )
+    request = model.spec.request(operation="inpaint", source=source, guidance=1, temperature=0)
     [made] = run(model, [request])
     assert isinstance(made, Picture)
     error = (to_values(made) - whole).square().mean()
@@ -145,7 +144,7 @@ def test_the_checkpoint_holds_the_codec_and_the_captions(
         assert torch.equal(weights[f"codec.{name}"], weight)
     lines = (gpt / "captions.txt").read_text(encoding="utf-8").splitlines()
     assert lines == sorted(pictures.captions)
-    assert Checkpoint.open(gpt).spec.description == "squares"
+    assert open_checkpoint(gpt).spec.description == "squares"
 
 
 def test_an_interrupted_gpt_goes_on_to_the_same_place(
@@ -167,16 +166,16 @@ def test_beginning_from_another_gpt_takes_its_transformer(
     changes = {"family": "gpt", "codec": codec, "width": 64, "depth": 2, "init": gpt}
     start_training(options(data, tmp_path / "more", steps=1, **changes), listener)
     [note] = [note for note in listener.notes if note.startswith("took over")]
-    assert note.endswith("starting anew: none")
+    assert note.endswith("new ones: none")
 
 
 def test_a_gpt_needs_a_codec(data: Path, gpt: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="train a codec first"):
         start_training(options(data, tmp_path / "gpt", family="gpt"), Listener())
     nowhere = tmp_path / "nowhere"
-    with pytest.raises(CheckpointError, match="nowhere: no codec"):
+    with pytest.raises(CheckpointError, match="nowhere: no such folder"):
         start_training(options(data, tmp_path / "gpt", family="gpt", codec=nowhere), Listener())
-    with pytest.raises(CheckpointError, match="no codec: Input should be 'codec'"):
+    with pytest.raises(CheckpointError, match="family: Input should be 'codec'"):
         start_training(options(data, tmp_path / "gpt", family="gpt", codec=gpt), Listener())
 
 
@@ -185,14 +184,14 @@ def test_the_first_loss_is_that_of_knowing_nothing(codec: Path, pictures: Pictur
     network = load_codec(codec)
     codes = encode(network, pictures)
     transformer = GptTransformer(GptConfig(network.config, vocabulary=50, width=32, depth=1))
-    batch = together(
+    batch = join(
         [
-            text_to_picture(transformer.layout, [5, 6], codes[0], 4),
-            picture_to_text(transformer.layout, [5, 6], codes[1], 4),
+            text_to_image(transformer.layout, [5, 6], codes[0], 4),
+            image_to_text(transformer.layout, [5, 6], codes[1], 4),
         ]
     )
     loss = GptLoss(transformer, text_weight=2.0)
-    value = loss(batch.bags, batch.first, batch.picture, batch.codes, batch.text)
+    value = loss(batch.ids, batch.first, batch.image, batch.codes, batch.text)
     expected = torch.tensor(network.config.values).log() + 2 * torch.tensor(50).log()
     torch.testing.assert_close(value, expected)
 
@@ -200,32 +199,32 @@ def test_the_first_loss_is_that_of_knowing_nothing(codec: Path, pictures: Pictur
 def test_some_places_are_hidden_and_pictures_to_be_read_are_moved(
     codec: Path, gpt: Path, pictures: PictureSet
 ) -> None:
-    """What is hidden is said nowhere in the sequence, and asked for all the same."""
+    """What is hidden stands nowhere in the sequence, and is a target all the same."""
     network = load_codec(codec)
-    shape = Checkpoint.open(gpt).config.network  # type: ignore[attr-defined]
-    start = Start(Checkpoint.open(gpt).tokenizer)
-    config = GptTraining(shape, reading=1.0, forgetful=1.0, versions=1, shift=2)
+    checkpoint = GptCheckpoint.open(gpt)
+    shape, start = checkpoint.config.network, Start(checkpoint.tokenizer)
+    config = GptTraining(shape, captioning=1.0, forgetful=1.0, versions=1, shift=2)
     recipe = GptRecipe(pictures, network, config, OptimizerConfig(), start)
     generator = torch.Generator().manual_seed(0)
-    bags, _, picture, codes, _ = recipe.batch(64, random.Random(0), generator)
+    ids, _, image, codes, _ = recipe.batch(64, random.Random(0), generator)
 
-    layout, plain = recipe.network.layout, encode(network, pictures)
-    assert picture.unique().tolist() == [0]
-    said = bags[:, 1 : layout.places + 1]
-    hidden = (said[..., 1:] == NOTHING).all(2)
-    assert torch.equal(said[~hidden], layout.picture(codes)[:, 1:][~hidden])
-    assert (said[..., 0] == layout.first_place + 1 + torch.arange(layout.places)).all()
+    layout, plain = recipe._layout, encode(network, pictures)
+    assert image.unique().tolist() == [0]
+    shown = ids[:, 1 : layout.places + 1]
+    hidden = (shown[..., 1:] == NOTHING).all(2)
+    assert torch.equal(shown[~hidden], layout.image(codes)[:, 1:][~hidden])
+    assert (shown[..., 0] == layout.first_place + 1 + torch.arange(layout.places)).all()
     assert 0.6 < hidden.float().mean() < 0.9
     assert hidden.float().mean(1).min() < 0.4
     assert codes.min() >= 0
     as_it_is = (codes[:, None] == plain).all((2, 3)).any(1)
     assert 0.2 < as_it_is.float().mean() < 0.8
 
-    config = replace(config, reading=0.0, forgetful=0.0)
+    config = replace(config, captioning=0.0, forgetful=0.0)
     recipe = GptRecipe(pictures, network, config, OptimizerConfig(), start)
-    bags, _, picture, codes, _ = recipe.batch(16, random.Random(0), generator)
-    [begin] = picture.unique().tolist()
-    assert torch.equal(bags[:, begin:], layout.picture(codes))
+    ids, _, image, codes, _ = recipe.batch(16, random.Random(0), generator)
+    [begin] = image.unique().tolist()
+    assert torch.equal(ids[:, begin:], layout.image(codes))
     assert (codes[:, None] == plain).all((2, 3)).any(1).all()
 
 

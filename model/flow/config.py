@@ -1,0 +1,150 @@
+"""What a flow's ``config.json`` holds, and what can be known of one without running it.
+
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from model.checkpoint import CheckpointConfig, Placement, TokenizedCheckpoint
+from model.protocol import DRAWING, ModelSpec, Parameter, Sizes
+from model.request import ImageRequest
+
+if TYPE_CHECKING:
+    from model.flow.sampler import FlowSampler
+
+
+@dataclass(frozen=True, slots=True)
+class TextConfig:
+    """The shape of a prompt encoder."""
+
+    vocabulary: int = 2048
+    width: int = 256
+    depth: int = 2
+    heads: int = 4
+    summary: int = 4  # tokens that carry the prompt into the image model
+    max_tokens: int = 64
+
+
+@dataclass(frozen=True, slots=True)
+class FlowConfig:
+    """The shape of a flow transformer. Images are [channels, image_size, image_size]."""
+
+    image_size: int = 64
+    patch_size: int = 8
+    channels: int = 4
+    width: int = 256
+    depth: int = 8
+    heads: int = 4
+    layout_width: int = 512  # hidden width of the network that lays a prompt out
+    layout_size: int = 8  # the layout is [layout_channels, layout_size, layout_size]
+    layout_channels: int = 48
+    text: TextConfig = field(default_factory=TextConfig)
+
+    def __post_init__(self) -> None:
+        if self.image_size % self.patch_size:
+            raise ValueError(
+                f"image_size {self.image_size} must be a multiple of patch_size {self.patch_size}"
+            )
+        if self.layout_size % self.grid:
+            raise ValueError(
+                f"layout_size {self.layout_size} must be a multiple of image_size / patch_size "
+                f"= {self.grid}"
+            )
+
+    @property
+    def grid(self) -> int:
+        """Patches along one side."""
+        return self.image_size // self.patch_size
+
+
+class SamplingConfig(BaseModel):
+    """How flow draws when a request does not say."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    steps: Annotated[int, Field(ge=1)] = 20
+    max_steps: Annotated[int, Field(ge=1)] = 100
+    guidance: Annotated[float, Field(ge=0)] = 2.0
+    max_guidance: Annotated[float, Field(ge=0)] = 10.0
+    solver: Literal["euler", "heun"] = "euler"
+
+
+class FlowCheckpointConfig(CheckpointConfig):
+    """``config.json``."""
+
+    family: Literal["flow"] = "flow"
+    network: FlowConfig
+    sampling: SamplingConfig = SamplingConfig()
+
+    @property
+    def vocabulary(self) -> int:
+        return self.network.text.vocabulary
+
+    def spec(self, id: str, digest: str) -> ModelSpec:  # noqa: A002
+        size = self.network.image_size
+        return ModelSpec(
+            id=id,
+            family=self.family,
+            sizes=Sizes(size, size),
+            channels=self.network.channels,
+            parameters=_parameters(self.sampling),
+            operations=DRAWING,
+            max_prompt_tokens=self.network.text.max_tokens,
+            digest=digest,
+            license=self.license,
+            description=self.description,
+        )
+
+
+def _parameters(sampling: SamplingConfig) -> tuple[Parameter, ...]:
+    order = 1 if sampling.solver == "euler" else 2
+    steps = "Denoising steps. More take longer and draw finer detail."
+    guidance = (
+        "Classifier-free guidance scale: more follows the prompt more closely. 1 is without, in "
+        "half the time."
+    )
+    solver_order = "1 is Euler's method, 2 Heun's, which takes twice as long for a step."
+    strength = "How far to go from the image given; 1 starts from nothing but noise."
+    noise = (
+        "The noise's standard deviation, where black is 0 and white is 1. Estimated where it is "
+        "not given."
+    )
+    return (
+        Parameter("steps", 1, sampling.max_steps, sampling.steps, 1, steps),
+        Parameter("guidance", 0, sampling.max_guidance, sampling.guidance, 0.1, guidance),
+        Parameter("solver_order", 1, 2, order, 1, solver_order),
+        # Closer to the image than 0.01, a time is no different from 1, where the line ends.
+        Parameter("strength", 0.01, 1, 1, 0.01, strength, ("vary", "inpaint")),
+        Parameter("noise", 0, 1, None, 0.01, noise, ("denoise",)),
+    )
+
+
+def cost(request: ImageRequest) -> int:
+    """Evaluations of a step: with guidance, an unconditional one as well."""
+    return 2 if request.value("guidance", 1) != 1 and request.prompt.strip() else 1
+
+
+class FlowCheckpoint(TokenizedCheckpoint[FlowCheckpointConfig]):
+    """See `model.checkpoint.Checkpoint`."""
+
+    config_type = FlowCheckpointConfig
+
+    def cost(self, request: ImageRequest) -> int:
+        return cost(request)
+
+    def evaluations(self, request: ImageRequest) -> int:
+        """See `Checkpoint.evaluations`. A step of the second order takes two velocities."""
+        return super().evaluations(request) * int(request.value("solver_order"))
+
+    def build(self, placement: Placement) -> FlowSampler:
+        from model.flow.network import FlowTransformer
+        from model.flow.sampler import FlowSampler
+        from model.loading import place
+
+        network = place(FlowTransformer(self.config.network), self.folder, placement)
+        return FlowSampler(self.spec, network, self.tokenizer, placement.tile, placement.mode)

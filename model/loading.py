@@ -1,0 +1,109 @@
+"""Weights: from a checkpoint's folder onto a device, and into one. Imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from model.checkpoint import (
+    CONFIG,
+    TOKENIZER,
+    WEIGHTS,
+    Checkpoint,
+    CheckpointConfig,
+    CheckpointError,
+    Placement,
+)
+from model.protocol import ImageModel
+from model.runtime.fixed_pass import Mode, mode_on
+from model.tokenizer import PromptTokenizer
+
+Dtype = Literal["auto", "fp32", "bf16"]
+
+N = TypeVar("N", bound=nn.Module)
+
+
+def load_model(
+    checkpoint: Checkpoint,
+    *,
+    device: str,
+    dtype: Dtype,
+    tile: int | None = None,
+    mode: Mode | None = None,
+) -> ImageModel[Any]:
+    """The checkpoint on a device ("cpu", "cuda:0"). Raises `CheckpointError`.
+
+    ``mode`` is how its passes run. Where it or ``tile`` is None, the device and the family decide.
+    """
+    placement = Placement(
+        device=device,
+        dtype=resolve_dtype(dtype, device),
+        tile=tile or checkpoint.tiles[torch.device(device).type],
+        mode=mode or mode_on(device),
+    )
+    return checkpoint.build(placement)
+
+
+def resolve_dtype(dtype: Dtype, device: str) -> Literal["fp32", "bf16"]:
+    """``auto`` is bf16 where the device multiplies it natively, else fp32."""
+    if dtype != "auto":
+        return dtype
+    if device.startswith("cuda"):
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    return "bf16" if torch.cpu._is_avx512_bf16_supported() else "fp32"
+
+
+def place(network: N, folder: Path, placement: Placement) -> N:
+    """The network with the folder's weights, on its device and in its dtype.
+
+    Raises `CheckpointError`.
+    """
+    network.load_state_dict(read_weights(folder / WEIGHTS, network.state_dict()))
+    dtype = torch.bfloat16 if placement.dtype == "bf16" else torch.float32
+    return network.to(device=placement.device, dtype=dtype)
+
+
+def read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Safetensors as fp32. Raises `CheckpointError` where names or shapes are not ``expected``."""
+    weights = load_file(path)
+    problems = [
+        *(f"{name} is missing" for name in expected if name not in weights),
+        *(f"{name} is not part of this network" for name in weights if name not in expected),
+        *(
+            f"{name} is {list(weights[name].shape)}, config.json makes it {list(tensor.shape)}"
+            for name, tensor in expected.items()
+            if name in weights and weights[name].shape != tensor.shape
+        ),
+    ]
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise CheckpointError(f"{path}: {problems[0]}{more}")
+    return {name: tensor.float() for name, tensor in weights.items()}
+
+
+def save_checkpoint(
+    folder: Path,
+    config: CheckpointConfig,
+    weights: Mapping[str, Tensor],
+    tokenizer: PromptTokenizer | None = None,
+) -> None:
+    """Writes config, weights and tokenizer into ``folder``, made if missing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CONFIG).write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    save_weights(folder / WEIGHTS, weights)
+    if tokenizer is not None:
+        tokenizer.save(folder / TOKENIZER)
+
+
+def save_weights(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Writes fp16 safetensors. Raises ``ValueError`` for a value that fp16 cannot hold."""
+    for name, tensor in state.items():
+        if not torch.isfinite(tensor.half()).all():
+            raise ValueError(f"{name} has values beyond fp16")
+    save_file({name: tensor.half().contiguous() for name, tensor in state.items()}, path)
+    path.chmod(0o644)  # written for its owner alone, it could not be read in a container

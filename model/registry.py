@@ -1,0 +1,77 @@
+"""The families of image transformer, each found by its name when it is needed. Imports no torch.
+
+A ``config.json`` says which family a folder is of. The table below has the families of this tree;
+a package from elsewhere registers its own `Checkpoint` by an entry point of the group
+``tessera.families``, whose name is the family's (see docs/adding-a-family.md).
+"""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+
+from model.checkpoint import CONFIG, Checkpoint, CheckpointError
+
+SHIPPED = Path(__file__).parent / "checkpoints"
+"""Where the trained models that ship lie, one folder each."""
+
+GROUP = "tessera.families"
+
+FAMILIES = {
+    "flow": "model.flow.config:FlowCheckpoint",
+    "gpt": "model.gpt.config:GptCheckpoint",
+    "gan": "model.gan.config:GanCheckpoint",
+}
+"""Each family's `Checkpoint`. The first one is the default family."""
+
+RECIPES = {
+    "flow": "model.flow.training:FlowRecipe",
+    "codec": "model.gpt.codec_training:CodecRecipe",
+    "gpt": "model.gpt.training:GptRecipe",
+    "gan": "model.gan.training:GanRecipe",
+}
+"""What ``tessera train`` can train: each one's `model.training.recipe.Recipe`."""
+
+
+def open_checkpoint(folder: Path) -> Checkpoint:
+    """Looks at a folder without loading its weights. Raises `CheckpointError`."""
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder}: no such folder")
+    return _family(folder / CONFIG).open(folder)
+
+
+def shipped() -> list[Path]:
+    """The checkpoint folders in the tree, by family (they are called NAME-FAMILY), flow first.
+
+    The first one is the default model.
+    """
+    order = {family: position for position, family in enumerate(FAMILIES)}
+    folders = [path.parent for path in SHIPPED.glob(f"*/{CONFIG}")]
+    families = {folder: folder.name.rpartition("-")[2] for folder in folders}
+    return sorted(
+        folders, key=lambda folder: (order.get(families[folder], len(order)), folder.name)
+    )
+
+
+def _family(config: Path) -> type[Checkpoint]:
+    """The class for a ``config.json``. Raises `CheckpointError`."""
+    try:
+        name = json.loads(config.read_bytes())["family"]
+    except OSError as error:
+        raise CheckpointError(f"{config}: missing; every checkpoint has it") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{config}: no JSON object with a family") from error
+    if name in FAMILIES:
+        entry = EntryPoint(name, FAMILIES[name], GROUP)
+    else:
+        others = entry_points(group=GROUP)
+        if name not in others.names:
+            known = ", ".join([*FAMILIES, *sorted(others.names)])
+            raise CheckpointError(f"{config}: family is {name!r}, there are {known}")
+        entry = others[name]
+    try:
+        found: type[Checkpoint] = entry.load()
+    except (ImportError, AttributeError) as error:
+        raise CheckpointError(f"{config}: family {name} ({entry.value}): {error}") from error
+    return found

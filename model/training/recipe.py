@@ -1,0 +1,223 @@
+"""What a family brings to the training loop: its networks, its losses, its batches, its files.
+
+The loop (`model.training.trainer`) has the rest: processes, folders of runs, averages, resuming.
+"""
+
+from __future__ import annotations
+
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from model.checkpoint import (
+    TOKENIZER,
+    CheckpointConfig,
+    CheckpointError,
+    TokenizedCheckpoint,
+    save_captions,
+)
+from model.data.pictures import PictureFormat, PictureSet
+from model.loading import load_model, save_checkpoint
+from model.registry import open_checkpoint
+from model.runtime.generate import generate
+from model.tokenizer import PADDING, PromptTokenizer
+from model.training.optimizer import OptimizerConfig
+from model.training.sheet import contact_sheet
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+VOCABULARY = 2048
+PROMPTS_A_PICTURE = 8  # drawn to train the tokenizer on
+
+C = TypeVar("C", bound="DataclassInstance")
+
+
+class TrainingError(Exception):
+    """A run cannot start or go on. ``str()`` says why and what would help."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """The shape of a network and how fast it learns."""
+
+    patch: int  # pixels along each side
+    width: int
+    depth: int
+    learning_rate: float = 1e-3
+
+    @property
+    def heads(self) -> int:
+        return max(1, self.width // 64)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingOptions:
+    """See the help of ``tessera train`` for the meaning of each."""
+
+    family: str  # a name of `model.registry.RECIPES`
+    data: tuple[Path, ...]
+    out: Path
+    steps: int
+    batch: int
+    size: int
+    patch: int | None  # here, and for width, depth and rate, None is what the recipe's preset has
+    width: int | None
+    depth: int | None
+    channels: Literal[3, 4]
+    learning_rate: float | None
+    cooldown: float
+    seed: int
+    init: Path | None
+    cpu: bool
+    compiled: bool
+    sample_every: int
+    save_every: int
+    description: str
+    license: str
+    codec: Path | None = None  # a trained codec's folder, for what is trained over its codes
+
+    def shape(self, preset: Preset) -> Preset:
+        """What was given of it, and the preset's for the rest."""
+        rate = self.learning_rate
+        return Preset(
+            self.patch or preset.patch,
+            self.width or preset.width,
+            self.depth or preset.depth,
+            preset.learning_rate if rate is None else rate,
+        )
+
+
+@dataclass(slots=True)
+class Phase:
+    """One loss, and the optimizers of the weights that it moves.
+
+    Most families have one phase; a GAN has two, its discriminator's and its generator's, of which
+    each gets its own batch at every step.
+    """
+
+    name: str  # in the log; the first phase's is "loss"
+    loss: nn.Module  # called with a batch, gives a scalar; compiled and distributed as a whole
+    optimizers: list[torch.optim.Optimizer]
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What a run begins with beside its configuration."""
+
+    tokenizer: PromptTokenizer | None
+    description: str = "images from prompts"
+    license: str = "not stated"
+
+    @classmethod
+    def of(cls, options: TrainingOptions, data: PictureSet | None) -> Start:
+        """``data`` is what the tokenizer is trained on; None: no prompts are read."""
+        tokenizer = None if data is None else _tokenizer(options, data)
+        return cls(tokenizer, options.description, options.license)
+
+    def tokens(self, prompts: Sequence[str], length: int) -> Tensor:
+        """[B, length]; a prompt that is longer is cut."""
+        assert self.tokenizer is not None
+        rows = [self.tokenizer.tokens(prompt)[:length] for prompt in prompts]
+        return torch.tensor([row + [PADDING] * (length - len(row)) for row in rows])
+
+    @property
+    def vocabulary(self) -> int:
+        assert self.tokenizer is not None
+        return self.tokenizer.vocabulary
+
+
+class Recipe(ABC, Generic[C]):
+    """How one family is trained. ``config`` is a dataclass whose ``network`` is what ships."""
+
+    preset: ClassVar[Preset]
+    checkpoint_config: ClassVar[type[CheckpointConfig]]
+
+    network: nn.Module  # all weights that are trained, and kept to resume
+    averaged: nn.Module  # the part of it whose moving average ships; mostly all of it
+    phases: Sequence[Phase]  # in the order that they have within a step; always the same objects
+
+    def __init__(self, data: PictureSet, config: C, start: Start) -> None:
+        self._data = data
+        self._config = config
+        self._start = start
+
+    @classmethod
+    def pictures(cls, options: TrainingOptions) -> PictureFormat:
+        """What its data has to be. Raises `TrainingError`."""
+        return PictureFormat(options.size, options.channels)
+
+    @classmethod
+    @abstractmethod
+    def of(cls, options: TrainingOptions, data: PictureSet, optimizer: OptimizerConfig) -> Self:
+        """With networks of that shape. Raises ``ValueError`` for sizes that do not divide."""
+
+    @property
+    def fixed(self) -> Mapping[str, Any]:
+        """Plain data that a run which goes on must have in common with its beginning."""
+        return asdict(self._config)
+
+    @abstractmethod
+    def batch(
+        self, count: int, draw: random.Random, generator: torch.Generator
+    ) -> tuple[Tensor, ...]:
+        """What a phase's loss is called with, for ``count`` images. Random by these two only."""
+
+    def adopt(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Another checkpoint's weights, as ``network`` names them."""
+        return weights
+
+    def weights(self, average: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """The weights that ship, of the averaged ones."""
+        return average
+
+    def captions(self) -> Iterable[str]:
+        """What ``captions.txt`` has; no file where there are none."""
+        return ()
+
+    def save(self, folder: Path, average: Mapping[str, Tensor]) -> None:
+        """Writes the checkpoint, with the averaged weights."""
+        config_type: Any = self.checkpoint_config
+        config = config_type(
+            description=self._start.description,
+            license=self._start.license,
+            network=self.fixed["network"],
+        )
+        save_checkpoint(folder, config, self.weights(average), self._start.tokenizer)
+        if captions := list(self.captions()):
+            save_captions(folder, captions)
+
+    def sheet(self, folder: Path, device: str) -> Image.Image:
+        """Shows what the checkpoint in ``folder`` can do: sixteen captions, drawn by default."""
+        captions = [self._data.captions[row] for row in sample_rows(self._data, 16)]
+        model = load_model(open_checkpoint(folder), device=device, dtype="auto", tile=32)
+        requests = [model.spec.request(text, seed) for seed, text in enumerate(captions)]
+        return contact_sheet(list(generate(model, requests)), captions)
+
+
+def sample_rows(data: PictureSet, count: int) -> list[int]:
+    """Rows to look at: the same for every run on this data, spread over its groups."""
+    groups = random.Random(0).sample(data.groups, min(count, len(data.groups)))
+    return [group[0] for group in groups]
+
+
+def _tokenizer(options: TrainingOptions, data: PictureSet) -> PromptTokenizer:
+    """The tokenizer of this run, of ``init``, or a new one trained on the prompts."""
+    kept = options.out / "checkpoint" / TOKENIZER
+    if options.init is not None:
+        checkpoint = open_checkpoint(options.init)
+        if not isinstance(checkpoint, TokenizedCheckpoint):
+            raise CheckpointError(f"{options.init}: has no {TOKENIZER} to begin with")
+        return checkpoint.tokenizer
+    if kept.is_file():
+        return PromptTokenizer.load(kept)
+    draw = random.Random(options.seed)
+    prompts = [prompter(draw) for prompter in data.prompters for _ in range(PROMPTS_A_PICTURE)]
+    return PromptTokenizer.train([*data.captions, *prompts], VOCABULARY)

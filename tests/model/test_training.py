@@ -1,0 +1,118 @@
+"""Training: an interrupted run must end where an undisturbed one does."""
+
+import json
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from model.loading import load_model
+from model.registry import open_checkpoint
+from model.runtime.generate import generate
+from model.training.optimizer import OptimizerConfig
+from model.training.recipe import TrainingError, TrainingOptions
+from model.training.trainer import start_training
+from tests.model.data.test_emoji import make_set
+from tests.training import tiny_training
+
+
+class Listener:
+    """Counts steps; sends this process a signal after one of them."""
+
+    def __init__(self, interrupt_after: int | None = None) -> None:
+        self.losses: list[float] = []
+        self.notes: list[str] = []
+        self._interrupt_after = interrupt_after
+
+    def update(self, step: int, loss: float, images_per_second: float) -> None:
+        self.losses.append(loss)
+        if step == self._interrupt_after:
+            signal.raise_signal(signal.SIGINT)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> TrainingOptions:
+    names = {"1f34e": "red apple", "1f680": "rocket", "1f436": "dog", "1f419": "octopus"}
+    data = make_set(tmp_path / "noto", "noto", names)
+    rates = {"learning_rate": 1e-3, "sample_every": 100, "save_every": 100}
+    return tiny_training(data, tmp_path / "run", **rates)
+
+
+def test_an_interrupted_run_goes_on_to_the_same_place(
+    options: TrainingOptions, tmp_path: Path
+) -> None:
+    whole = start_training(replace(options, out=tmp_path / "whole"), Listener())
+    first = Listener(interrupt_after=2)
+    start_training(options, first)
+    assert len(first.losses) == 2
+    assert first.notes[-1] == "interrupted after step 2; the same command goes on"
+    second = Listener()
+    again = start_training(options, second)
+    assert "going on after step 2" in second.notes
+    assert len(second.losses) == 4
+    expected = load_file(whole / "model.safetensors")
+    for name, weight in load_file(again / "model.safetensors").items():
+        assert torch.equal(weight, expected[name]), name
+    log = (options.out / "log.jsonl").read_text().splitlines()
+    steps = [json.loads(line)["step"] for line in log]
+    assert steps == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_run_leaves_a_checkpoint_samples_and_a_curve(options: TrainingOptions) -> None:
+    folder = start_training(options, Listener())
+    checkpoint = open_checkpoint(folder)
+    assert checkpoint.spec.description == "squares"
+    model = load_model(checkpoint, device="cpu", dtype="fp32", tile=4)
+    assert (
+        next(generate(model, [checkpoint.spec.request("rocket", 0, steps=2, guidance=2.0)])).width
+        == 16
+    )
+    assert (options.out / "samples" / "0000006.png").stat().st_size > 500
+    assert (options.out / "loss.png").stat().st_size > 5000
+
+
+def test_it_learns(options: TrainingOptions) -> None:
+    listener = Listener()
+    start_training(replace(options, steps=120, batch=16, cooldown=0.2), listener)
+    assert sum(listener.losses[-20:]) / 20 < 0.4 * sum(listener.losses[:5]) / 5
+
+
+def test_another_shape_in_the_same_folder_is_refused(options: TrainingOptions) -> None:
+    start_training(replace(options, steps=1), Listener())
+    with pytest.raises(TrainingError, match="holds a run with another batch; give the same"):
+        start_training(replace(options, batch=8), Listener())
+
+
+def test_more_steps_prolong_a_finished_run(options: TrainingOptions) -> None:
+    start_training(replace(options, steps=2), Listener())
+    listener = Listener()
+    start_training(replace(options, steps=3), listener)
+    assert len(listener.losses) == 1
+
+
+def test_beginning_from_another_checkpoint_takes_what_fits(
+    options: TrainingOptions, tmp_path: Path
+) -> None:
+    """Coarse to fine: larger patches first, then the same trunk on smaller ones."""
+    coarse = start_training(replace(options, steps=1), Listener())
+    listener = Listener()
+    fine = replace(options, patch=2, init=coarse, steps=1, out=tmp_path / "fine")
+    start_training(fine, listener)
+    [note] = [note for note in listener.notes if note.startswith("took over")]
+    assert "patch_embed.weight" in note
+    assert "blocks" not in note.split("new ones:")[1]
+
+
+def test_the_rate_warms_up_stays_and_falls_to_nothing() -> None:
+    config = OptimizerConfig(learning_rate=1.0, warmup_steps=10, cooldown=0.4)
+    rates = [config.rate(step, 100) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[9:61] == [1.0] * 52
+    assert rates[80] == pytest.approx(0.5)
+    assert rates[99] == pytest.approx(0.025)
