@@ -1,15 +1,12 @@
-"""Requests become a batch, the batch becomes steps, steps become pictures. Knows no HTTP."""
+"""Requests become a batch, the batch becomes steps, steps become images. Does not know HTTP."""
 
 from app.engine.engine import Engine, State
-from app.engine.job import Job
-from app.engine.observer import EngineMetrics, NoMetrics
-from app.engine.request import (
+from app.engine.events import (
     DeadlineExceeded,
     Done,
     Draining,
     EngineError,
     Event,
-    ImageRequest,
     NotReady,
     Preview,
     Progress,
@@ -19,6 +16,8 @@ from app.engine.request import (
     UnknownModel,
     WorkerCrashed,
 )
+from app.engine.job import Job
+from app.engine.metrics import EngineMetrics
 from app.engine.settings import EngineSettings, parse_devices
 
 __all__ = [
@@ -30,9 +29,7 @@ __all__ = [
     "EngineMetrics",
     "EngineSettings",
     "Event",
-    "ImageRequest",
     "Job",
-    "NoMetrics",
     "NotReady",
     "Preview",
     "Progress",

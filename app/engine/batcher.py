@@ -8,14 +8,13 @@ apart, only what `Row.kind` says.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 
 class Steppable(Protocol):
-    """What of a row decides whom it can share a pass with."""
+    """What of a row decides which rows it can share a pass with."""
 
     @property
     def kind(self) -> str: ...
@@ -28,52 +27,60 @@ S = TypeVar("S", bound=Steppable)
 
 
 @dataclass(frozen=True, slots=True)
+class Pass:
+    """One forward pass: ``evaluations`` of the ``size`` that it computes, the rest is padding."""
+
+    kind: str
+    evaluations: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Batch(Generic[S]):
     """Who takes the next step, and who waits for the one after. Both in line order."""
 
     rows: tuple[S, ...]
     rest: tuple[S, ...]
-
-    @property
-    def evaluations(self) -> tuple[int, ...]:
-        """Places taken in each pass; one pass for each kind, in order of first appearance."""
-        return tuple(_by_kind(self.rows).values())
+    passes: tuple[Pass, ...]  # one for each kind, in order of first appearance
 
 
-def choose(line: Iterable[S], tile: int) -> Batch[S]:
-    """The next step of one model: for each kind, at most ``tile`` evaluations."""
-    taken: Counter[str] = Counter()
+def choose(line: Iterable[S], capacity: Callable[[str], int]) -> Batch[S]:
+    """The next step of one model: for each kind, at most ``capacity(kind)`` evaluations.
+
+    Raises ``ValueError`` for a row that no pass of its kind can hold.
+    """
+    taken: dict[str, int] = {}
     rows: list[S] = []
     rest: list[S] = []
     for row in line:
-        if taken[row.kind] + row.evaluations <= tile:
-            taken[row.kind] += row.evaluations
+        kind, evaluations = row.kind, row.evaluations
+        if taken.get(kind, 0) + evaluations <= capacity(kind):
+            taken[kind] = taken.get(kind, 0) + evaluations
             rows.append(row)
+        elif kind not in taken:
+            raise ValueError(
+                f"a row takes {evaluations} evaluations of a pass of kind {kind!r}, "
+                f"which holds {capacity(kind)}"
+            )
         else:
             rest.append(row)
-    return Batch(tuple(rows), tuple(rest))
+    passes = tuple(Pass(kind, count, capacity(kind)) for kind, count in taken.items())
+    return Batch(tuple(rows), tuple(rest), passes)
 
 
 def admissible(waiting: Sequence[int], used: int, tile: int) -> int:
-    """How many of the rows that wait may start, given the places that each takes.
+    """How many of the rows that wait may start, given what each takes of the tile.
 
     Strictly in order: a row that does not fit holds back the ones behind it, or rows with guidance
-    would never find two places free at once.
+    would never find room for two evaluations at once.
     """
-    for count, places in enumerate(waiting):
-        used += places
+    for count, cost in enumerate(waiting):
+        used += cost
         if used > tile:
             return count
     return len(waiting)
 
 
-def next_turn(models: Sequence[str], last: str | None) -> str:
+def next_model(models: Sequence[str], last: str | None) -> str:
     """Which of the models that have rows steps next: by name, in a circle after ``last``."""
     return min(models, key=lambda model: (last is not None and model <= last, model))
-
-
-def _by_kind(rows: Iterable[Steppable]) -> dict[str, int]:
-    sums: dict[str, int] = {}
-    for row in rows:
-        sums[row.kind] = sums.get(row.kind, 0) + row.evaluations
-    return sums

@@ -1,24 +1,19 @@
-"""What a worker needs of the code that owns its device. Imports no torch.
+"""What a worker needs of the code that owns its device, and that code for torch's devices.
 
-The real one is in `app.engine.worker`; tests name another by `WorkerSettings.opener`.
+Torch is imported when a device is opened, in the worker's process. Tests name another opener by
+`WorkerSettings.opener`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
-from model.protocol import ImageModel
+from app.engine.messages import WorkerSettings
+from model.protocol import ImageModel, LoadedModel
 
-
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """A model on its device, and what is known of it there."""
-
-    model: ImageModel[Any]
-    numerics: str
-    device: str  # as people know it, e.g. "cuda:0 (NVIDIA H200)"
-    dtype: str
+if TYPE_CHECKING:
+    from model.runtime.memory import DeviceMemory
 
 
 class DeviceError(Exception):
@@ -30,13 +25,130 @@ class Device(Protocol):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Its own name and, where "auto" was asked for, those of its siblings after it."""
+        """Its own name and, where "auto" was asked for, those of the other devices after it."""
 
-    def load(self, folder: str) -> Placed:
+    def load(self, folder: Path) -> ImageModel[Any]:
         """Loads a checkpoint. Whatever it raises is reported as the reason of a failed start."""
+
+    def describe(self, model: ImageModel[Any], *, seed_exact: bool) -> LoadedModel:
+        """What is known of a model that it loaded."""
 
     def explain(self, error: Exception, doing: str) -> DeviceError | None:
         """The same error in words that help, if it is one of the device's: no memory, mostly."""
 
     def memory(self) -> int:
         """Bytes held on the device; 0 where it does not tell."""
+
+
+class TorchDevice:
+    """A CPU or a CUDA device. Raises `DeviceError` for one that there is not, or without memory."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        from model.loading import resolve_dtype
+        from model.runtime.fixed_pass import Mode, mode_on
+        from model.runtime.numerics import configure_determinism
+
+        self.names = _names(settings.device)
+        self._name = self.names[0]
+        self._settings = settings.engine
+        self._mode: Mode = mode_on(self._name) if self._settings.cuda_graphs else "eager"
+        self._dtype = self._settings.dtype
+        try:
+            configure_determinism(self._name, self._settings.threads)
+            self._dtype = resolve_dtype(self._dtype, self._name)
+        except RuntimeError as error:  # a driver needs memory of its own to begin with
+            if explained := self.explain(error, "while the device was opened"):
+                raise explained from error
+            raise
+
+    def load(self, folder: Path) -> ImageModel[Any]:
+        """See `Device.load`."""
+        from model.loading import load_model
+        from model.registry import open_checkpoint
+
+        return load_model(
+            open_checkpoint(folder),
+            device=self._name,
+            dtype=self._dtype,
+            tile=self._settings.tile,
+            mode=self._mode,
+        )
+
+    def describe(self, model: ImageModel[Any], *, seed_exact: bool) -> LoadedModel:
+        """See `Device.describe`."""
+        import torch
+
+        from model.runtime.numerics import device_name, numerics
+
+        name = self._name
+        threads = f", {torch.get_num_threads()} threads" if name == "cpu" else ""
+        return LoadedModel(
+            spec=model.spec,
+            numerics=numerics(
+                digest=model.spec.digest,
+                device=name,
+                dtype=self._dtype,
+                tile=model.tile,
+                mode=self._mode,
+            ),
+            seed_exact=seed_exact,
+            tile=model.tile,
+            device=f"{name} ({device_name(name)}{threads})",
+            dtype=self._dtype,
+        )
+
+    def explain(self, error: Exception, doing: str) -> DeviceError | None:
+        """See `Device.explain`."""
+        from model.runtime.memory import DeviceMemory, is_shortage
+
+        if not is_shortage(error):
+            return None
+        return DeviceError(
+            no_memory(
+                doing=doing,
+                memory=DeviceMemory.on(self._name),
+                models=len(self._settings.models),
+                tile=self._settings.tile,
+                dtype=self._dtype,
+            )
+        )
+
+    def memory(self) -> int:
+        """See `Device.memory`."""
+        import torch
+
+        return torch.cuda.memory_allocated() if self._name.startswith("cuda") else 0
+
+
+def no_memory(
+    *, doing: str, memory: DeviceMemory | None, models: int, tile: int | None, dtype: str
+) -> str:
+    """Why there was too little memory for ``doing``, and the settings that need less of it.
+
+    ``tile`` is None where each model has its own.
+    """
+    helps = []
+    if tile is None:
+        helps.append("a small TESSERA_TILE")
+    elif tile > 2:
+        helps.append(f"a smaller TESSERA_TILE (it is {tile})")
+    if models > 1:
+        helps.append(f"fewer TESSERA_MODELS (there are {models})")
+    if dtype == "fp32":
+        helps.append("TESSERA_DTYPE=bf16")
+    if memory is not None and memory.others > memory.total / 4:
+        helps.append("a device to itself (TESSERA_DEVICES)")
+    found = f" ({memory})" if memory else ""
+    what_helps = f"; what helps: {', '.join(helps)}" if helps else ""
+    return f"no memory left {doing}{found}{what_helps}"
+
+
+def _names(device: str) -> tuple[str, ...]:
+    import torch
+
+    gpus = tuple(f"cuda:{index}" for index in range(torch.cuda.device_count()))
+    if device == "auto":
+        return gpus or ("cpu",)
+    if device != "cpu" and device not in gpus:
+        raise DeviceError(f"there is no such device here, only {', '.join(('cpu', *gpus))}")
+    return (device,)

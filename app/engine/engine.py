@@ -1,25 +1,50 @@
-"""The engine as the service sees it: pictures are asked for here, and come back as events."""
+"""The engine as the service sees it: requests are submitted here, and come back as events."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from app.engine.admission import Admission
-from app.engine.agreement import agree, as_expected, together
+from cachetools import LRUCache
+
+from app.engine.events import (
+    DeadlineExceeded,
+    Done,
+    Draining,
+    EngineError,
+    NotReady,
+    Preview,
+    Progress,
+    Timings,
+    UnknownModel,
+)
 from app.engine.job import Job
-from app.engine.messages import Left, Refused, Stepped, WorkerSettings
-from app.engine.observer import EngineMetrics, Restart
-from app.engine.request import Draining, ImageRequest, NotReady, UnknownModel
+from app.engine.messages import (
+    Advanced,
+    Finished,
+    Left,
+    Opened,
+    Previewed,
+    Ready,
+    Refused,
+    Stepped,
+    WorkerSettings,
+)
+from app.engine.metrics import EngineMetrics
+from app.engine.row import Row
+from app.engine.scheduler import Scheduler, Send, Update
 from app.engine.settings import EngineSettings
-from app.engine.supervisor import Supervisor
+from app.engine.supervisor import GaveUp, Lost, Supervisor, WorkerEvent
 from model.checkpoint import Checkpoint
-from model.protocol import LoadedModel
+from model.protocol import LoadedModel, Result
+from model.registry import open_checkpoint as open_folder
+from model.request import ImageRequest, Picture
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +69,8 @@ class Engine:
         settings: EngineSettings,
         metrics: EngineMetrics,
         *,
-        open_checkpoint: Callable[[Path], Checkpoint] = Checkpoint.open,
-        open_device: str = "app.engine.worker:TorchDevice",
+        open_checkpoint: Callable[[Path], Checkpoint] = open_folder,
+        open_device: str = "app.engine.device:TorchDevice",
     ) -> None:
         """Looks at the checkpoints; starts nothing.
 
@@ -58,9 +83,11 @@ class Engine:
             ValueError: two of them have one name.
         """
         opened = [open_checkpoint(folder) for folder in settings.models]
-        self.checkpoints: Mapping[str, Checkpoint] = {one.spec.id: one for one in opened}
+        self.checkpoints: Mapping[str, Checkpoint] = {
+            checkpoint.spec.id: checkpoint for checkpoint in opened
+        }
         if len(self.checkpoints) < len(opened):
-            names = ", ".join(str(one.folder) for one in opened)
+            names = ", ".join(str(checkpoint.folder) for checkpoint in opened)
             raise ValueError(f"checkpoints are told apart by their folders' names: {names}")
         self.models: Mapping[str, LoadedModel] = {}
         self.state: State = "starting"
@@ -68,15 +95,21 @@ class Engine:
         self._settings = settings
         self._metrics = metrics
         self._open_device = open_device
-        self._workers: list[Supervisor] = []
+        self._supervisors: list[Supervisor] = []
         self._loaded: dict[Supervisor, tuple[LoadedModel, ...]] = {}
-        self._settled = asyncio.Event()  # set once the state is not "starting" any longer
-        self._admission = Admission(
-            tuple(self.checkpoints),
-            max_rows=settings.max_rows_waiting,
-            cache_bytes=settings.cache_bytes,
-            metrics=metrics,
+        self._started = asyncio.Event()  # set once the state is not "starting" any longer
+        self._deadlines: dict[Job, asyncio.TimerHandle] = {}  # of each unfinished job
+        self._idle = asyncio.Event()  # set while there is no unfinished job
+        self._idle.set()
+        self._cache: LRUCache[ImageRequest, _Kept] = LRUCache(settings.cache_bytes, _Kept.weight)
+        self._scheduler: Scheduler[Supervisor] = Scheduler(
+            self.checkpoints, max_rows=settings.max_rows_waiting, metrics=metrics
         )
+
+    @property
+    def workers(self) -> int:
+        """Workers that take rows now; fewer than there are devices while some are replaced."""
+        return self._scheduler.workers
 
     async def start(self) -> None:
         """Starts the workers and returns at once: loading and self-tests go on by themselves."""
@@ -85,50 +118,57 @@ class Engine:
 
     async def wait_ready(self) -> None:
         """Returns when the engine is ready. Raises `NotReady` once it cannot become so."""
-        await self._settled.wait()
+        await self._started.wait()
         if self.state == "failed":
             raise NotReady(self.failure or "The engine failed.")
 
     def submit(
         self,
-        request: ImageRequest,
+        requests: Sequence[ImageRequest],
         *,
         timeout: float,
         previews: bool = False,
         cacheable: bool = True,
     ) -> Job:
-        """Accepts a request, or refuses it at once.
+        """Accepts all requests as one job, or refuses them at once.
 
         Args:
+            requests: at least one; an event's ``index`` is a position among them.
             timeout: seconds until the job fails with `DeadlineExceeded`.
             previews: whether `Preview` events are wanted.
-            cacheable: whether its pictures may be kept in memory for equal requests; without,
-                they are still looked up. False where the seed is random: nobody asks again.
+            cacheable: whether its images may be kept in memory for equal requests; without, they
+                are still looked up. False where the seed is random: nobody asks again.
 
         Raises:
-            UnknownModel, NotReady, Draining, QueueFull, WorkerCrashed: nothing was accepted.
+            UnknownModel, NotReady, Draining, QueueFull, RequestRefused, WorkerCrashed: nothing was
+                accepted.
         """
-        if request.model not in self.checkpoints:
-            self._metrics.rejected("unknown_model")
-            raise UnknownModel(
-                f"No model {request.model!r} is loaded; there is {', '.join(self.checkpoints)}."
-            )
-        if self.state in ("starting", "failed"):
-            self._metrics.rejected("not_ready")
-            raise NotReady(self.failure or "The models are still loading.")
-        if self.state != "ready":
-            self._metrics.rejected("draining")
-            raise Draining("The service is shutting down.")
-        return self._admission.submit(
-            request, timeout=timeout, previews=previews, cacheable=cacheable
-        )
+        if not requests:
+            raise ValueError("a job has at least one request")
+        self._check(requests)
+        cached = {
+            index: kept.result
+            for index, request in enumerate(requests)
+            if (kept := self._cache.get(request)) is not None
+        }
+        job = Job(requests, accepted=time.monotonic(), previews=previews, on_end=self._on_job_end)
+        missing = [index for index in range(len(requests)) if index not in cached]
+        sends = self._scheduler.submit(job, missing, cacheable=cacheable)
+        loop = asyncio.get_running_loop()
+        self._deadlines[job] = loop.call_later(timeout, self._expire, job, timeout)
+        self._idle.clear()
+        self._follow(sends)
+        for index, result in cached.items():
+            self._metrics.cache_hit(requests[index].model)
+            job.put(Done(index, result, Timings(0.0, 0.0), cached=True))
+        return job
 
     async def drain(self, timeout: float) -> bool:  # noqa: ASYNC109 - answers, does not raise
         """Refuses new work and waits for what was accepted; whether all of it was finished."""
         if self.state in ("starting", "ready"):
-            self._settle("draining")
+            self._set_state("draining")
         try:
-            await asyncio.wait_for(self._admission.idle.wait(), timeout)
+            await asyncio.wait_for(self._idle.wait(), timeout)
         except TimeoutError:
             return False
         return True
@@ -136,83 +176,226 @@ class Engine:
     async def stop(self) -> None:
         """Fails what is unfinished and ends the workers, within seconds. Idempotent."""
         if self.state != "failed":
-            self._settle("stopped")
-        self._admission.fail_all(Draining("The service stopped before the picture was finished."))
-        await asyncio.gather(*(worker.stop() for worker in self._workers))
+            self._set_state("stopped")
+        self._fail_jobs(Draining("The service stopped before the image was finished."))
+        await asyncio.gather(*(supervisor.stop() for supervisor in self._supervisors))
 
-    # What the supervisors tell (`app.engine.supervisor.Listener`) -------------------------------
+    # Jobs -------------------------------------------------------------------------------------
 
-    def opened(self, worker: Supervisor, devices: tuple[str, ...]) -> None:
-        """See `Listener`. "auto" becomes the devices that it stands for."""
-        if worker.device == "auto":
-            worker.settings = replace(worker.settings, device=devices[0])
-            for device in devices[1:]:
-                self._add_worker(device)
+    def _check(self, requests: Iterable[ImageRequest]) -> None:
+        for request in requests:
+            if request.model not in self.checkpoints:
+                self._metrics.rejected("unknown_model")
+                known = ", ".join(self.checkpoints)
+                raise UnknownModel(f"No model {request.model!r} is loaded; there is {known}.")
+        if self.state in ("starting", "failed"):
+            self._metrics.rejected("not_ready")
+            raise NotReady(self.failure or "The models are still loading.")
+        if self.state != "ready":
+            self._metrics.rejected("draining")
+            raise Draining("The service is shutting down.")
 
-    def ready(self, worker: Supervisor, models: tuple[LoadedModel, ...]) -> None:
-        """See `Listener`. Workers that would draw other bits than their fellows do not serve."""
+    def _expire(self, job: Job, timeout: float) -> None:
+        self._metrics.rejected("deadline")
+        job.fail(DeadlineExceeded(f"The request was not finished within {timeout:g} seconds."))
+
+    def _on_job_end(self, job: Job) -> None:
+        self._deadlines.pop(job).cancel()
+        if not self._deadlines:
+            self._idle.set()
+        self._follow(self._scheduler.leave(job))
+
+    def _fail_jobs(self, error: EngineError) -> None:
+        for job in tuple(self._deadlines):
+            job.fail(error)
+
+    # What the scheduler returns ---------------------------------------------------------------
+
+    def _follow(self, outcomes: Iterable[Send[Supervisor] | Update]) -> None:
+        for outcome in outcomes:
+            match outcome:
+                case Send():
+                    outcome.worker.send(outcome.message)
+                case Update():
+                    self._deliver(outcome)
+
+    def _deliver(self, update: Update) -> None:
+        row, news = update.row, update.news
+        match news:
+            case Advanced():
+                for waiter in row.waiters:
+                    waiter.job.put(Progress(waiter.index, news.step, news.steps))
+            case Previewed():
+                self._preview(row, news)
+            case Finished():
+                self._finish(row, news)
+            case EngineError():
+                for waiter in row.waiters:
+                    waiter.job.fail(news)
+
+    def _preview(self, row: Row, news: Previewed) -> None:
+        for waiter in row.waiters:
+            job = waiter.job
+            if not job.previews:
+                continue
+            if not job.previewed:
+                self._metrics.first_preview(row.request.model, time.monotonic() - job.accepted)
+            job.put(Preview(waiter.index, news.step, row.steps, news.picture))
+
+    def _finish(self, row: Row, news: Finished) -> None:
+        result = news.result
+        if row.cacheable:
+            self._keep(row.request, result)
+        self._metrics.finished(
+            row.request.model,
+            queue_seconds=news.started - row.accepted,
+            compute_seconds=news.ended - news.started,
+            pixels=result.width * result.height if isinstance(result, Picture) else 0,
+        )
+        for waiter in row.waiters:
+            accepted = waiter.job.accepted
+            began = max(news.started, accepted)  # a job that joined late waited for nothing
+            timings = Timings(queue=began - accepted, compute=news.ended - began)
+            waiter.job.put(Done(waiter.index, result, timings))
+
+    def _keep(self, request: ImageRequest, result: Result) -> None:
+        kept = _Kept(request, result)
+        if kept.weight() <= self._cache.maxsize:
+            self._cache[request] = kept
+
+    # Workers ----------------------------------------------------------------------------------
+
+    def _on_event(self, worker: Supervisor, event: WorkerEvent) -> None:
+        match event:
+            case Opened():
+                if self.state == "starting":  # a device found later has nothing to do
+                    for device in event.devices[1:]:
+                        self._add_worker(device)
+            case Ready():
+                self._on_ready(worker, event.models)
+            case Stepped():
+                self._count(worker, event)
+                self._follow(self._scheduler.update(worker, event))
+            case Left() | Refused():
+                self._follow(self._scheduler.update(worker, event))
+            case Lost():
+                self._metrics.restarted(worker.device, event.reason)
+                self._follow(self._scheduler.lose(worker))
+            case GaveUp():  # the engine lives on as long as one worker does
+                log.error("no further attempt to start a worker: %s", event.reason)
+                self._supervisors.remove(worker)
+                self._loaded.pop(worker, None)
+                if self.state == "starting" or not self._supervisors:
+                    self._fail(event.reason)
+
+    def _on_ready(self, worker: Supervisor, models: tuple[LoadedModel, ...]) -> None:
+        """Workers that would compute other bits than the others do not serve."""
+        if self.state in ("failed", "stopped"):
+            return
         problem = as_expected(models, self._settings.expect_numerics)
-        for fellow in self._loaded.values():
-            problem = problem or agree(fellow, models)
+        for others in self._loaded.values():
+            problem = problem or difference(others, models)
         if problem:
             self._fail(f"{problem}.")
             return
         self._loaded[worker] = models
-        self._admission.dispatcher.add(worker, {model.spec.id: model for model in models})
-        if self.state == "starting" and all(one.is_ready for one in self._workers):
-            self.models = together(list(self._loaded.values()))
+        tiles = {model.spec.id: model.tile for model in models}
+        self._follow(self._scheduler.add(worker, tiles))
+        if self.state == "starting" and all(
+            supervisor.is_ready for supervisor in self._supervisors
+        ):
+            self.models = merged(list(self._loaded.values()))
             for model in self.models.values():
                 self._metrics.loaded(model.spec.id, seed_exact=model.seed_exact)
                 if not model.seed_exact:
                     log.warning("%s failed its self-test: not seed-exact here", model.spec.id)
-            self._settle("ready")
+            self._set_state("ready")
 
-    def said(self, worker: Supervisor, message: Stepped | Left | Refused) -> None:
-        """See `Listener`."""
-        self._admission.hear(worker, message)
-
-    def lost(self, worker: Supervisor, reason: Restart) -> None:
-        """See `Listener`."""
-        self._metrics.restarted(worker.device, reason)
-        self._admission.dispatcher.lose(worker)
-
-    def failed(self, worker: Supervisor, reason: str) -> None:
-        """See `Listener`. Later on, the engine lives as long as one worker does."""
-        self._workers.remove(worker)
-        self._loaded.pop(worker, None)
-        if self.state == "starting" or not self._workers:
-            self._fail(reason)
+    def _count(self, worker: Supervisor, step: Stepped) -> None:
+        self._metrics.stepped(step.model, step.seconds, step.passes)
+        self._metrics.device_memory(worker.device, step.memory)
+        if step.joined:
+            self._metrics.joined(step.model, step.joined)
+        if step.left:
+            self._metrics.left(step.model, step.left)
 
     def _add_worker(self, device: str) -> None:
-        settings = self._settings
-        on_cpu = max(1, settings.devices.count("cpu"))
-        worker = Supervisor(
-            WorkerSettings(
-                opener=self._open_device,
-                device=device,
-                models=tuple(str(one.folder) for one in self.checkpoints.values()),
-                dtype=settings.dtype,
-                tile=settings.tile,
-                threads=settings.threads or max(1, _cores() // on_cpu),
-                cuda_graphs=settings.cuda_graphs,
-                previews=settings.previews,
-            ),
-            self,
-            step_timeout=settings.step_timeout,
-            start_timeout=settings.start_timeout,
-        )
-        self._workers.append(worker)
-        worker.start()
+        on_cpu = max(1, self._settings.devices.count("cpu"))
+        threads = self._settings.threads or max(1, _cores() // on_cpu)
+        folders = tuple(checkpoint.folder for checkpoint in self.checkpoints.values())
+        settings = self._settings.model_copy(update={"threads": threads, "models": folders})
+        supervisor = Supervisor(WorkerSettings(self._open_device, device, settings), self._on_event)
+        self._supervisors.append(supervisor)
+        supervisor.start()
 
-    def _settle(self, state: State) -> None:
+    def _set_state(self, state: State) -> None:
         self.state = state
-        self._settled.set()
+        self._started.set()
 
     def _fail(self, reason: str) -> None:
         log.error("the engine failed: %s", reason)
         self.failure = reason
-        self._settle("failed")
-        self._admission.fail_all(NotReady(reason))
+        self._set_state("failed")
+        self._fail_jobs(NotReady(reason))
+
+
+OVERHEAD = 1024  # bytes of a cached result beside its contents, about: objects and the table
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A finished result in the cache, and its key, which may weigh as much: uploads are in it."""
+
+    request: ImageRequest
+    result: Result
+
+    def weight(self) -> int:
+        request, result = self.request, self.result
+        texts = [request.prompt, request.negative_prompt, *request.labels]
+        pixels = 0
+        if isinstance(result, Picture):
+            pixels += len(result.pixels)
+        else:
+            texts += [result.caption, *(label.text for label in result.labels)]
+        if source := request.source:
+            pixels += len(source.picture.pixels) + len(source.mask or b"")
+        return OVERHEAD + 4 * sum(map(len, texts)) + pixels
+
+
+def difference(some: Iterable[LoadedModel], others: Iterable[LoadedModel]) -> str | None:
+    """What keeps two workers from sharing requests, in a sentence; None where nothing does."""
+    by_id = {model.spec.id: model for model in others}
+    for model in some:
+        other = by_id[model.spec.id]
+        if model.numerics != other.numerics:
+            return (
+                f"{model.spec.id} would draw other pixels on {other.device} (numerics "
+                f"{other.numerics}) than on {model.device} (numerics {model.numerics})"
+            )
+    return None
+
+
+def as_expected(models: Iterable[LoadedModel], expected: str | None) -> str | None:
+    """What differs from `EngineSettings.expect_numerics`, in a sentence; None for nothing."""
+    if expected is None:
+        return None
+    accepted = {numerics.strip() for numerics in expected.split(",")}
+    for model in models:
+        if model.numerics not in accepted:
+            return (
+                f"{model.spec.id} on {model.device} has numerics {model.numerics}, "
+                f"expected {' or '.join(sorted(accepted))}"
+            )
+    return None
+
+
+def merged(workers: Sequence[Iterable[LoadedModel]]) -> dict[str, LoadedModel]:
+    """Each model by its id, as the first worker reports it; seed-exact where it is on all."""
+    inexact = {model.spec.id for models in workers for model in models if not model.seed_exact}
+    return {
+        model.spec.id: replace(model, seed_exact=model.spec.id not in inexact)
+        for model in workers[0]
+    }
 
 
 def _cores() -> int:

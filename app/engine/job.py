@@ -1,49 +1,56 @@
-"""One request on its way: the events of its pictures, in the order in which they happen."""
+"""The images of one call on their way: their events, in the order in which they happen."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
-from app.engine.request import Done, EngineError, Event, ImageRequest, Preview, Progress
+from app.engine.events import Done, EngineError, Event, Preview, Progress
+from model.request import ImageRequest
 
 
 class Job:
     """An asynchronous iterator of `Event`, and a context whose end gives up what is unfinished.
 
-    Iteration ends after one `Done` for each picture, in the order in which they were finished,
-    and raises an `EngineError` (`DeadlineExceeded`, `WorkerCrashed`, `Draining` …) where a picture
-    cannot be made; the whole request then fails. A reader slower than the worker sees only the
-    latest `Progress` and `Preview` of each picture, and every `Done`: a job's memory is bounded.
+    Iteration ends after one `Done` for each request, in the order in which they were finished, and
+    raises an `EngineError` (`DeadlineExceeded`, `WorkerCrashed`, `Draining` …) where an image
+    cannot be made; the whole job then fails. A reader slower than the worker sees only the latest
+    `Progress` and `Preview` of each image, and every `Done`: a job's memory is bounded.
 
-    Leave the context (or call `cancel`) whatever happens; the pictures of an abandoned job take
-    places in the batch until its deadline otherwise.
+    Leave the context (or call `cancel`) in every case; the images of an abandoned job stay in the
+    batch until its deadline otherwise.
+
+    Attributes:
+        requests: what was submitted; an event's ``index`` is a position among them.
+        accepted: when, by `time.monotonic`.
+        previews: whether `Preview` events are wanted.
+        previewed: whether there was one.
     """
 
     def __init__(
         self,
-        request: ImageRequest,
+        requests: Sequence[ImageRequest],
         *,
         accepted: float,
         previews: bool,
         on_end: Callable[[Job], None],
     ) -> None:
-        self.request = request
-        self.accepted = accepted  # time.monotonic
-        self.previews = previews  # whether they are wanted
-        self.previewed = False  # whether there was one
+        self.requests = tuple(requests)
+        self.accepted = accepted
+        self.previews = previews
+        self.previewed = False
         self._on_end = on_end
-        self._unfinished = request.n
-        self._undelivered = request.n
+        self._unfinished = len(self.requests)
+        self._undelivered = len(self.requests)
         self._done: deque[Done] = deque()
-        self._progress: dict[int, Progress | Preview] = {}
-        self._previews: dict[int, Progress | Preview] = {}
+        self._progress: dict[int, Progress] = {}
+        self._previews: dict[int, Preview] = {}
         self._error: EngineError | None = None
         self._ended = False
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         return self
@@ -61,9 +68,10 @@ class Job:
 
     async def __anext__(self) -> Event:
         while True:
-            for news in (self._progress, self._previews):
-                if news:
-                    return news.pop(next(iter(news)))
+            if self._progress:
+                return self._progress.pop(next(iter(self._progress)))
+            if self._previews:
+                return self._previews.pop(next(iter(self._previews)))
             if self._done:
                 self._undelivered -= 1
                 return self._done.popleft()
@@ -71,12 +79,12 @@ class Job:
                 raise self._error
             if self._undelivered == 0 or self._ended:
                 raise StopAsyncIteration
-            self._news.clear()
-            await self._news.wait()
+            self._changed.clear()
+            await self._changed.wait()
 
     @property
     def finished(self) -> bool:
-        """Whether nothing more will happen: all pictures are made, or it failed or was left."""
+        """Whether nothing more will happen: all images are made, or it failed or was left."""
         return self._ended
 
     def cancel(self) -> None:
@@ -84,7 +92,7 @@ class Job:
         self._end()
 
     def put(self, event: Event) -> None:
-        """Tells the reader. For the engine; does nothing once the job has ended."""
+        """Adds an event. For the engine; does nothing once the job has ended."""
         if self._ended:
             return
         match event:
@@ -100,7 +108,7 @@ class Job:
                 self._unfinished -= 1
                 if not self._unfinished:
                     self._end()
-        self._news.set()
+        self._changed.set()
 
     def fail(self, error: EngineError) -> None:
         """Ends it with an error, raised once what is done has been read. For the engine."""
@@ -111,5 +119,5 @@ class Job:
     def _end(self) -> None:
         if not self._ended:
             self._ended = True
-            self._news.set()
+            self._changed.set()
             self._on_end(self)

@@ -6,41 +6,37 @@ Times are `time.monotonic`, which all processes of one machine share.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
-from model.protocol import LoadedModel, Picture, Result, RowRequest
+from app.engine.batcher import Pass
+from app.engine.settings import EngineSettings
+from model.protocol import LoadedModel, Result
+from model.request import ImageRequest, Picture
 
 # To the worker ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
-    """The first message: what the worker shall be."""
+    """The first message."""
 
     opener: str  # "module:function", called with these settings; returns an `app.engine.device`
     device: str  # "cpu", "cuda:0", or "auto": the best there is
-    models: tuple[str, ...]  # checkpoint folders, loaded in this order
-    dtype: Literal["auto", "fp32", "bf16"]
-    tile: int | None
-    threads: int
-    cuda_graphs: bool
-    previews: int  # of a picture, where they are wanted
+    engine: EngineSettings  # with the worker's own number of threads
 
 
 @dataclass(frozen=True, slots=True)
-class Assignment:
-    """A row for the worker to make, known by ``id`` from now on."""
+class NewRow:
+    """A row for the worker to compute, known by ``id`` from now on."""
 
     id: int
-    model: str
-    request: RowRequest
+    request: ImageRequest
     watched: bool  # whether previews are wanted
     seen: int  # previews up to this step were shown before, by a worker that died
 
 
 @dataclass(frozen=True, slots=True)
 class Admit:
-    assignments: tuple[Assignment, ...]
+    rows: tuple[NewRow, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +48,7 @@ class Watch:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """Nobody waits for these rows any longer. Rows that are unknown by now are ignored."""
+    """No job waits for these rows any longer. Rows that are unknown by now are ignored."""
 
     ids: tuple[int, ...]
 
@@ -95,14 +91,17 @@ class Beat:
 
 @dataclass(frozen=True, slots=True)
 class Advanced:
-    """A row took part in a step."""
+    """A row took part in a step. Passes that encode or decode need not count as one."""
 
     id: int
     step: int
+    steps: int
 
 
 @dataclass(frozen=True, slots=True)
 class Previewed:
+    """A row's image as it was after ``step``."""
+
     id: int
     step: int
     picture: Picture
@@ -110,9 +109,12 @@ class Previewed:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
+    """A row's result is final; the worker has released it."""
+
     id: int
     result: Result
     started: float
+    ended: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +122,8 @@ class Stepped:
     """One step of one model, and what came of it."""
 
     model: str
-    began: float
-    ended: float
-    tile: int
-    evaluations: tuple[int, ...]  # of each pass
+    seconds: float  # that it took
+    passes: tuple[Pass, ...]
     joined: int  # rows that took their first step beside rows already under way
     left: int  # rows that took their last step beside rows that go on
     advanced: tuple[Advanced, ...]
@@ -147,4 +147,5 @@ class Refused:
     reason: str
 
 
-FromWorker = Opened | Ready | StartFailed | Beat | Stepped | Left | Refused
+RowNews = Stepped | Left | Refused
+FromWorker = Opened | Ready | StartFailed | Beat | RowNews

@@ -1,7 +1,4 @@
-"""One model's rows inside a worker: admitted when they fit, stepped together, let go at the end.
-
-Runs where it is called; knows no process, no pipe and no other model.
-"""
+"""One model's rows inside a worker: started when they fit, stepped together, then released."""
 
 from __future__ import annotations
 
@@ -12,25 +9,29 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from app.engine.batcher import admissible, choose
-from app.engine.messages import (
-    Advanced,
-    Assignment,
-    Finished,
-    Previewed,
-    Refused,
-    Stepped,
-)
-from model.protocol import ImageModel, Picture, Row
+from app.engine.messages import Advanced, Finished, NewRow, Previewed, Refused, Stepped
+from model.protocol import ImageModel, Row
+from model.request import Picture
+
+DECODE = "decode"
+"""The kind of the passes for which previews wait, see `ImageModel.preview`."""
 
 
 @dataclass(slots=True, eq=False)
 class _Running:
     """A row under way."""
 
-    assignment: Assignment
+    new: NewRow
     row: Row
+    cost: int
     started: float
+    watched: bool
     fresh: bool = True
+    preview: int | None = None  # the step at which one was asked for that is yet to be decoded
+
+    @property
+    def id(self) -> int:
+        return self.new.id
 
     @property
     def kind(self) -> str:
@@ -42,20 +43,20 @@ class _Running:
 
 
 def preview_steps(steps: int, previews: int) -> frozenset[int]:
-    """After which of its steps a row shows itself: ``previews`` of them, evenly spaced.
+    """After which of its steps a row shows a preview: ``previews`` of them, evenly spaced.
 
-    They depend on the row alone, so that requests which share it see the same ones.
+    They depend on the row alone, so that jobs which share it see the same ones.
     """
     return frozenset(steps * k // (previews + 1) for k in range(1, previews + 1)) - {0, steps}
 
 
 class Runner:
-    """Keeps the invariant that the rows under way take at most ``model.tile`` places."""
+    """Keeps the invariant that the rows under way cost at most ``model.tile`` evaluations."""
 
     def __init__(self, model: ImageModel[Any], previews: int) -> None:
         self._model = model
         self._previews = previews
-        self._waiting: deque[Assignment] = deque()
+        self._waiting: deque[NewRow] = deque()
         self._line: list[_Running] = []
 
     @property
@@ -63,27 +64,27 @@ class Runner:
         """Whether there are rows to step."""
         return bool(self._line)
 
-    def add(self, assignment: Assignment) -> None:
+    def add(self, row: NewRow) -> None:
         """Queues a row behind the others."""
-        self._waiting.append(assignment)
+        self._waiting.append(row)
 
-    def watch(self, row: int) -> None:
+    def watch(self, id_: int) -> None:
         """From now on, this row's previews are wanted."""
-        for place, assignment in enumerate(self._waiting):
-            if assignment.id == row:
-                self._waiting[place] = replace(assignment, watched=True)
+        for position, new in enumerate(self._waiting):
+            if new.id == id_:
+                self._waiting[position] = replace(new, watched=True)
         for running in self._line:
-            if running.assignment.id == row:
-                running.assignment = replace(running.assignment, watched=True)
+            if running.id == id_:
+                running.watched = True
 
-    def cancel(self, row: int) -> bool:
+    def cancel(self, id_: int) -> bool:
         """Lets a row go; whether it was here."""
-        for assignment in self._waiting:
-            if assignment.id == row:
-                self._waiting.remove(assignment)
+        for new in self._waiting:
+            if new.id == id_:
+                self._waiting.remove(new)
                 return True
         for running in self._line:
-            if running.assignment.id == row:
+            if running.id == id_:
                 self._line.remove(running)
                 self._model.release(running.row)
                 return True
@@ -91,67 +92,74 @@ class Runner:
 
     def admit(self) -> Iterator[Refused]:
         """Starts the rows that fit; yields those that the model does not take."""
-        used = sum(running.assignment.request.places for running in self._line)
-        waiting = [assignment.request.places for assignment in self._waiting]
-        for _ in range(admissible(waiting, used, self._model.tile)):
-            assignment = self._waiting.popleft()
+        costs = [self._model.cost(new.request) for new in self._waiting]
+        used = sum(running.cost for running in self._line)
+        for cost in costs[: admissible(costs, used, self._model.tile)]:
+            new = self._waiting.popleft()
             try:
-                row = self._model.start(assignment.request)
+                row = self._model.start(new.request)
             except ValueError as error:
-                yield Refused(assignment.id, str(error))
+                yield Refused(new.id, str(error))
             else:
-                self._line.append(_Running(assignment, row, time.monotonic()))
+                self._line.append(_Running(new, row, cost, time.monotonic(), new.watched))
 
     def step(self, memory: int = 0) -> Stepped:
-        """Advances the rows that are first in line, and lets the finished ones go."""
+        """Advances the rows that are first in line, and releases the finished ones."""
         began = time.monotonic()
-        batch = choose(self._line, self._model.tile)
-        evaluations = batch.evaluations
-        veterans = any(not running.fresh for running in batch.rows)
-        joined = sum(running.fresh for running in batch.rows) if veterans else 0
+        batch = choose(self._line, self._model.capacity)
+        under_way = any(not running.fresh for running in batch.rows)
+        joined = sum(running.fresh for running in batch.rows) if under_way else 0
+        before = [running.row.step for running in batch.rows]
 
         self._model.step([running.row for running in batch.rows])
 
-        previewed = [self._preview(running) for running in batch.rows if self._shows(running)]
-        finished = [self._finish(running) for running in batch.rows if running.row.done]
-        for running in batch.rows:
+        for running, step in zip(batch.rows, before, strict=True):
             running.fresh = False
-        self._line = [
-            *batch.rest,
-            *(running for running in batch.rows if not running.row.done),
-        ]
+            if self._shows(running, step):
+                self._model.preview(running.row)
+                running.preview = running.row.step
+        done = [running for running in batch.rows if running.row.done]
+        going_on = [running for running in batch.rows if not running.row.done]
+        previewed = tuple(self._preview(running) for running in going_on if _is_decoded(running))
+        finished = tuple(self._finish(running) for running in done)
+        self._line = [*batch.rest, *going_on]
         return Stepped(
             model=self._model.spec.id,
-            began=began,
-            ended=time.monotonic(),
-            tile=self._model.tile,
-            evaluations=evaluations,
+            seconds=time.monotonic() - began,
+            passes=batch.passes,
             joined=joined,
-            left=len(finished) if self._line else 0,
+            left=len(done) if self._line else 0,
             advanced=tuple(
-                Advanced(running.assignment.id, running.row.step) for running in batch.rows
+                Advanced(running.id, running.row.step, running.row.steps) for running in batch.rows
             ),
-            previewed=tuple(previewed),
-            finished=tuple(finished),
+            previewed=previewed,
+            finished=finished,
             memory=memory,
         )
 
-    def _shows(self, running: _Running) -> bool:
-        row = running.row
+    def _shows(self, running: _Running, before: int) -> bool:
+        """Whether a preview is due, now that the row has advanced."""
+        row, new = running.row, running.new
         return (
-            running.assignment.watched
-            and running.assignment.request.operation != "describe"
-            and row.step > running.assignment.seen
+            running.watched
+            and new.request.operation != "describe"
+            and row.step > max(before, new.seen)
             and row.step in preview_steps(row.steps, self._previews)
         )
 
     def _preview(self, running: _Running) -> Previewed:
-        row = running.row
-        picture = self._model.result(row)
+        step, running.preview = running.preview, None
+        picture = self._model.result(running.row)
+        assert step is not None
         assert isinstance(picture, Picture)
-        return Previewed(running.assignment.id, row.step, picture)
+        return Previewed(running.id, step, picture)
 
     def _finish(self, running: _Running) -> Finished:
         result = self._model.result(running.row)
         self._model.release(running.row)
-        return Finished(running.assignment.id, result, running.started)
+        return Finished(running.id, result, running.started, time.monotonic())
+
+
+def _is_decoded(running: _Running) -> bool:
+    """Whether a preview that was asked for can be shown."""
+    return running.preview is not None and running.kind != DECODE

@@ -1,59 +1,14 @@
-"""What the engine is told once, before it starts."""
+"""How the engine runs: read once, before it starts."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_settings import NoDecode
 
-@dataclass(frozen=True, slots=True)
-class EngineSettings:
-    """How the engine runs. Each field says what changes with it."""
-
-    models: tuple[Path, ...]
-    """Checkpoint folders. Every worker loads all of them; the first is the default model."""
-
-    devices: tuple[str, ...] = ("auto",)
-    """One worker process for each name: "cpu" or "cuda:N", or ("auto",) for every GPU there is and
-    else one "cpu". A name that comes twice gets two workers. See `parse_devices`."""
-
-    dtype: Literal["auto", "fp32", "bf16"] = "auto"
-    """Arithmetic of the network. Changes numerics; "auto" is what is fast on the device."""
-
-    tile: int | None = None
-    """Evaluations in every pass. More is faster under load and slower for one lone picture.
-    Changes numerics; None is the default of the device's type."""
-
-    threads: int | None = None
-    """CPU threads of each worker. Changes numerics on a CPU; None shares the cores out evenly."""
-
-    cuda_graphs: bool = True
-    """On a GPU, replay each kind of pass as one CUDA graph: the host no longer waits to launch its
-    kernels one by one. False for a driver that cannot capture them. Changes numerics."""
-
-    max_rows_waiting: int = 256
-    """Rows that may wait for a worker. A request that would exceed it is refused at once, so it
-    also bounds the pictures of a single request, memory and the longest wait."""
-
-    cache_bytes: int = 64 * 2**20
-    """Finished pictures kept in memory, in bytes of pixels. 0 keeps none."""
-
-    previews: int = 7
-    """Previews of a picture whose request asks for them, at evenly spaced steps."""
-
-    step_timeout: float = 15.0
-    """Seconds without a word from a worker after which it is killed and replaced. Must exceed the
-    slowest step, or healthy workers are killed. Notice can take a quarter longer; a row that hangs
-    its worker is tried four times, so it fails after about five of these, if its deadline is
-    later."""
-
-    start_timeout: float = 300.0
-    """Seconds that a worker may take to load its models, warm up and test itself."""
-
-    expect_numerics: str | None = None
-    """Comma-separated numerics. Where a loaded model's is not among them, the engine refuses to
-    start: for fleets whose replicas must make the same bytes."""
+MIB = 2**20
 
 
 def parse_devices(text: str) -> tuple[str, ...]:
@@ -77,3 +32,65 @@ def parse_devices(text: str) -> tuple[str, ...]:
     if "auto" in names and len(names) > 1:
         raise ValueError(f'"auto" stands alone: {accepted}')
     return tuple(names)
+
+
+def split(value: object) -> object:
+    """``a,b`` → ``("a", "b")``; what is no text is left as it is."""
+    if not isinstance(value, str):
+        return value
+    return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def _devices(value: object) -> object:
+    return parse_devices(value) if isinstance(value, str) else value
+
+
+Paths = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(split)]
+Devices = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_devices)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class EngineSettings(BaseModel):
+    """The engine's part of `app.settings.Settings`, which inherits these fields."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    models: Paths = ()
+    """Checkpoint folders; the first is the default model. Empty: all that ship, flow first."""
+
+    devices: Devices = ("auto",)
+    """"auto" takes every GPU, else the CPU; or "cpu", "cpu:2" (two workers), "cuda:0,cuda:1"."""
+
+    dtype: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic of the network; "auto" is what is fast on the device. Changes numerics."""
+
+    tile: Annotated[int, Field(ge=2)] | None = None
+    """Evaluations in every pass. More is faster under load, slower for a single image. Changes
+    numerics; without it the type of the device and the model's family decide."""
+
+    threads: Annotated[int, Field(ge=1)] | None = None
+    """CPU threads of each worker; without it the cores are shared out. Changes numerics on CPUs."""
+
+    cuda_graphs: bool = True
+    """On a GPU, replay each pass as one CUDA graph rather than launch its kernels one by one. Off
+    where the driver cannot capture them. Changes numerics."""
+
+    max_rows_waiting: Annotated[int, Field(ge=1)] = 256
+    """Images that may wait; requests beyond are refused at once (503). Bounds memory and wait."""
+
+    cache_bytes: Annotated[int, Field(ge=0)] = 64 * MIB
+    """Memory for finished images, as pixels; 0 keeps none. Repeated seeds then cost no model."""
+
+    previews: Annotated[int, Field(ge=1, le=32)] = 7
+    """Previews of an image whose request asks for them. Each costs the worker a decoding."""
+
+    step_timeout: Seconds = 15.0
+    """A worker silent for so long is killed and replaced. Must exceed the slowest step. An image
+    that hangs its worker is tried four times, so it fails for that (500, worker_crashed) after
+    about five of these, and with a 504 where request_timeout is shorter."""
+
+    start_timeout: Seconds = 300.0
+    """A worker that loads, warms up and tests itself for longer has failed to start."""
+
+    expect_numerics: str | None = None
+    """Comma-separated. Refuse to start with other numerics: a fleet then makes the same bytes."""

@@ -1,8 +1,7 @@
-"""Keeps one worker process alive on one device: starts it, listens for silence, replaces it.
+"""Keeps one worker process alive on one device: starts it, watches it, replaces it.
 
-One rule tells a hung worker: it says something after each step, and every second while it has
-nothing to do, so one that is silent for ``step_timeout`` is killed. What the worker's rows are is
-not known here; the listener computes them again elsewhere.
+One rule finds a hung worker: it reports each step, and itself every second while it has nothing to
+do, so one that is silent for ``step_timeout`` is killed. Which rows a worker has is not known here.
 """
 
 from __future__ import annotations
@@ -10,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Literal, Protocol
+from dataclasses import dataclass, replace
+from typing import Literal
 
-from app.engine.channel import Channel, describe_end
 from app.engine.messages import (
     Beat,
     FromWorker,
@@ -20,39 +19,39 @@ from app.engine.messages import (
     Opened,
     Ready,
     Refused,
+    RowNews,
     StartFailed,
     Stepped,
     Stop,
     ToWorker,
     WorkerSettings,
 )
-from app.engine.observer import Restart
-from model.protocol import LoadedModel
+from app.engine.metrics import Restart
+from app.engine.process import WorkerProcess, describe_end
 
 log = logging.getLogger(__name__)
 
 START_ATTEMPTS = 5  # failed starts in a row until a worker is given up
-STOP_GRACE = 1.5  # seconds that a worker may take for the step that runs when it is told to stop
+STOP_GRACE = 1.5  # seconds that a worker may take for the step that runs when it is stopped
 TICKS = 4  # the watch looks so many times in each timeout
 
 
-class Listener(Protocol):
-    """Who hears of a worker's life. All calls come on the event loop."""
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The worker was ready and is gone, with all its rows. Another process will be ready."""
 
-    def opened(self, worker: Supervisor, devices: tuple[str, ...]) -> None:
-        """Its device is open; ``devices`` is what the name "auto" stands for."""
+    reason: Restart
 
-    def ready(self, worker: Supervisor, models: tuple[LoadedModel, ...]) -> None:
-        """It can take rows, for the first time or again."""
 
-    def said(self, worker: Supervisor, message: Stepped | Left | Refused) -> None:
-        """News of its rows."""
+@dataclass(frozen=True, slots=True)
+class GaveUp:
+    """The worker could not be started and will not be tried again."""
 
-    def lost(self, worker: Supervisor, reason: Restart) -> None:
-        """It was ready and is gone, with all its rows. Another process will be ready."""
+    reason: str
 
-    def failed(self, worker: Supervisor, reason: str) -> None:
-        """It could not be started and will not be tried again."""
+
+WorkerEvent = Opened | Ready | RowNews | Lost | GaveUp
+"""`Opened` only where the device was "auto"; `Ready` each time that rows can be sent."""
 
 
 def backoff(failures: int) -> float:
@@ -61,35 +60,31 @@ def backoff(failures: int) -> float:
 
 
 class Supervisor:
-    """One worker, through all the processes that it lives in."""
+    """One worker, through all the processes that it lives in.
+
+    ``on_event`` is called on the event loop.
+    """
 
     def __init__(
-        self,
-        settings: WorkerSettings,
-        listener: Listener,
-        *,
-        step_timeout: float,
-        start_timeout: float,
+        self, settings: WorkerSettings, on_event: Callable[[Supervisor, WorkerEvent], None]
     ) -> None:
-        self.settings = settings
-        self._listener = listener
-        self._step_timeout = step_timeout
-        self._start_timeout = start_timeout
-        self._channel: Channel | None = None
+        self._settings = settings
+        self._on_event = on_event
+        self._process: WorkerProcess | None = None
         self._phase: Literal["down", "starting", "ready", "stopping", "over"] = "down"
         self._was_ready = False
         self._losses = 0  # processes lost since a row was last finished
         self._failed_starts = 0  # in a row
         self._refusal: str | None = None  # what the process gave as the reason of a failed start
         self._silent = False  # whether the watch killed it
-        self._silence = 0  # ticks without a word
+        self._silence = 0  # ticks without a message
         self._timer: asyncio.TimerHandle | None = None
         self._over = asyncio.Event()
 
     @property
     def device(self) -> str:
-        """The device's name, as the settings have it."""
-        return self.settings.device
+        """The device's name; "auto" until it is known what that stands for."""
+        return self._settings.device
 
     @property
     def is_ready(self) -> bool:
@@ -99,19 +94,23 @@ class Supervisor:
     @property
     def pid(self) -> int | None:
         """The process that it lives in now, if any."""
-        return self._channel.pid if self._channel else None
+        return self._process.pid if self._process else None
 
     def start(self) -> None:
-        """Starts a process. Must be called on the event loop."""
+        """Starts a process; one that cannot be spawned is tried again. On the event loop."""
         self._phase = "starting"
         self._refusal, self._silent = None, False
-        self._channel = Channel(self.settings, self._on_message, self._on_end)
-        self._watch(self._start_timeout)
+        try:
+            self._process = WorkerProcess(self._settings, self._on_message, self._on_end)
+        except (OSError, RuntimeError) as error:  # no memory, process, file or thread is left
+            self._lose(f"could not be spawned: {error}")
+        else:
+            self._watch(self._settings.engine.start_timeout)
 
     def send(self, message: ToWorker) -> None:
         """Queues a message for the process; lost with it. Only while ready."""
-        assert self._channel is not None
-        self._channel.send(message)
+        assert self._process is not None
+        self._process.send(message)
 
     async def stop(self) -> None:
         """Ends it, by force where it does not end within seconds. Idempotent."""
@@ -127,52 +126,57 @@ class Supervisor:
     def _on_message(self, message: FromWorker) -> None:
         self._silence = 0
         match message:
-            case Opened():
-                self._listener.opened(self, message.devices)
+            case Opened() if self._phase == "starting" and self.device == "auto":
+                self._settings = replace(self._settings, device=message.devices[0])
+                self._on_event(self, message)
             case Ready() if self._phase == "starting":
                 self._phase = "ready"
                 self._was_ready = True
                 self._failed_starts = 0
-                self._watch(self._step_timeout)
-                self._listener.ready(self, message.models)
+                self._watch(self._settings.engine.step_timeout)
+                self._on_event(self, message)
             case StartFailed():
                 self._refusal = message.reason
             case Stepped() | Left() | Refused():
                 if isinstance(message, Stepped) and message.finished:
                     self._losses = 0
-                self._listener.said(self, message)
-            case Beat() | Ready():
+                self._on_event(self, message)
+            case Beat() | Opened() | Ready():
                 pass
 
     def _on_end(self, status: int) -> None:
-        phase = self._phase
         self._cancel_timer()
-        self._channel = None
-        if phase == "stopping":
+        self._process = None
+        if self._phase == "stopping":
             self._phase = "over"
             self._over.set()
             return
+        how = "reported nothing and was killed" if self._silent else describe_end(status)
+        self._lose(how if self._phase == "ready" else f"{how} while it started")
+
+    def _lose(self, how: str) -> None:
+        """Starts another process, now or later, or gives up."""
+        was_starting = self._phase == "starting"
         self._phase = "down"
-        how = "said nothing and was killed" if self._silent else describe_end(status)
         log.error("the worker on %s %s", self.device, how)
         self._losses += 1
-        if phase == "starting":
+        if was_starting:
             self._failed_starts += 1
             hopeless = not self._was_ready and (self._refusal or self._silent)
             if hopeless or self._failed_starts == START_ATTEMPTS:
                 self._phase = "over"
-                reason = self._refusal or f"the worker {how} while it started"
-                self._listener.failed(self, f"{self.device}: {reason}")
+                reason = self._refusal or f"the worker {how}"
+                self._on_event(self, GaveUp(f"{self.device}: {reason}"))
                 return
         self._after(backoff(self._losses), self.start)
-        if phase == "ready":
-            self._listener.lost(self, "silent" if self._silent else "crashed")
+        if not was_starting:
+            self._on_event(self, Lost("silent" if self._silent else "crashed"))
 
     def _watch(self, timeout: float) -> None:
-        """Kills the process once nothing was heard for so long.
+        """Kills the process once it was silent for so long.
 
         Counted in ticks rather than by the clock: a machine that slept wakes to one tick, not to a
-        timeout of workers that were given no time to speak.
+        timeout of workers that were given no time to report.
         """
         self._silence = 0
 
@@ -187,11 +191,11 @@ class Supervisor:
         self._after(timeout / TICKS, tick)
 
     def _kill(self) -> None:
-        if self._channel:
-            self._channel.kill()
+        if self._process:
+            self._process.kill()
 
     def _after(self, delay: float, action: Callable[[], None]) -> None:
-        """Plans the one thing that is due next; whatever was planned before is off."""
+        """Plans the one thing that is due next; whatever was planned before is cancelled."""
         self._cancel_timer()
         self._timer = asyncio.get_running_loop().call_later(delay, action)
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
-from app.engine.observer import Rejection, Restart
+from app.engine import EngineMetrics
+from app.engine.batcher import Pass
+from app.engine.metrics import Rejection, Restart
 
 
-class Recorder:
-    """Counts by happening, and what was last said of gauges."""
+class Recorder(EngineMetrics):
+    """Counts what happens, and keeps the last value of gauges."""
 
     def __init__(self) -> None:
         self.count: Counter[str] = Counter()
@@ -17,7 +20,7 @@ class Recorder:
         self.waiting: dict[str, int] = {}
         self.running: dict[str, int] = {}
         self.most_waiting = 0
-        self.passes: list[tuple[str, int, int]] = []  # model, evaluations, tile
+        self.passes: list[Pass] = []
         self.seed_exact: dict[str, bool] = {}
 
     def rejected(self, reason: Rejection) -> None:
@@ -40,11 +43,9 @@ class Recorder:
     def left(self, model: str, rows: int) -> None:
         self.count["left"] += rows
 
-    def stepped(
-        self, model: str, seconds: float, *, tile: int, evaluations: tuple[int, ...]
-    ) -> None:
+    def stepped(self, model: str, seconds: float, passes: Sequence[Pass]) -> None:
         self.count["stepped"] += 1
-        self.passes.extend((model, taken, tile) for taken in evaluations)
+        self.passes.extend(passes)
 
     def first_preview(self, model: str, seconds: float) -> None:
         self.count["first_preview"] += 1

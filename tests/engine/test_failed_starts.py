@@ -6,20 +6,20 @@ Real workers, the real device; what is wrong is the machine or what is asked of 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from app.engine import Engine, EngineSettings, NoMetrics, NotReady
-from app.engine.device import DeviceError, Placed
+from app.engine import Engine, EngineMetrics, EngineSettings, NotReady
+from app.engine.device import DeviceError, TorchDevice
 from app.engine.messages import WorkerSettings
-from app.engine.worker import TorchDevice
-from model import numerics
 from model.flow.sampler import FlowRow, FlowSampler
+from model.protocol import ImageModel
+from model.runtime import numerics
 from tests.tiny import tiny_flow
 
-ENDLESS = 10**12  # places that no machine has memory for
+ENDLESS = 10**12  # evaluations that no machine has memory for
 
 
 @pytest.fixture(scope="module")
@@ -27,9 +27,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_flow(tmp_path_factory.mktemp("models") / "tiny")
 
 
-async def failure(settings: EngineSettings, opener: str = "app.engine.worker:TorchDevice") -> str:
+async def failure(settings: EngineSettings, opener: str = "app.engine.device:TorchDevice") -> str:
     """Why the engine does not start."""
-    engine = Engine(settings, NoMetrics(), open_device=opener)
+    engine = Engine(settings, EngineMetrics(), open_device=opener)
     await engine.start()
     try:
         with pytest.raises(NotReady):
@@ -61,18 +61,20 @@ class SwellingDevice(TorchDevice):
     """The real device, with models that fit until they run."""
 
     def __init__(self, settings: WorkerSettings) -> None:
-        super().__init__(replace(settings, models=(*settings.models, "another")))
+        super().__init__(settings)
+        models = (*settings.engine.models, Path("another"))
+        self._settings = settings.engine.model_copy(update={"models": models})
 
-    def load(self, folder: str) -> Placed:
-        placed = super().load(folder)
-        placed.model.__class__ = Swelling
-        return placed
+    def load(self, folder: Path) -> ImageModel[Any]:
+        model = super().load(folder)
+        model.__class__ = Swelling
+        return model
 
 
 async def test_a_model_that_fits_only_until_it_runs(folder: Path) -> None:
     settings = EngineSettings(models=(folder,), devices=("cpu",), dtype="bf16", threads=1)
-    said = await failure(settings, "tests.engine.test_failed_starts:SwellingDevice")
-    assert said == (
+    why = await failure(settings, "tests.engine.test_failed_starts:SwellingDevice")
+    assert why == (
         "cpu: no memory left while tiny was tested; what helps: "
         "a small TESSERA_TILE, fewer TESSERA_MODELS (there are 2)"
     )
@@ -80,8 +82,8 @@ async def test_a_model_that_fits_only_until_it_runs(folder: Path) -> None:
 
 async def test_a_device_that_is_not_there(folder: Path) -> None:
     settings = EngineSettings(models=(folder,), devices=("cuda:99",), threads=1)
-    said = await failure(settings)
-    assert said.startswith("cuda:99: there is no such device here, only cpu")
+    why = await failure(settings)
+    assert why.startswith("cuda:99: there is no such device here, only cpu")
 
 
 def test_a_device_without_room_even_for_its_driver(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,16 +91,7 @@ def test_a_device_without_room_even_for_its_driver(monkeypatch: pytest.MonkeyPat
     def full(device: str, threads: int | None) -> None:
         raise RuntimeError("CUDA error: out of memory")
 
-    monkeypatch.setattr(numerics, "settle", full)
-    settings = WorkerSettings(
-        opener="",
-        device="cpu",
-        models=("one",),
-        dtype="auto",
-        tile=None,
-        threads=1,
-        cuda_graphs=True,
-        previews=0,
-    )
+    monkeypatch.setattr(numerics, "configure_determinism", full)
+    settings = WorkerSettings("", "cpu", EngineSettings(models=(Path("one"),), threads=1))
     with pytest.raises(DeviceError, match="no memory left while the device was opened"):
         TorchDevice(settings)

@@ -1,11 +1,11 @@
-"""If these fail, a reader misses its picture, or a slow one costs memory without end."""
+"""If these fail, a reader misses its image, or a slow one costs memory without end."""
 
 import asyncio
 
 import pytest
 
 from app.engine import Done, Job, Preview, Progress, Timings, WorkerCrashed
-from model.protocol import Picture
+from model.request import Picture
 from tests.engine.fakes import ask
 
 PICTURE = Picture(1, 1, 1, b"x")
@@ -27,7 +27,7 @@ def done(index: int) -> Done:
     return Done(index, PICTURE, Timings(0.0, 0.0))
 
 
-async def test_it_ends_after_one_picture_each() -> None:
+async def test_it_ends_after_one_image_each() -> None:
     ended = Ended()
     one = job(n=2, ended=ended)
     one.put(done(1))
@@ -37,7 +37,7 @@ async def test_it_ends_after_one_picture_each() -> None:
     assert [event async for event in one] == [done(1), done(0)]
 
 
-async def test_a_slow_reader_sees_the_latest_news_and_every_picture() -> None:
+async def test_a_slow_reader_sees_the_latest_events_and_every_image() -> None:
     one = job(n=2)
     for step in range(1, 1000):
         one.put(Progress(0, step, 1000))
@@ -51,7 +51,7 @@ async def test_a_slow_reader_sees_the_latest_news_and_every_picture() -> None:
     ]
 
 
-async def test_an_error_is_raised_after_the_pictures_that_were_made() -> None:
+async def test_an_error_is_raised_after_the_images_that_were_made() -> None:
     one = job(n=2)
     one.put(done(0))
     one.fail(WorkerCrashed("it crashed"))

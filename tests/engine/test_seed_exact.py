@@ -8,16 +8,20 @@ import random
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from app.engine import Engine, EngineMetrics, EngineSettings, ImageRequest, NoMetrics
+from app.engine import Engine, EngineMetrics, EngineSettings
 from app.engine.selftest import seed_exact
-from model.checkpoint import Checkpoint, load_model, shipped
 from model.flow.sampler import FlowSampler
-from tests.devices import DEVICES, settled
-from tests.engine.fakes import draw
+from model.loading import load_model
+from model.protocol import ModelSpec
+from model.registry import open_checkpoint, shipped
+from model.request import SEEDS, ImageRequest
+from tests.devices import DEVICES, configured
+from tests.engine.fakes import draw, started
 from tests.engine.recorder import Recorder
 from tests.free_batch import OPENER, FreeBatch
 from tests.tiny import tiny_flow
@@ -25,21 +29,19 @@ from tests.tiny import tiny_flow
 PROMPTS = ["", "red apple, noto style", "blue square", "绿色圆形"]
 
 
-def mixed(model: str, count: int, *, steps: int = 12) -> list[ImageRequest]:
-    """Requests that have nothing in common but the model."""
+def mixed(spec: ModelSpec, count: int, *, steps: int = 12) -> list[list[ImageRequest]]:
+    """Jobs that have nothing in common but the model."""
     dice = random.Random(7)
-    return [
-        ImageRequest(
-            model=model,
-            prompt=dice.choice(PROMPTS),
-            seed=dice.randrange(2**53),
-            n=dice.randint(1, 4),
-            steps=dice.randint(1, steps),
-            guidance=dice.choice([0.0, 1.0, 2.0, 7.5]),
-            solver=dice.choice(["euler", "heun"]),
-        )
-        for _ in range(count)
-    ]
+    jobs: list[list[ImageRequest]] = []
+    for _ in range(count):
+        prompt, seed, n = dice.choice(PROMPTS), dice.randrange(SEEDS), dice.randint(1, 4)
+        given: dict[str, Any] = {
+            "steps": dice.randint(1, steps),
+            "guidance": dice.choice([0.0, 1.0, 2.0, 7.5]),
+            "solver_order": dice.choice([1, 2]),
+        }
+        jobs.append([spec.request(prompt, (seed + k) % SEEDS, **given) for k in range(n)])
+    return jobs
 
 
 @asynccontextmanager
@@ -47,26 +49,23 @@ async def running(
     settings: EngineSettings, metrics: EngineMetrics, **options: str
 ) -> AsyncIterator[Engine]:
     engine = Engine(settings, metrics, **options)  # type: ignore[arg-type]
-    await engine.start()
-    try:
+    async with started(engine):
         await engine.wait_ready()
         yield engine
-    finally:
-        await engine.stop()
 
 
-async def differing(engine: Engine, requests: list[ImageRequest]) -> int:
-    """How many of the requests, sent at random times, are answered otherwise than alone."""
+async def differing(engine: Engine, jobs: list[list[ImageRequest]]) -> int:
+    """How many of the jobs, submitted at random times, are answered otherwise than alone."""
     dice = random.Random(11)
 
-    async def later(request: ImageRequest) -> list[object]:
-        await asyncio.sleep(dice.uniform(0, len(requests) * 0.01))
-        return list(await draw(engine, request))
+    async def later(requests: list[ImageRequest]) -> list[object]:
+        await asyncio.sleep(dice.uniform(0, len(jobs) * 0.01))
+        return list(await draw(engine, requests))
 
-    crowd = await asyncio.gather(*map(later, requests))
-    alone = [list(await draw(engine, request)) for request in requests]
+    crowd = await asyncio.gather(*map(later, jobs))
+    alone = [list(await draw(engine, requests)) for requests in jobs]
     pictures = {picture for answer in alone for picture in answer}
-    assert len(pictures) == sum(one.n for one in requests)
+    assert len(pictures) == sum(map(len, jobs))
     return sum(one != other for one, other in zip(crowd, alone, strict=True))
 
 
@@ -75,13 +74,13 @@ async def test_mixed_requests_at_random_times_equal_the_same_ones_alone(
     tmp_path: Path, full: bool, device: str
 ) -> None:
     recorder = Recorder()
-    requests = mixed("tiny", 200 if full else 40)
     settings = EngineSettings(
         models=(tiny_flow(tmp_path / "tiny"),), devices=(device,), threads=1, max_rows_waiting=1000
     )
     async with running(settings, recorder) as engine:
-        assert engine.models["tiny"].seed_exact
-        assert await differing(engine, requests) == 0
+        loaded = engine.models["tiny"]
+        assert loaded.seed_exact
+        assert await differing(engine, mixed(loaded.spec, 200 if full else 40)) == 0
     assert recorder.count["joined"] > 0
     assert recorder.count["left"] > 0
 
@@ -89,27 +88,26 @@ async def test_mixed_requests_at_random_times_equal_the_same_ones_alone(
 @pytest.mark.parametrize("device", DEVICES)
 async def test_without_the_fixed_tile_the_same_requests_differ(device: str) -> None:
     folder = shipped()[0]
-    requests = mixed(folder.name, 12, steps=4)
     settings = EngineSettings(models=(folder,), devices=(device,), dtype="fp32", threads=1)
-    async with running(settings, NoMetrics(), open_device=OPENER) as engine:
-        differ = await differing(engine, requests)
-        exact = engine.models[folder.name].seed_exact
-        where = engine.models[folder.name].device
+    async with running(settings, EngineMetrics(), open_device=OPENER) as engine:
+        loaded = engine.models[folder.name]
+        jobs = mixed(loaded.spec, 12, steps=4)
+        differ = await differing(engine, jobs)
     if not differ:
-        pytest.skip(f"0 of {len(requests)} differ in fp32 with free batches on {where}")
-    assert not exact, f"the self-test saw nothing where {differ} of {len(requests)} differ"
+        pytest.skip(f"0 of {len(jobs)} differ in fp32 with free batches on {loaded.device}")
+    assert not loaded.seed_exact, f"the self-test saw nothing where {differ} of {len(jobs)} differ"
 
 
 @pytest.fixture(params=DEVICES)
 def device(request: pytest.FixtureRequest) -> Iterator[str]:
-    with settled(request.param) as device:
+    with configured(request.param) as device:
         yield device
 
 
 @pytest.fixture(params=["fp32", "bf16"])
 def model(request: pytest.FixtureRequest, device: str) -> FlowSampler:
     """The shipped model."""
-    loaded = load_model(Checkpoint.open(shipped()[0]), device=device, dtype=request.param, tile=8)
+    loaded = load_model(open_checkpoint(shipped()[0]), device=device, dtype=request.param, tile=8)
     assert isinstance(loaded, FlowSampler)
     return loaded
 

@@ -1,32 +1,87 @@
-"""If these fail, the service claims that a seed gives a picture where it does not."""
+"""If these fail, the service claims that a seed gives an image where it does not."""
+
+from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
 from app.engine.selftest import seed_exact
-from tests.engine.fakes import FakeModel
+from model.protocol import Parameter
+from model.request import ImageRequest, Picture
+from tests.engine.fakes import FakeModel, FakeRow
 
 
+@pytest.mark.parametrize("model", ["fast", "decoding"])
 @pytest.mark.parametrize("tile", [2, 3, 8, 32])
-def test_a_model_whose_rows_are_independent_passes(tile: int) -> None:
-    assert seed_exact(FakeModel("fast", tile))
+def test_a_model_whose_rows_are_independent_passes(model: str, tile: int) -> None:
+    assert seed_exact(FakeModel(model, tile))
 
 
 @pytest.mark.parametrize("tile", [3, 8, 32])
-def test_a_model_whose_pictures_depend_on_their_companions_is_rejected(tile: int) -> None:
+def test_a_model_whose_images_depend_on_other_rows_is_rejected(tile: int) -> None:
     # The inverse: a self-test that accepts everything would pass the other test, too. A tile of
-    # two holds one guided row and no companion, so there is nothing to depend on but its place.
+    # two holds one guided row and no other, so there is nothing to depend on but its position.
     assert not seed_exact(FakeModel("peeking", tile))
 
 
 class Previewing(FakeModel):
     """Draws other pixels once a preview was taken."""
 
-    def result(self, row):  # type: ignore[no-untyped-def]
+    def result(self, row: FakeRow) -> Picture:
         picture = super().result(row)
         if not row.done:
             row.state += b"seen"
         return picture
 
 
-def test_a_model_whose_pictures_depend_on_previews_is_rejected() -> None:
+def test_a_model_whose_images_depend_on_previews_is_rejected() -> None:
     assert not seed_exact(Previewing("fast", 8))
+
+
+class DecodingTogether(FakeModel):
+    """Decodes previews in a way that depends on what is drawn in the same step."""
+
+    def step(self, rows: Sequence[FakeRow]) -> None:
+        decoding = [row for row in rows if row.kind == "decode"]
+        super().step(rows)
+        for row in decoding:
+            if len(rows) > 1 and not row.done:
+                row.state += b"disturbed"
+
+
+def test_a_model_whose_images_depend_on_decoding_is_rejected() -> None:
+    assert not seed_exact(DecodingTogether("decoding", 8))
+
+
+class Recording(FakeModel):
+    """Remembers what was asked of it."""
+
+    def __init__(self, parameters: tuple[Parameter, ...]) -> None:
+        super().__init__("fast", 8)
+        self.spec = replace(self.spec, parameters=parameters)
+        self.requests: set[ImageRequest] = set()
+
+    def start(self, request: ImageRequest) -> FakeRow:
+        self.requests.add(request)
+        given = dict(request.parameters)
+        full = tuple(sorted({"steps": 1.0, "guidance": 1.0, **given}.items()))
+        return super().start(replace(request, parameters=full))
+
+    def cost(self, request: ImageRequest) -> int:
+        return 1
+
+
+def test_the_probes_fit_whatever_parameters_a_family_has() -> None:
+    warmth = Parameter("warmth", 0, 1, default=0.5, step=0.1, description="Colours.")
+    model = Recording((warmth,))
+    assert seed_exact(model)
+    assert {request.parameters for request in model.requests} == {(("warmth", 0.5),)}
+
+
+def test_the_probes_take_the_strongest_guidance_and_step_counts_in_range() -> None:
+    steps = Parameter("steps", 1, 1, default=1, step=1, description="Steps.")
+    guidance = Parameter("guidance", 0, 7, default=2, step=0.1, description="Guidance.")
+    model = Recording((steps, guidance))
+    assert seed_exact(model)
+    assert {request.value("steps") for request in model.requests} == {1}
+    assert max(request.value("guidance") for request in model.requests) == 7

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -13,12 +13,13 @@ from fastapi import FastAPI
 
 from app import server
 from app.engine import Engine
-from app.engine.device import Device, DeviceError, Placed
+from app.engine.device import Device, DeviceError, TorchDevice
 from app.engine.messages import WorkerSettings
 from app.main import assemble
 from app.metrics import Metrics
 from app.settings import Settings
-from model.protocol import ImageModel, Result, Row, RowRequest
+from model.protocol import ImageModel, LoadedModel, Result, Row
+from model.request import ImageRequest
 
 POISON = "poison"
 
@@ -32,7 +33,13 @@ class Fragile:
         self.spec = model.spec
         self.tile = model.tile
 
-    def start(self, request: RowRequest) -> Row:
+    def cost(self, request: ImageRequest) -> int:
+        return self._model.cost(request)
+
+    def capacity(self, kind: str) -> int:
+        return self._model.capacity(kind)
+
+    def start(self, request: ImageRequest) -> Row:
         row: Row = self._model.start(request)
         if request.prompt == POISON:
             self._poisonous.append(row)
@@ -42,6 +49,9 @@ class Fragile:
         if any(row.step == 1 for row in rows if row in self._poisonous):
             os._exit(70)
         self._model.step(rows)
+
+    def preview(self, row: Row) -> None:
+        self._model.preview(row)
 
     def result(self, row: Row) -> Result:
         return self._model.result(row)
@@ -54,14 +64,14 @@ class FragileDevice:
     """The real device, with fragile models."""
 
     def __init__(self, settings: WorkerSettings) -> None:
-        from app.engine.worker import TorchDevice
-
         self._device: Device = TorchDevice(settings)
         self.names = self._device.names
 
-    def load(self, folder: str) -> Placed:
-        placed = self._device.load(folder)
-        return replace(placed, model=Fragile(placed.model))
+    def load(self, folder: Path) -> Fragile:
+        return Fragile(self._device.load(folder))
+
+    def describe(self, model: ImageModel[Any], *, seed_exact: bool) -> LoadedModel:
+        return self._device.describe(model, seed_exact=seed_exact)
 
     def explain(self, error: Exception, doing: str) -> DeviceError | None:
         return self._device.explain(error, doing)

@@ -15,12 +15,12 @@ from tests.engine.recorder import Recorder
 
 async def answered(engine: Engine, seed: int) -> bool:
     """Whether the request was answered, rightly, rather than refused."""
-    request = ask("steady", seed=seed)
+    requests = ask("steady", seed=seed)
     try:
-        pictures = await draw(engine, request)
+        pictures = await draw(engine, requests)
     except QueueFull:
         return False
-    assert pictures == expected(request)
+    assert pictures == expected(requests)
     return True
 
 
@@ -45,8 +45,8 @@ async def test_memory_does_not_grow_with_requests(full: bool) -> None:
 
         async def serve(first: int, last: int) -> None:
             for start in range(first, last, 50):
-                requests = [ask("fast", seed=seed, steps=2) for seed in range(start, start + 50)]
-                await asyncio.gather(*(draw(engine, request) for request in requests))
+                jobs = [ask("fast", seed=seed, steps=2) for seed in range(start, start + 50)]
+                await asyncio.gather(*(draw(engine, requests) for requests in jobs))
 
         def resident() -> int:
             gc.collect()

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from app.engine import Engine, WorkerCrashed
-from model.protocol import Picture
+from model.request import Picture
 from tests.engine.fakes import ask, draw, expected, running, until, workers
 from tests.engine.recorder import Recorder
 
@@ -71,7 +71,7 @@ async def test_a_worker_killed_three_times(full: bool) -> None:
     assert recorder.idle
 
 
-async def test_a_worker_killed_again_while_it_computes_the_same_rows_anew() -> None:
+async def test_a_worker_killed_again_while_it_computes_the_same_rows_again() -> None:
     recorder = Recorder()
     async with running("steady", metrics=recorder) as engine:
         answers = ask_many(engine, 4)
@@ -97,7 +97,7 @@ async def test_a_stopped_worker_is_replaced_and_blocks_nobody() -> None:
 
 
 async def test_a_worker_stopped_while_idle_is_replaced() -> None:
-    # The next request then does not pay for the timeout.
+    # The next job then does not pay for the timeout.
     recorder = Recorder()
     async with running("fast", metrics=recorder, step_timeout=1.5) as engine:
         worker().send_signal(signal.SIGSTOP)
@@ -114,7 +114,7 @@ async def test_a_healthy_worker_outlives_many_timeouts() -> None:
     assert not recorder.restarts
 
 
-@pytest.mark.parametrize("poison", ["crash", "hang"])
+@pytest.mark.parametrize("poison", ["crash", "hang", "garble"])
 async def test_a_poisonous_row_fails_alone(poison: str) -> None:
     recorder = Recorder()
     async with running("steady", metrics=recorder, step_timeout=1.5) as engine:

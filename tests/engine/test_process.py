@@ -1,0 +1,120 @@
+"""If these fail, one stopped worker stops the whole service: its probes, its other workers."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import signal
+import subprocess
+import threading
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, NoReturn
+
+import psutil
+import pytest
+
+from app.engine import EngineSettings
+from app.engine.messages import Cancel, FromWorker, Ready, Stop, WorkerSettings
+from app.engine.process import WorkerProcess, describe_end
+from tests.engine.fakes import OPENER, until
+
+SETTINGS = WorkerSettings(OPENER, "cpu", EngineSettings(models=(Path("fast"),), threads=1))
+
+
+class Started:
+    def __init__(self) -> None:
+        self.messages: list[FromWorker] = []
+        self.ends: list[int] = []
+        self.process = WorkerProcess(SETTINGS, self.messages.append, self.ends.append)
+
+    async def ready(self) -> None:
+        await until(lambda: any(isinstance(message, Ready) for message in self.messages))
+
+    async def ended(self) -> int:
+        await until(lambda: self.ends)
+        (status,) = self.ends
+        return status
+
+
+async def test_a_stopped_worker_with_a_full_pipe_does_not_block_the_loop() -> None:
+    started = Started()
+    await started.ready()
+    psutil.Process(started.process.pid).send_signal(signal.SIGSTOP)
+    large = Cancel(tuple(range(100_000)))  # some 300 kB each: the first one fills the pipe
+    slowest = 0.0
+    for _ in range(200):
+        began = time.monotonic()
+        started.process.send(large)
+        await asyncio.sleep(0)
+        slowest = max(slowest, time.monotonic() - began)
+    assert slowest < 0.3  # for ever where the loop waits for the pipe
+    assert not started.ends
+    for _ in range(100):  # more than any worker leaves unread
+        started.process.send(large)
+    assert await started.ended() == -signal.SIGKILL
+
+
+async def test_what_a_worker_sent_arrives_before_its_end() -> None:
+    started = Started()
+    await started.ready()
+    started.process.send(Stop())
+    assert await started.ended() == 0
+
+
+async def test_a_writer_that_dies_ends_the_worker() -> None:
+    # Otherwise nothing that is sent later arrives, and nobody notices.
+    started = Started()
+    await started.ready()
+    started.process.send(Cancel((lambda: 0,)))  # type: ignore[arg-type] # cannot be pickled
+    assert await started.ended() == -signal.SIGKILL
+
+
+async def test_a_reader_that_dies_ends_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Otherwise the worker computes, and nobody reads its results.
+    def recv(self: Connection) -> NoReturn:
+        raise MemoryError
+
+    monkeypatch.setattr(Connection, "recv", recv)
+    started = Started()
+    assert await started.ended() == -signal.SIGKILL
+
+
+async def test_a_thread_that_cannot_be_started_leaves_no_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    start = threading.Thread.start
+
+    def refuse(self: threading.Thread) -> None:
+        if self.name.startswith("from-worker"):
+            raise RuntimeError("can't start new thread")
+        start(self)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    this = psutil.Process()
+    before = this.children(), this.num_fds(), this.num_threads()
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        Started()
+    assert (this.children(), this.num_fds(), this.num_threads()) == before
+
+
+async def test_a_process_that_cannot_be_spawned_leaves_no_pipe(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*args: Any, **options: Any) -> NoReturn:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    before = psutil.Process().num_fds()
+    with pytest.raises(OSError, match="Cannot allocate memory"):
+        Started()
+    assert psutil.Process().num_fds() == before
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [(1, "ended with status 1"), (-9, "was killed by SIGKILL"), (-99, "was killed by signal 99")],
+)
+def test_the_end_of_a_process_in_words(status: int, words: str) -> None:
+    assert describe_end(status) == words
