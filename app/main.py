@@ -9,38 +9,28 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.routing import APIRoute
 
-from app.api import (
-    addresses,
-    describe,
-    docs,
-    errors,
-    images,
-    models,
-    openapi,
-    page,
-    probes,
-    transform,
-)
-from app.api.body import BodyLimit
+from app.api import describe, errors, health, images, models, openapi, pages, transform
+from app.api.deps import Services
 from app.api.errors import ErrorAnswer
-from app.api.guard import Guard, signer_of
-from app.api.headers import EXPOSED, SecurityHeaders
-from app.api.intake import Intake
-from app.api.links import Links
-from app.api.meter import Meter
-from app.api.openai import edits, generations, variations
-from app.api.services import Services
-from app.api.studio import Studio
-from app.api.telemetry import Telemetry
+from app.api.middleware.auth import Auth
+from app.api.middleware.headers import EXPOSED, SecurityHeaders
+from app.api.middleware.limits import BodyLimit
+from app.api.middleware.request_log import RequestLog
+from app.api.openai import routes as openai
+from app.api.rate_limit import RateLimit
+from app.api.signing import Links
 from app.engine import Engine
+from app.generation.editing.budget import UploadBudget
+from app.generation.service import ImageService
 from app.metrics import Metrics, installed_version
 from app.settings import Settings
-from model.checkpoint import SHIPPED, CheckpointError
+from model.checkpoint import CheckpointError
+from model.registry import SHIPPED
 
 DESCRIPTION = """
-Image transformers over HTTP: a prompt or a seed in, a picture out.
+Image transformers over HTTP: a prompt or a seed in, an image out.
 
-The same checkpoint, numerics and request give the same bytes, and every picture has an address.
+The same checkpoint, numerics and request give the same bytes, and every image has an address.
 """
 
 
@@ -54,11 +44,14 @@ def create_app(settings: Settings) -> FastAPI:
 
 def assemble(settings: Settings, engine: Engine, metrics: Metrics) -> FastAPI:
     """The routes around an engine. ``app.state.services`` holds the parts."""
-    intake = Intake(settings, metrics)
-    studio = Studio(engine, Meter(settings, metrics), metrics, settings, intake)
-    links = Links(settings, signer_of(settings))
-    services = Services(settings, engine, metrics, studio, intake, links)
+    uploads = UploadBudget(
+        memory_bytes=settings.upload_memory_bytes, threads=settings.upload_threads
+    )
+    service = ImageService(engine, metrics, settings, uploads)
+    limit, links = RateLimit(settings, metrics), Links(settings)
+    services = Services(settings, engine, metrics, service, uploads, limit, links)
     metrics.watch_ready(lambda: services.ready)
+    metrics.watch_uploads(lambda: uploads.held)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -68,8 +61,8 @@ def assemble(settings: Settings, engine: Engine, metrics: Metrics) -> FastAPI:
             yield
         finally:
             await engine.stop()
-            services.studio.close()
-            services.intake.close()
+            services.images.close()
+            services.uploads.close()
 
     documented = settings.docs_access != "off"
     app = FastAPI(
@@ -83,25 +76,24 @@ def assemble(settings: Settings, engine: Engine, metrics: Metrics) -> FastAPI:
         responses={"4XX": {"model": ErrorAnswer}, "5XX": {"model": ErrorAnswer}},
     )
     app.state.services = services
-    errors.install(app)
-    uploading = (transform.router, describe.router, edits.router, variations.router)
-    for surface in (images, addresses, generations, models, probes, page):
-        app.include_router(surface.router)
-    for router in uploading:
+    errors.install(app, metrics)
+    uploading = (transform.router, describe.router, openai.upload_router)
+    drawing = (images.router, openai.router)
+    for router in (*drawing, models.router, health.router, pages.router, *uploading):
         app.include_router(router)
     if settings.metrics_access != "off":
-        app.include_router(probes.metrics_router)
+        app.include_router(health.metrics_router)
     if documented:
-        app.include_router(docs.router)
+        app.include_router(pages.docs_router)
 
-    openapi.install(app, settings, [each.spec for each in engine.checkpoints.values()])
+    openapi.install(app, settings, [checkpoint.spec for checkpoint in engine.checkpoints.values()])
 
     # The last one added is the first to see a request.
-    uploads = {
+    addresses = {
         route.path for router in uploading for route in router.routes if isinstance(route, APIRoute)
     }
-    app.add_middleware(BodyLimit, settings=settings, uploads=uploads)
-    app.add_middleware(Guard, settings=settings, metrics=metrics)
+    app.add_middleware(BodyLimit, settings=settings, uploads=addresses)
+    app.add_middleware(Auth, settings=settings, metrics=metrics)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -111,5 +103,5 @@ def assemble(settings: Settings, engine: Engine, metrics: Metrics) -> FastAPI:
             expose_headers=EXPOSED,
         )
     app.add_middleware(SecurityHeaders)
-    app.add_middleware(Telemetry, metrics=metrics)
+    app.add_middleware(RequestLog, metrics=metrics)
     return app

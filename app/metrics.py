@@ -6,7 +6,8 @@ Base units; labels only from small closed sets, never a prompt, a seed or a requ
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -15,7 +16,8 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
-from app.engine.observer import Rejection, Restart
+from app.engine.batcher import Pass
+from app.engine.metrics import EngineMetrics, Rejection, Restart
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -31,10 +33,23 @@ def installed_version() -> str:
         return "unknown"
 
 
-class Metrics:
-    """Implements `app.engine.observer.EngineMetrics`, and has what the HTTP side counts."""
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Rows of a model that wait for a worker, and that are with one."""
+
+    waiting: int = 0
+    running: int = 0
+
+
+class Metrics(EngineMetrics):
+    """What the engine reports, and what the HTTP side counts.
+
+    Attributes:
+        load: the present load of each model that had any, by its id.
+    """
 
     def __init__(self) -> None:
+        self.load: dict[str, Load] = {}
         self._registry = CollectorRegistry()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self._registry)
@@ -59,7 +74,7 @@ class Metrics:
             buckets=EVALUATIONS,
             registry=self._registry,
         )
-        self._padding = counter("padding_evaluations", "Places of passes left empty", "model")
+        self._padding = counter("padding_evaluations", "Evaluations of passes left empty", "model")
         self._joined = counter("rows_joined", "Rows that joined a running batch", "model")
         self._left = counter("rows_left", "Rows that were done while their batch went on", "model")
         self._waiting = gauge("rows_waiting", "Rows that wait for a worker", "model")
@@ -122,7 +137,7 @@ class Metrics:
     def limit_unchecked(self) -> None:
         self._unlimited.inc()
 
-    # The engine's side: see `EngineMetrics` for what each means.
+    # The engine's side, see `EngineMetrics`.
 
     def rejected(self, reason: Rejection) -> None:
         self._rejections.labels(reason).inc()
@@ -134,6 +149,7 @@ class Metrics:
         self._coalesced.labels(model).inc()
 
     def rows(self, model: str, *, waiting: int, running: int) -> None:
+        self.load[model] = Load(waiting, running)
         self._waiting.labels(model).set(waiting)
         self._running.labels(model).set(running)
 
@@ -143,13 +159,11 @@ class Metrics:
     def left(self, model: str, rows: int) -> None:
         self._left.labels(model).inc(rows)
 
-    def stepped(
-        self, model: str, seconds: float, *, tile: int, evaluations: tuple[int, ...]
-    ) -> None:
+    def stepped(self, model: str, seconds: float, passes: Sequence[Pass]) -> None:
         self._step.labels(model).observe(seconds)
-        for count in evaluations:
-            self._evaluations.labels(model).observe(count)
-            self._padding.labels(model).inc(tile - count)
+        for done in passes:
+            self._evaluations.labels(model).observe(done.evaluations)
+            self._padding.labels(model).inc(done.size - done.evaluations)
 
     def first_preview(self, model: str, seconds: float) -> None:
         self._preview.labels(model).observe(seconds)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import limits
@@ -23,24 +22,14 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from app.engine.settings import EngineSettings, parse_devices
+from app.engine.settings import MIB, EngineSettings, Seconds, split
+from app.generation.resolve import Limits
 from app.logs import LogFormat
-from model.checkpoint import shipped
+from model.registry import shipped
 
 PREFIX = "TESSERA_"
-MIB = 2**20
 BYTES_PER_PIXEL = 4
 """Of an encoded picture, at most, about: a PNG of noise."""
-
-
-def _split(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    return tuple(part.strip() for part in value.split(",") if part.strip())
-
-
-def _devices(value: object) -> object:
-    return parse_devices(value) if isinstance(value, str) else value
 
 
 def _pairs(value: object) -> object:
@@ -61,18 +50,15 @@ def _rate(text: str) -> str:
     return text
 
 
-Strings = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
-Paths = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_split)]
-Devices = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_devices)]
+Strings = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split)]
 Pairs = Annotated[dict[str, str], NoDecode, BeforeValidator(_pairs)]
 Access = Literal["open", "key", "off"]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-fA-F]{64}$")]
 RateLimit = Annotated[str, AfterValidator(_rate)]
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-class Settings(BaseSettings):
-    """What the service is told before it starts."""
+class Settings(EngineSettings, Limits, BaseSettings):
+    """How the service runs; `EngineSettings` and `Limits` are parts of it."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
@@ -99,64 +85,10 @@ class Settings(BaseSettings):
     """Addresses or networks whose X-Forwarded-For and -Proto are believed. Wrong ones let clients
     choose the address that rate limits count."""
 
-    # The engine.
-
-    models: Paths = ()
-    """Checkpoint folders; the first is the default model. Empty: all that ship, flow first."""
-
-    devices: Devices = ("auto",)
-    """"auto" takes every GPU, else the CPU; or "cpu", "cpu:2" (two workers), "cuda:0,cuda:1"."""
-
-    dtype: Literal["auto", "fp32", "bf16"] = "auto"
-    """Arithmetic of the network; "auto" is what is fast on the device. Changes numerics."""
-
-    tile: Annotated[int, Field(ge=2)] | None = None
-    """Evaluations in every pass. More is faster under load, slower for one lone picture. Changes
-    numerics; without it the type of the device and the model's family decide."""
-
-    threads: Annotated[int, Field(ge=1)] | None = None
-    """CPU threads of each worker; without it the cores are shared out. Changes numerics on CPUs."""
-
-    cuda_graphs: bool = True
-    """On a GPU, replay each pass as one CUDA graph rather than launch its kernels one by one. Off
-    where the driver cannot capture them. Changes numerics."""
-
-    max_rows_waiting: Annotated[int, Field(ge=1)] = 256
-    """Pictures that may wait; requests beyond are refused at once (503). Bounds memory and wait."""
-
-    cache_bytes: Annotated[int, Field(ge=0)] = 64 * MIB
-    """Memory for finished pictures, as pixels; 0 keeps none. Repeated seeds then cost no model."""
-
-    previews: Annotated[int, Field(ge=1, le=32)] = 7
-    """Previews of a picture whose request asks for them. Each costs the worker a decoding."""
-
-    step_timeout: Seconds = 15.0
-    """A worker silent for so long is killed and replaced. Must exceed the slowest step. A picture
-    that hangs its worker is tried four times, so it fails for that (500, worker_crashed) after
-    about five of these, and with a 504 where request_timeout is shorter."""
-
-    start_timeout: Seconds = 300.0
-    """A worker that loads, warms up and tests itself for longer has failed to start."""
-
-    expect_numerics: str | None = None
-    """Comma-separated. Refuse to start with other numerics: a fleet then makes the same bytes."""
-
     # Requests.
 
     request_timeout: Seconds = 120.0
     """A request not answered by then leaves queue and batch and gets 504."""
-
-    max_n: Annotated[int, Field(ge=1)] = 10
-    """Pictures in one request."""
-
-    max_walk: Annotated[int, Field(ge=2)] = 24
-    """Frames of one walk. Each costs what a picture costs, and is one in the queue."""
-
-    max_prompt_characters: Annotated[int, Field(ge=1)] = 1000
-    """Longer prompts are refused before they are tokenized; the model's own limit is in tokens."""
-
-    max_size: Annotated[int, Field(ge=1, le=8192)] = 1024
-    """Pixels along each side to which pictures may be resampled. Encoding time grows squarely."""
 
     max_body_bytes: Annotated[int, Field(ge=1024)] = MIB
     """Bytes of a JSON body. What is larger is refused (413) unread."""
@@ -175,10 +107,6 @@ class Settings(BaseSettings):
     upload_timeout: Seconds = 60.0
     """A form that has not arrived by then is refused (408). Slow clients need more, and hold
     memory for longer."""
-
-    max_upload_pixels: Annotated[int, Field(ge=1)] = 4096 * 4096
-    """Pixels of an uploaded picture, checked before decoding, and of all pictures of an answer
-    together: edits are as large as their uploads. Each takes 12 bytes in every upload thread."""
 
     upload_memory_bytes: Annotated[int, Field(ge=1024, validate_default=True)] = 256 * MIB
     """Memory for forms that are being received or worked on, and for their answers. Beyond that
@@ -279,21 +207,9 @@ class Settings(BaseSettings):
 
     @property
     def engine(self) -> EngineSettings:
-        """The part that the engine is told."""
-        return EngineSettings(
-            models=self.models or tuple(shipped()),
-            devices=self.devices,
-            dtype=self.dtype,
-            tile=self.tile,
-            threads=self.threads,
-            cuda_graphs=self.cuda_graphs,
-            max_rows_waiting=self.max_rows_waiting,
-            cache_bytes=self.cache_bytes,
-            previews=self.previews,
-            step_timeout=self.step_timeout,
-            start_timeout=self.start_timeout,
-            expect_numerics=self.expect_numerics,
-        )
+        """The engine's part, with the models that ship where none are named."""
+        part = {name: getattr(self, name) for name in EngineSettings.model_fields}
+        return EngineSettings(**part | {"models": self.models or tuple(shipped())})
 
     @classmethod
     def unknown(cls) -> list[str]:

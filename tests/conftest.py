@@ -1,4 +1,4 @@
-"""What every test may ask for: a program from Debian, the training data, the full counts.
+"""What every test may ask for: a program from Debian, the training data, the full counts, models.
 
 A missing program is a skip with its reason; under TESSERA_TEST_REQUIRE=1 (CI) it is a failure, so
 that nothing is left out unseen. The training data is not part of the product and may always be
@@ -58,6 +58,27 @@ def shared_data() -> Path:
 def full() -> bool:
     """Whether to use the stated counts (`make check-full`) rather than the reduced ones."""
     return FULL
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Random checkpoints of 16 pixels: a folder for each family, by its name, and one for "opaque",
+    a flow of images without transparency."""
+    from tests.tiny import tiny_flow, tiny_gan, tiny_gpt
+
+    folder = tmp_path_factory.mktemp("models")
+    return {
+        "flow": tiny_flow(folder / "tiny"),
+        "gpt": tiny_gpt(folder / "tiny-gpt"),
+        "gan": tiny_gan(folder / "tiny-gan"),
+        "opaque": tiny_flow(folder / "tiny-opaque", channels=3),
+    }
+
+
+@pytest.fixture
+def no_dotenv(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A developer's .env must not change what is tested."""
+    monkeypatch.chdir(tmp_path)
 
 
 def pytest_configure(config: pytest.Config) -> None:

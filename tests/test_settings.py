@@ -1,4 +1,4 @@
-"""If these fail, a setting is misread, and the service runs otherwise than it was told."""
+"""If these fail, a setting is misread, and the service runs otherwise than it was set to."""
 
 from __future__ import annotations
 
@@ -9,12 +9,9 @@ from pydantic import ValidationError
 
 from app.engine import EngineSettings
 from app.settings import Settings
+from model.registry import shipped
 
-
-@pytest.fixture(autouse=True)
-def _no_dotenv(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A developer's .env must not change what is tested."""
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("no_dotenv")
 
 
 def read(monkeypatch: pytest.MonkeyPatch, **values: str) -> Settings:
@@ -33,6 +30,19 @@ def test_lists_are_written_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.models == (Path("a"), Path("b/c"))
     assert settings.engine.devices == ("cpu", "cpu")
     assert settings.model_aliases == {"gpt-image-1": "emoji-flow", "dall-e-3": "emoji-flow"}
+
+
+def test_the_engine_gets_its_part_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = read(monkeypatch, MODELS="a", TILE="4", PREVIEWS="3", CUDA_GRAPHS="off", THREADS="2")
+    assert settings.engine == EngineSettings(
+        models=(Path("a"),), tile=4, previews=3, cuda_graphs=False, threads=2
+    )
+    for name in EngineSettings.model_fields:
+        assert name in Settings.model_fields
+
+
+def test_without_models_all_that_ship_are_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read(monkeypatch, MODELS="").engine.models == tuple(shipped())
 
 
 def test_an_empty_variable_is_none_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,4 +95,4 @@ def test_a_picture_that_hangs_its_worker_fails_for_that_before_its_deadline() ->
     # Tried four times, each noticed up to a quarter late; a start takes some seconds.
     defaults = Settings(_env_file=None)
     assert 4 * (1.25 * defaults.step_timeout + 10) < defaults.request_timeout
-    assert defaults.engine.step_timeout == EngineSettings(models=()).step_timeout
+    assert defaults.engine.step_timeout == EngineSettings().step_timeout

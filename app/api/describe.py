@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
-from app.api.answers import server_timing
-from app.api.errors import ApiError, invalid
-from app.api.fields import Fields, Text
-from app.api.forms import Sent
-from app.api.guard import Asker
-from app.api.openapi import Upload, form_body
-from app.api.orders import check_prompt, find_model
-from app.api.presence import while_connected
-from app.api.services import Shared
-from app.api.transforming import opened
-from app.engine import ImageRequest, NotReady
-from app.settings import Settings
-from app.uploads.prepare import shown
-from model.checkpoint import Checkpoint
+from app.api.deps import Services, Shared, while_connected
+from app.api.middleware.auth import Caller, Client
+from app.api.openapi import UploadField, form_body
+from app.api.responses import server_timing
+from app.api.schemas import Fields, Text
+from app.api.uploads import Sent
+from app.generation.resolve import find_describer, resolve_description
+from app.generation.service import Described
+from model.request import ImageRequest
 
 router = APIRouter(tags=["images"])
 
-MOST_LABELS = 64
-
 UPLOADS = (
-    Upload("image", "The picture: PNG, JPEG, WebP or GIF (its first frame), of any size.", True),
+    UploadField(
+        "image", "The picture: PNG, JPEG, WebP or GIF (its first frame), of any size.", True
+    ),
 )
 
 
@@ -44,13 +37,10 @@ class DescribeForm(Fields):
     """A model's id, which may be pinned as id@digest. Without it, the first that can describe."""
 
     def choices(self) -> tuple[str, ...]:
-        """The labels, each once. Raises `ApiError` where there are too many."""
+        """The labels, each once."""
         lines = self.labels.strip().splitlines()
         parts = lines[0].split(",") if len(lines) == 1 else lines
-        labels = tuple(dict.fromkeys(part for each in parts if (part := each.strip())))
-        if len(labels) > MOST_LABELS:
-            raise invalid("labels", f"{len(labels)} were given, at most {MOST_LABELS} are accepted")
-        return labels
+        return tuple(dict.fromkeys(label for part in parts if (label := part.strip())))
 
 
 class LabelAnswer(BaseModel):
@@ -73,61 +63,38 @@ class DescriptionAnswer(BaseModel):
 
 @router.post("/v1/images/describe", openapi_extra=form_body(DescribeForm, UPLOADS))
 async def describe(
-    form: Sent, request: Request, response: Response, services: Shared, client: Asker
+    form: Sent, request: Request, response: Response, services: Shared, client: Caller
 ) -> DescriptionAnswer:
     """Describes a picture: a caption, and which labels fit it best.
 
     Equal pictures have equal descriptions. The model sees the upload scaled to its own size.
     """
-    fields = form.fields(DescribeForm, files=tuple(each.name for each in UPLOADS))
-    image = form.file("image")
-    engine = services.engine
-    checkpoint = _describer(fields.model, engine.checkpoints, services.settings)
-    spec, labels = checkpoint.spec, fields.choices()
-    for label in labels:
-        check_prompt(label, checkpoint, services.settings, field="labels")
-    loaded = engine.models.get(spec.id)
-    if loaded is None:
-        raise NotReady("the models are still loading; /readyz tells when they are")
-    prepared = await opened(
-        partial(shown, image, most_pixels=services.intake.most_pixels), spec, services.intake
+    fields = form.fields(DescribeForm, UPLOADS, services)
+    settings = services.settings
+    checkpoint = find_describer(fields.model, services.engine.checkpoints, settings.model_aliases)
+    numerics = services.images.numerics(checkpoint.spec.id)
+    wanted = await services.uploads.work(
+        resolve_description, form.file("image"), fields.choices(), checkpoint, settings
     )
-    asked = ImageRequest(
-        model=spec.id,
-        prompt="",
-        seed=0,
-        n=1,
-        steps=int(spec.steps.default),
-        guidance=1.0,
-        solver=spec.solver,
-        operation="describe",
-        source=prepared.source,
-        labels=labels,
-    )
-    described = await while_connected(request, services.studio.describe(asked, client))
+    cost = checkpoint.evaluations(wanted)
+    described = await while_connected(request, _describe(wanted, cost, services, client))
     timings, found = described.timings, described.description
     response.headers.update(server_timing(queue=timings.queue, compute=timings.compute))
     response.headers["Cache-Control"] = "no-store"
     return DescriptionAnswer(
-        model=spec.id,
-        numerics=loaded.numerics,
+        model=checkpoint.spec.id,
+        numerics=numerics,
         caption=found.caption,
-        labels=[LabelAnswer(label=one.text, probability=one.probability) for one in found.labels],
+        labels=[
+            LabelAnswer(label=label.text, probability=label.probability) for label in found.labels
+        ],
     )
 
 
-def _describer(
-    name: str | None, checkpoints: Mapping[str, Checkpoint], settings: Settings
-) -> Checkpoint:
-    """The model that is meant, or the first that can. Raises `ApiError`."""
-    can = [each for each in checkpoints.values() if "describe" in each.spec.operations]
-    if name is None and can:
-        return can[0]
-    if name is None:
-        message = f"no model here can describe; there are {', '.join(checkpoints)}"
-        raise ApiError(404, message, code="model_not_found", param="model")
-    checkpoint, _ = find_model(name, checkpoints, settings.model_aliases)
-    if checkpoint not in can:
-        others = ", ".join(each.spec.id for each in can) or "none of those that are loaded"
-        raise invalid("model", f"{checkpoint.spec.id} cannot describe; {others} can")
-    return checkpoint
+async def _describe(
+    wanted: ImageRequest, cost: int, services: Services, client: Client
+) -> Described:
+    await services.rate_limit.check(client, cost)
+    async with services.images.submit_description(wanted) as job:
+        await services.charge(client, cost, job)
+        return await services.images.described(job)

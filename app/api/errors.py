@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from app.engine.request import (
+from app.engine import (
     DeadlineExceeded,
     Draining,
     EngineError,
@@ -29,8 +29,13 @@ from app.engine.request import (
     UnknownModel,
     WorkerCrashed,
 )
+from app.generation.editing.budget import UploadsFull
+from app.generation.resolve import quoted
+from app.metrics import Metrics
+from model.request import InvalidField
 
-GIVEN_LIMIT = 80  # characters of what was given that are repeated in a message
+CLIENT_GONE = 499
+"""nginx's code for it; nobody receives it, the metrics and the log do."""
 
 logger = logging.getLogger(__name__)
 
@@ -97,10 +102,10 @@ def invalid(param: str, message: str, *, code: str = "invalid_value") -> ApiErro
     return ApiError(400, f"{param}: {message}", code=code, param=param)
 
 
-def quoted(given: object) -> str:
-    """What was given, short enough to repeat."""
-    text = repr(given)
-    return text if len(text) <= GIVEN_LIMIT else f"{text[:GIVEN_LIMIT]}…"
+def of_invalid(error: InvalidField) -> ApiError:
+    """A request that cannot be served as it is, or not by the models that are here."""
+    status = 404 if error.code in ("model_not_found", "not_loaded") else 400
+    return ApiError(status, f"{error.field}: {error}", code=error.code, param=error.field)
 
 
 def of_engine(error: EngineError) -> ApiError:
@@ -165,12 +170,21 @@ def of_http(error: HTTPException) -> ApiError:
     return ApiError(error.status_code, message, code=code, headers=error.headers)
 
 
-def install(app: FastAPI) -> None:
+def install(app: FastAPI, metrics: Metrics) -> None:
     """Makes every error of the application one of the shape above."""
 
     async def engine(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, EngineError)
         return of_engine(error).response()
+
+    async def invalid_field(_: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, InvalidField)
+        return of_invalid(error).response()
+
+    async def uploads_full(_: Request, error: Exception) -> JSONResponse:
+        metrics.refused("uploads_full")
+        headers = {"Retry-After": "2"}
+        return ApiError(503, str(error), code="uploads_full", headers=headers).response()
 
     async def validation(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
@@ -187,6 +201,8 @@ def install(app: FastAPI) -> None:
         return ApiError(500, message, code="internal_error").response()
 
     app.add_exception_handler(EngineError, engine)
+    app.add_exception_handler(InvalidField, invalid_field)
+    app.add_exception_handler(UploadsFull, uploads_full)
     app.add_exception_handler(RequestValidationError, validation)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(Exception, unexpected)

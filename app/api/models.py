@@ -7,27 +7,14 @@ from typing import Literal
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
+from app.api.deps import Services, Shared
 from app.api.errors import ErrorAnswer
-from app.api.orders import find_model
-from app.api.services import Services, Shared
-from app.operations import offered
+from app.generation.editing.operations import EDITS, EditName, EditSpec, offered
 from app.settings import Settings
 from model.checkpoint import Checkpoint
-from model.protocol import Range
+from model.protocol import Parameter, Sizes
 
 router = APIRouter(tags=["models"])
-
-
-class Bounds(BaseModel):
-    """What a number may be, both ends included, and what it is when it is not given."""
-
-    minimum: float
-    maximum: float
-    default: float
-
-    @classmethod
-    def of(cls, numbers: Range) -> Bounds:
-        return cls(minimum=numbers.low, maximum=numbers.high, default=numbers.default)
 
 
 class Model(BaseModel):
@@ -39,15 +26,15 @@ class Model(BaseModel):
     owned_by: Literal["tessera"] = "tessera"
     family: str = Field(examples=["flow"])
     description: str
-    licence: str = Field(examples=["Apache-2.0"])
+    license: str = Field(examples=["Apache-2.0"])
     digest: str = Field(description="SHA-256 of its files; pins it as id@digest.")
-    size: int = Field(description="Pixels along each side of its pictures.", examples=[64])
-    transparency: bool = Field(description="Whether its pictures can be transparent.")
-    steps: Bounds
-    guidance: Bounds
-    temperature: Bounds | None = Field(description="Null where no tokens are drawn, as the next.")
-    top_k: Bounds | None
-    top_p: Bounds | None
+    sizes: Sizes = Field(description="Answers in others of an aspect are resampled.")
+    transparency: bool = Field(description="Whether its images can be transparent.")
+    negative_prompt: bool = Field(description="Whether it takes a negative prompt.")
+    parameters: list[Parameter] = Field(
+        description="Numbers that requests may have, as fields of these names. Where the default "
+        "is null, the model decides; a step of 1 means whole numbers."
+    )
     operations: list[str] = Field(examples=[["generate", "vary"]])
     max_prompt_tokens: int
     numerics: str | None = Field(description="Names all that may change bits.")
@@ -60,7 +47,8 @@ class Model(BaseModel):
 class Limits(BaseModel):
     """What one request may ask for, whatever the model."""
 
-    n: int = Field(description="Pictures.", examples=[10])
+    n: int = Field(description="Images.", examples=[10])
+    walk: int = Field(description="Frames of a walk.", examples=[24])
     size: int = Field(description="Pixels along each side.", examples=[1024])
     prompt_characters: int = Field(examples=[1000])
     upload_bytes: int = Field(description="Of a form with pictures.", examples=[16777216])
@@ -70,6 +58,7 @@ class Limits(BaseModel):
     def of(cls, settings: Settings) -> Limits:
         return cls(
             n=settings.max_n,
+            walk=settings.max_walk,
             size=settings.max_size,
             prompt_characters=settings.max_prompt_characters,
             upload_bytes=settings.max_upload_bytes,
@@ -82,6 +71,10 @@ class ModelList(BaseModel):
 
     object: Literal["list"] = "list"
     data: list[Model]
+    edits: dict[EditName, EditSpec] = Field(
+        description="What a model's operations on uploads are made of: the row that `does` it, "
+        "`defaults` of parameters that are not the model's, and `fixed` ones that are refused."
+    )
     limits: Limits
     docs: bool = Field(description="Whether /docs and /openapi.json describe the interface.")
 
@@ -92,6 +85,7 @@ async def models(services: Shared) -> ModelList:
     checkpoints = services.engine.checkpoints.values()
     return ModelList(
         data=[_model(checkpoint, services) for checkpoint in checkpoints],
+        edits=EDITS,
         limits=Limits.of(services.settings),
         docs=services.settings.docs_access != "off",
     )
@@ -100,27 +94,22 @@ async def models(services: Shared) -> ModelList:
 @router.get("/v1/models/{id}", responses={404: {"model": ErrorAnswer}})
 async def model(id: str, services: Shared) -> Model:  # noqa: A002 - the name in the address
     """One model, by its id, an alias, or id@digest."""
-    checkpoint, _ = find_model(id, services.engine.checkpoints, services.settings.model_aliases)
-    return _model(checkpoint, services)
+    return _model(services.checkpoint(id), services)
 
 
 def _model(checkpoint: Checkpoint, services: Services) -> Model:
     spec = checkpoint.spec
     loaded = services.engine.models.get(spec.id)
-    tokens = spec.tokens
     return Model(
         id=spec.id,
         family=spec.family,
         description=spec.description,
-        licence=spec.licence,
+        license=spec.license,
         digest=spec.digest,
-        size=spec.size,
+        sizes=spec.sizes,
         transparency=spec.channels == 4,
-        steps=Bounds.of(spec.steps),
-        guidance=Bounds.of(spec.guidance),
-        temperature=Bounds.of(tokens.temperature) if tokens else None,
-        top_k=Bounds.of(tokens.top_k) if tokens else None,
-        top_p=Bounds.of(tokens.top_p) if tokens else None,
+        negative_prompt=spec.negative_prompt,
+        parameters=list(spec.parameters),
         operations=offered(spec.operations),
         max_prompt_tokens=spec.max_prompt_tokens,
         numerics=loaded.numerics if loaded else None,

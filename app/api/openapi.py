@@ -10,15 +10,14 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode
 
+from app.generation.editing.operations import EDITS
 from app.settings import Settings
-from model.protocol import ModelSpec, Range
+from model.protocol import ModelSpec, Parameter
+from model.request import Operation
 
 Schema = dict[str, Any]
 
 _REFERENCE = "#/components/schemas/{model}"
-TOKEN_FIELDS = ("temperature", "top_k", "top_p")
-"""What only models that draw tokens take; fields of `TokenSampling` and of `TokenRanges`."""
-
 _FRAMEWORK = ("HTTPValidationError", "ValidationError")  # FastAPI's own error shape, never sent
 
 
@@ -64,7 +63,7 @@ def query_parameters(model: type[BaseModel]) -> list[Schema]:
 
 
 @dataclass(frozen=True, slots=True)
-class Upload:
+class UploadField:
     """A file of a form."""
 
     name: str
@@ -76,7 +75,7 @@ FILE = {"type": "string", "contentMediaType": "application/octet-stream"}
 PICTURES = "image/png, image/jpeg, image/webp, image/gif"
 
 
-def form_body(model: type[BaseModel], uploads: Sequence[Upload]) -> Schema:
+def form_body(model: type[BaseModel], uploads: Sequence[UploadField]) -> Schema:
     """An operation whose body is a form that it reads itself."""
     schema = _inline(model, "validation")
     files = {each.name: {**FILE, "description": each.description} for each in uploads}
@@ -106,12 +105,13 @@ def install(app: FastAPI, settings: Settings, specs: Iterable[ModelSpec]) -> Non
     """Has the application describe itself with what it really accepts."""
     document = app.openapi
     specs = list(specs)
-    limits = _limits(settings, specs)
+    limits = _limits(settings)
 
     def openapi() -> Schema:
         if app.openapi_schema is None:
             schema = document()
             _leave_out_framework_errors(schema)
+            _add_parameters(schema, specs)
             _leave_out_what_no_model_takes(schema, specs)
             for name, field in _fields(schema):
                 _narrow(field, limits.get(name, {}))
@@ -123,26 +123,83 @@ def install(app: FastAPI, settings: Settings, specs: Iterable[ModelSpec]) -> Non
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def _limits(settings: Settings, specs: list[ModelSpec]) -> dict[str, Schema]:
+def _limits(settings: Settings) -> dict[str, Schema]:
     return {
         "n": {"maximum": settings.max_n},
         "walk": {"maximum": settings.max_walk},
         "size": {"maximum": settings.max_size},
         "prompt": {"maxLength": settings.max_prompt_characters},
-        "steps": _between([spec.steps for spec in specs], int),
-        "guidance": _between([spec.guidance for spec in specs], float),
-        "top_k": _between([spec.tokens.top_k for spec in specs if spec.tokens], int),
+        "negative_prompt": {"maxLength": settings.max_prompt_characters},
     }
 
 
-def _between(ranges: list[Range], kind: type[int | float]) -> Schema:
-    """From the least to the most that any model takes."""
-    if not ranges:
-        return {}
+IMAGE_ADDRESS = "/v1/images/{seed}.{format}"
+
+_PARAMETERS_OF: dict[str, tuple[Operation, ...]] = {
+    "/v1/images": ("generate", "walk"),
+    IMAGE_ADDRESS: ("generate", "walk"),
+    "/v1/images/transform": tuple({spec.does: None for spec in EDITS.values()}),
+    "/v1/images/generations": ("generate",),
+    "/v1/images/edits": ("vary", "inpaint"),
+    "/v1/images/variations": ("vary",),
+}
+"""The operations of each route whose further fields are parameters of models."""
+
+
+def _add_parameters(schema: Schema, specs: list[ModelSpec]) -> None:
+    """What the loaded models take, as fields of bodies and of addresses."""
+    for path, operation in _operations(schema):
+        found = _parameters(specs, _PARAMETERS_OF.get(path, ()))
+        if path == IMAGE_ADDRESS:
+            operation["parameters"] += [
+                {
+                    "name": name,
+                    "in": "query",
+                    "required": False,
+                    "description": field.pop("description"),
+                    "schema": field,
+                }
+                for name, field in found.items()
+            ]
+        for kind, body in _bodies_of(schema, operation):
+            body["additionalProperties"] = False
+            body["properties"] |= (
+                found
+                if kind != "application/json"
+                else {name: _or_null(field) for name, field in found.items()}
+            )
+
+
+def _or_null(field: Schema) -> Schema:
+    """The same in JSON, where null is as if it were not there."""
+    number = {name: value for name, value in field.items() if name != "description"}
+    return {"anyOf": [number, {"type": "null"}], "description": field["description"]}
+
+
+def _parameters(specs: list[ModelSpec], operations: Sequence[str]) -> dict[str, Schema]:
+    """Each parameter of any model, from the least to the most that any takes."""
+    found: dict[str, list[Parameter]] = {}
+    for spec in specs:
+        for parameter in spec.parameters:
+            if set(parameter.operations) & set(operations):
+                found.setdefault(parameter.name, []).append(parameter)
     return {
-        "minimum": kind(min(one.low for one in ranges)),
-        "maximum": kind(max(one.high for one in ranges)),
+        name: {
+            "type": "integer" if all(parameter.whole for parameter in parameters) else "number",
+            "minimum": _plain(min(parameter.minimum for parameter in parameters)),
+            "maximum": _plain(max(parameter.maximum for parameter in parameters)),
+            "description": " ".join(
+                dict.fromkeys(parameter.description for parameter in parameters)
+            )
+            + " Each model has its default and its range, see /v1/models.",
+        }
+        for name, parameters in found.items()
     }
+
+
+def _plain(value: float) -> float:
+    """1 rather than 1.0."""
+    return int(value) if value == int(value) else value
 
 
 def _operations(schema: Schema) -> Iterator[tuple[str, Schema]]:
@@ -162,11 +219,17 @@ def _fields(schema: Schema) -> Iterator[tuple[str, Schema]]:
 
 def _bodies(schema: Schema) -> Iterator[Schema]:
     """Of all requests."""
-    components = schema["components"]["schemas"]
     for _, operation in _operations(schema):
-        for content in operation.get("requestBody", {}).get("content", {}).values():
-            reference = content["schema"].get("$ref", "").rpartition("/")[2]
-            yield components.get(reference, content["schema"])
+        for _, body in _bodies_of(schema, operation):
+            yield body
+
+
+def _bodies_of(schema: Schema, operation: Schema) -> Iterator[tuple[str, Schema]]:
+    """What one takes: each media type, and its schema."""
+    components = schema["components"]["schemas"]
+    for kind, content in operation.get("requestBody", {}).get("content", {}).items():
+        reference = content["schema"].get("$ref", "").rpartition("/")[2]
+        yield kind, components.get(reference, content["schema"])
 
 
 def _narrow(field: Schema, limits: Schema) -> None:
@@ -174,9 +237,6 @@ def _narrow(field: Schema, limits: Schema) -> None:
     for branch in (field, *field.get("anyOf", ())):
         if branch.get("type") in (("integer", "number") if numeric else ("string",)):
             branch.update(limits)
-    if "minimum" in limits and "examples" in field:
-        low, high = limits["minimum"], limits["maximum"]
-        field["examples"] = [each for each in field["examples"] if low <= each <= high]
 
 
 def _leave_out_framework_errors(schema: Schema) -> None:
@@ -191,13 +251,15 @@ def _leave_out_what_no_model_takes(schema: Schema, specs: list[ModelSpec]) -> No
     if not any("describe" in spec.operations for spec in specs):
         schema["paths"].pop("/v1/images/describe", None)
     unknown = [
-        *(() if any(spec.tokens for spec in specs) else TOKEN_FIELDS),
+        *(() if any(spec.negative_prompt for spec in specs) else ("negative_prompt",)),
         *(() if any("walk" in spec.operations for spec in specs) else ("walk",)),
     ]
     for _, operation in _operations(schema):
         if "parameters" in operation:
             operation["parameters"] = [
-                each for each in operation["parameters"] if each["name"] not in unknown
+                parameter
+                for parameter in operation["parameters"]
+                if parameter["name"] not in unknown
             ]
     for body in _bodies(schema):
         for name in unknown:

@@ -1,11 +1,56 @@
-"""Signed addresses: whoever has one may fetch that picture until it expires, and nothing else."""
+"""The addresses of images: all that they depend on and nothing that is the default, and signatures.
+
+Whoever has a signed address may fetch that image until it expires, and nothing else.
+"""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import hmac
-from urllib.parse import parse_qsl, unquote, urlencode
+import time
+from urllib.parse import parse_qsl, quote, unquote, urlencode
+
+from fastapi import Request
+
+from app.api.schemas import ImageQuery
+from app.generation.resolve import WHITE, Generation
+from app.settings import Settings
+
+IMAGES = "/v1/images"
+
+PINNED_DIGEST = 12
+"""Characters of the digest in an address that pins its model."""
+
+
+def path_of(generation: Generation, index: int = 0, *, pin: bool = False) -> str:
+    """The address of image ``index`` of an addressable generation, which gives the same bytes.
+
+    Pinned, it names the model's digest: it never comes to mean another model's image.
+    """
+    spec, output = generation.spec, generation.output
+    request = generation.requests[index]
+    query: dict[str, object] = {}
+    if request.prompt:
+        query["prompt"] = request.prompt
+    if request.negative_prompt:
+        query["negative_prompt"] = request.negative_prompt
+    query["model"] = f"{spec.id}@{spec.digest[:PINNED_DIGEST]}" if pin else spec.id
+    if generation.walk:
+        query["walk"] = len(generation.requests)
+    for parameter in spec.parameters:
+        value = dict(request.parameters).get(parameter.name)
+        if value is not None and value != parameter.default:
+            query[parameter.name] = int(value) if parameter.whole else value
+    if (output.width, output.height) != spec.sizes.native:
+        square = output.width == output.height
+        query["size"] = output.width if square else f"{output.width}x{output.height}"
+    if output.background != WHITE:
+        query["background"] = output.background
+    if output.quality != ImageQuery.model_fields["quality"].default:
+        query["quality"] = output.quality
+    path = f"{IMAGES}/{request.seed}.{output.format}"
+    return f"{path}?{urlencode(query, quote_via=quote)}"
 
 
 class Signer:
@@ -42,3 +87,24 @@ class Signer:
         message = f"{path}?{urlencode(sorted(pairs))}".encode(errors="replace")
         digest = hmac.digest(self._secret, message, hashlib.sha256)
         return base64.urlsafe_b64encode(digest).decode().rstrip("=")
+
+
+def signer_of(settings: Settings) -> Signer | None:
+    """What signs addresses, if there is a secret to sign with."""
+    secret = settings.url_secret
+    return None if secret is None else Signer(secret.get_secret_value())
+
+
+class Links:
+    """Addresses to give away: with a host, and signed where only keys open the service."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._base = settings.public_url
+        self._signer = signer_of(settings) if settings.api_keys else None
+        self._lifetime = settings.signed_url_seconds
+
+    def url(self, path: str, request: Request) -> str:
+        """Begins with the public address of the service, else with the host that was asked."""
+        if self._signer is not None:
+            path = self._signer.sign(path, int(time.time()) + self._lifetime)
+        return str(self._base or request.base_url).rstrip("/") + path

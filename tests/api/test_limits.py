@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from app.settings import Settings
+from tests.api.application import error, metric
 
 
 @pytest.fixture
@@ -27,12 +28,23 @@ async def test_a_body_that_is_too_large_is_refused(client: httpx.AsyncClient, ad
     announced = await client.post(address, content=b" " * 2049)
     streamed = await client.post(address, content=chunks(3))
     for answer in (announced, streamed):
-        error = answer.json()["error"]
-        assert (answer.status_code, error["code"]) == (413, "body_too_large")
-        assert error["message"] == "the body is larger than 2048 bytes"
+        assert (answer.status_code, error(answer)["code"]) == (413, "body_too_large")
+        assert error(answer)["message"] == "the body is larger than 2048 bytes"
         assert answer.headers["connection"] == "close"
 
 
 async def test_a_body_that_does_not_come_is_refused(client: httpx.AsyncClient) -> None:
     answer = await client.post("/v1/images", content=chunks(2, seconds=1))
-    assert (answer.status_code, answer.json()["error"]["code"]) == (408, "body_too_slow")
+    assert (answer.status_code, error(answer)["code"]) == (408, "body_too_slow")
+
+
+class TestADeadStore:
+    @pytest.fixture
+    def settings(self) -> Settings:
+        return Settings(rate_limit="1/hour", rate_limit_store="redis://127.0.0.1:1")
+
+    async def test_requests_are_let_through_and_counted(self, client: httpx.AsyncClient) -> None:
+        before = await metric(client, "rate_limits_unchecked_total")
+        answer = await client.post("/v1/images", json={"prompt": "a", "seed": 1})
+        assert answer.status_code == 200
+        assert await metric(client, "rate_limits_unchecked_total") == before + 1

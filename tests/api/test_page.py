@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
+from urllib.parse import urljoin
 
 import httpx
 import pytest
 
-from app.api.page import FOLDER
+from app.api.pages import FOLDER
+
+
+def address(file: Path) -> str:
+    """Where it is served."""
+    path = file.relative_to(FOLDER).as_posix()
+    return path if path == "tessera.js" else f"web/{path}"
 
 
 async def test_the_page_allows_nothing_inline_and_no_other_host(client: httpx.AsyncClient) -> None:
@@ -24,11 +32,10 @@ async def test_the_page_allows_nothing_inline_and_no_other_host(client: httpx.As
 async def test_everything_that_the_page_names_is_there(client: httpx.AsyncClient) -> None:
     page = (await client.get("/")).text
     named = set(re.findall(r'(?:src|href)="((?:web/|tessera)[^"#]+)"', page))
-    assert "web/app.js" in named
-    modules = [*FOLDER.glob("*.js")]
-    for module in modules:
-        for name in re.findall(r'from "(\.[^"]+)"', module.read_text(encoding="utf-8")):
-            named.add(f"web/{name[2:]}" if name.startswith("./") else name[3:])
+    assert "web/page/app.js" in named
+    for module in FOLDER.rglob("*.js"):
+        for name in re.findall(r'(?:from|import) "(\.[^"]+)"', module.read_text(encoding="utf-8")):
+            named.add(urljoin(f"/{address(module)}", name).removeprefix("/"))
     for name in named:
         answer = await client.get(f"/{name}")
         assert answer.status_code == 200, name

@@ -2,57 +2,137 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 
 import httpx
 
-from tests.api.easel import Easel
+from app.engine import Engine
+from app.metrics import Load, Metrics
+from app.settings import Settings
+from model.protocol import DRAWING
+from tests.api.application import asking, metric
+from tests.engine.fakes import fake_engine, started, until
 
 
-async def test_ready_follows_the_engine(client: httpx.AsyncClient, easel: Easel) -> None:
+async def test_probes_answer(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/livez")).json() == {"status": "alive"}
     assert (await client.get("/readyz")).json() == {"status": "ready"}
-    easel.state = "failed"
-    easel.failure = "model.safetensors: truncated"
-    answer = await client.get("/readyz")
-    assert answer.status_code == 503
-    assert "model.safetensors: truncated" in answer.json()["error"]["message"]
-    assert (await client.get("/livez")).status_code == 200
 
 
-async def test_before_loading_pictures_are_refused_and_models_described(
-    client: httpx.AsyncClient, easel: Easel
-) -> None:
-    easel.models = {}
-    answer = await client.post("/v1/images", json={})
-    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "not_ready")
-    assert answer.headers["retry-after"] == "2"
-    model = (await client.get("/v1/models")).json()["data"][0]
-    assert (model["id"], model["numerics"]) == ("tiny", None)
-
-
-async def test_models_say_what_they_take(client: httpx.AsyncClient) -> None:
+async def test_models_say_what_they_take(client: httpx.AsyncClient, engine: Engine) -> None:
     listed = (await client.get("/v1/models")).json()
-    model = (await client.get("/v1/models/tiny")).json()
+    models = [(await client.get(f"/v1/models/{id_}")).json() for id_ in engine.checkpoints]
     assert listed.pop("limits") == {
         "n": 10,
+        "walk": 24,
         "size": 1024,
         "prompt_characters": 1000,
         "upload_bytes": 2**24,
         "upload_pixels": 2**24,
     }
-    assert listed == {"object": "list", "data": [model], "docs": True}
-    assert model["steps"] == {"minimum": 1, "maximum": 100, "default": 4}
-    assert model["numerics"] == "numerics-1"
-    assert model["seed_exact"] is True
+    edits = listed.pop("edits")
+    assert set(edits) == set(models[0]["operations"]) - {"generate", "walk"}
+    assert edits["outpaint"] == {
+        "does": "inpaint",
+        "takes": ["left", "top", "right", "bottom"],
+        "defaults": {},
+        "fixed": ["strength"],
+        "needs_prompt": False,
+        "keeps": True,
+    }
+    assert (edits["restyle"]["does"], edits["restyle"]["defaults"]) == ("vary", {"strength": 0.8})
+    assert listed == {"object": "list", "data": models, "docs": True}
+    flow, gpt, gan = models
+    parameters = flow.pop("parameters")
+    spec, loaded = engine.checkpoints["tiny"].spec, engine.models["tiny"]
+    assert flow == {
+        "id": "tiny",
+        "object": "model",
+        "created": 0,
+        "owned_by": "tessera",
+        "family": "flow",
+        "description": "random weights for tests",
+        "license": "Apache-2.0",
+        "digest": spec.digest,
+        "sizes": {
+            "width": 16,
+            "height": 16,
+            "others": [],
+            "multiple": 0,
+            "low": 0,
+            "high": 0,
+            "pixels": 0,
+        },
+        "transparency": True,
+        "negative_prompt": False,
+        "operations": [
+            *("generate", "walk", "vary", "restyle", "inpaint"),
+            *("outpaint", "upscale", "colorize", "denoise"),
+        ],
+        "max_prompt_tokens": 48,
+        "numerics": loaded.numerics,
+        "seed_exact": True,
+        "device": loaded.device,
+        "dtype": "fp32",
+        "tile": 8,
+    }
+    steps = parameters[0]
+    assert steps.pop("description").startswith("Denoising steps.")
+    assert steps.pop("operations") == list(spec.operations)
+    assert steps == {"name": "steps", "minimum": 1, "maximum": 100, "default": 4, "step": 1}
+    assert {each["name"]: each["default"] for each in parameters} == {
+        "steps": 4,
+        "guidance": 2,
+        "solver_order": 1,
+        "strength": 1,
+        "noise": None,
+    }
+    assert gpt["operations"] == ["generate", "describe", "inpaint", "outpaint"]
+    assert {each["name"]: (each["minimum"], each["maximum"]) for each in gpt["parameters"]} == {
+        "steps": (16, 16),
+        "guidance": (1, 10),
+        "temperature": (0, 2),
+        "top_k": (0, 12),
+        "top_p": (0, 1),
+    }
+    assert gan["operations"] == ["generate", "walk"]
+    assert gan["parameters"][0]["operations"] == list(DRAWING)
+
+
+async def test_the_status_is_how_busy_each_model_is(settings: Settings) -> None:
+    metrics = Metrics()
+    async with started(fake_engine("slow", "fast", metrics=metrics, tile=4)) as engine:
+        await engine.wait_ready()
+        async with asking(engine, settings, metrics) as client:
+            idle = {"waiting": 0, "running": 0}
+            assert (await client.get("/v1/status")).json() == {
+                "state": "ready",
+                "models": {"slow": idle, "fast": idle},
+            }
+            # A row takes two evaluations of a tile of four, and one more tile's worth may be there.
+            body = {"model": "slow", "prompt": "a", "n": 10, "steps": 1000}
+            asked = asyncio.create_task(client.post("/v1/images", json=body))
+            await until(lambda: metrics.load.get("slow", Load()).running == 2)
+            assert (await client.get("/v1/status")).json() == {
+                "state": "ready",
+                "models": {"slow": {"waiting": 8, "running": 2}, "fast": idle},
+            }
+            asked.cancel()
 
 
 async def test_metrics_count_by_route_and_outcome(client: httpx.AsyncClient) -> None:
-    await client.get("/v1/images/7.png?prompt=secret")
+    counts = [
+        f'request_seconds_count{{outcome="{outcome}",route="/v1/images/{{seed}}.{{format}}"}}'
+        for outcome in ("ok", "invalid", "not_modified")
+    ]
+    before = [await metric(client, count) for count in counts]
+    answer = await client.get("/v1/images/7.png?prompt=secret")
+    again = {"If-None-Match": answer.headers["etag"]}
+    await client.get("/v1/images/7.png?prompt=secret", headers=again)
     await client.get("/v1/images/7.png?steps=0")
+    assert [await metric(client, count) for count in counts] == [count + 1 for count in before]
     text = (await client.get("/metrics")).text
-    route = 'route="/v1/images/{seed}.{format}"'
-    assert f'tessera_request_seconds_count{{outcome="ok",{route}}} 1.0' in text
-    assert f'tessera_request_seconds_count{{outcome="invalid",{route}}} 1.0' in text
     assert "tessera_ready 1.0" in text
     assert "secret" not in text
 
@@ -64,7 +144,7 @@ async def test_every_answer_has_an_id(client: httpx.AsyncClient) -> None:
     assert len(made.headers["x-request-id"]) == 16
 
 
-async def test_the_schema_and_its_page_are_served(client: httpx.AsyncClient) -> None:
+async def test_the_document_and_its_page_are_served(client: httpx.AsyncClient) -> None:
     page = await client.get("/docs")
     assert page.status_code == 200
     assert "unsafe" not in page.headers["content-security-policy"]

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import openai
 import pytest
 
-from tests.service.running import Service, running
-from tests.tiny import tiny_flow
-
-Start = Callable[..., AbstractContextManager[Service]]
+from tests.service.running import Service, Start, official, running
 
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_flow(tmp_path_factory.mktemp("models") / "tiny")
+def tiny(tiny_models: dict[str, Path]) -> Path:
+    return tiny_models["flow"]
 
 
 @pytest.fixture(scope="session")
@@ -33,12 +28,6 @@ def service(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
 def start(tiny: Path, tmp_path: Path) -> Start:
     """``start(NAME="value")`` is a server with settings of its own."""
     return partial(running, tiny, tmp_path / "log")
-
-
-def official(service: Service, **options: Any) -> openai.OpenAI:
-    """The OpenAI client, unchanged but for its base_url; it tries once, unless told otherwise."""
-    given: dict[str, Any] = {"api_key": "unused", "max_retries": 0, "timeout": 60, **options}
-    return openai.OpenAI(base_url=f"{service.url}/v1", **given)
 
 
 @pytest.fixture(scope="session")

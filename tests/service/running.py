@@ -1,4 +1,4 @@
-"""A real server: a process of its own, uvicorn, a worker, the tiny checkpoint."""
+"""A real server: a process of its own, uvicorn, a worker, the tiny checkpoint; and its clients."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
+import openai
+
+from tests.metrics import metric_in
 
 PATIENCE = 60.0  # seconds; a loaded machine imports torch slowly
 
@@ -50,12 +54,31 @@ class Service:
         assert httpx.get(f"{self.url}/readyz").status_code == 200
         return self
 
+    def client(self) -> httpx.AsyncClient:
+        """Of many requests at once."""
+        limits = httpx.Limits(max_connections=500)
+        return httpx.AsyncClient(base_url=self.url, timeout=600, limits=limits)
+
+    def metric(self, name: str) -> float:
+        """See `metric_in`."""
+        return metric_in(httpx.get(f"{self.url}/metrics").text, name)
+
     def signal(self, number: signal.Signals = signal.SIGTERM) -> None:
         self.process.send_signal(number)
 
     def ended(self) -> int:
         """The exit code, once the process has ended."""
         return self.process.wait(PATIENCE)
+
+
+Start = Callable[..., AbstractContextManager[Service]]
+"""``start(NAME="value")`` is a server with settings of its own."""
+
+
+def official(service: Service, **options: Any) -> openai.OpenAI:
+    """The OpenAI client, unchanged but for its base_url; it tries once, unless set otherwise."""
+    given: dict[str, Any] = {"api_key": "unused", "max_retries": 0, "timeout": 60, **options}
+    return openai.OpenAI(base_url=f"{service.url}/v1", **given)
 
 
 @contextmanager

@@ -7,9 +7,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-import httpx
-
-from tests.service.conftest import Start
+from tests.service.running import Start
 
 PAGE = """<!doctype html><img src="{url}/v1/images/7.png?prompt=red%20apple&size=48"
 onload="document.body.append('width ' + this.naturalWidth)"
@@ -36,5 +34,4 @@ def test_an_img_loads_and_a_second_visit_is_a_304(
             assert "width 48" in done.stdout, done.stdout + done.stderr
         statuses = re.findall(r"GET /v1/images/\S+ .*status=(\d+)", service.log)
         assert statuses == ["200", "304"]
-        metrics = httpx.get(f"{service.url}/metrics").text
-        assert 'tessera_images_total{model="tiny"} 1.0' in metrics
+        assert service.metric("images_total") == 1

@@ -13,38 +13,40 @@ import httpx
 import pytest
 from PIL import Image
 
-from model.checkpoint import shipped
-from tests.faults.clients import client, metric
+from model.registry import shipped
+from tests.crowd import in_a_crowd_and_alone
 from tests.service.running import Service, running
-from tests.tiny import PROMPTS, tiny_flow, tiny_gan, tiny_gpt
+from tests.tiny import PROMPTS
 
-FAMILIES = ("flow", "gpt", "gan")
+FAMILIES = {"flow": "tiny", "gpt": "tiny-gpt", "gan": "tiny-gan"}
+"""And the models that are of them."""
+
 Answer = tuple[int, bytes, str]
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    folder = tmp_path_factory.mktemp("models")
-    makers = zip(FAMILIES, (tiny_flow, tiny_gpt, tiny_gan), strict=True)
-    return [make(folder / f"tiny-{name}") for name, make in makers]
-
-
-@pytest.fixture(scope="module")
-def three(folders: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def three(
+    tiny_models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
     """A server that keeps nothing, so that everything is computed."""
     settings = {"CACHE_BYTES": "0", "FILE_CACHE_BYTES": "0", "MAX_ROWS_WAITING": "1000"}
     log = tmp_path_factory.mktemp("service") / "log"
-    models = ",".join(map(str, folders))
-    with running(folders[0], log, **settings, MODELS=models) as service:
+    models = ",".join(str(tiny_models[family]) for family in FAMILIES)
+    with running(tiny_models["flow"], log, **settings, MODELS=models) as service:
         yield service.await_ready()
+
+
+def family_of(number: int) -> str:
+    """They take turns."""
+    return list(FAMILIES)[number % 3]
 
 
 def asked(number: int) -> dict[str, Any]:
     """Request ``number`` of a mixture of all families and of what each takes."""
     dice = random.Random(number)
-    family = FAMILIES[number % 3]
+    family = family_of(number)
     body: dict[str, Any] = {
-        "model": f"tiny-{family}",
+        "model": FAMILIES[family],
         "prompt": dice.choice(["", *PROMPTS]),
         "seed": dice.randrange(2**53),
     }
@@ -67,40 +69,35 @@ async def test_each_is_answered_by_the_model_that_it_names_as_if_alone(
     three: Service, full: bool
 ) -> None:
     numbers = range(120 if full else 48)
-    dice = random.Random(5)
+    async with three.client() as http:
 
-    async with client(three) as http:
-
-        async def later(number: int) -> Answer:
-            await asyncio.sleep(dice.uniform(0, 0.01 * len(numbers)))
+        async def asking(number: int) -> Answer:
             return await ask(http, number)
 
-        crowd = await asyncio.gather(*map(later, numbers))
-        alone = [await ask(http, number) for number in numbers]
-        assert {status for status, _, _ in alone} == {200}
-        assert crowd == alone
-        assert len({content for _, content, _ in alone}) == len(numbers)
-        for number, (_, _, model) in zip(numbers, alone, strict=True):
-            assert model.startswith(f"tiny-{FAMILIES[number % 3]}@")
+        answers = await in_a_crowd_and_alone(asking, numbers, apart=0.01)
+        assert {status for status, _, _ in answers.alone} == {200}
+        assert answers.differing == 0
+        assert len({content for _, content, _ in answers.alone}) == len(numbers)
+        for number, (_, _, model) in zip(numbers, answers.alone, strict=True):
+            assert model.startswith(f"{FAMILIES[family_of(number)]}@")
         models = (await http.get("/v1/models")).json()["data"]
         assert [model["family"] for model in models] == list(FAMILIES)
         assert [model["seed_exact"] for model in models] == [True, True, True]
-        for family in FAMILIES:
-            label = f'{{model="tiny-{family}"}}'
-            assert await metric(http, f"images_total{label}") > 0
-            assert await metric(http, f"rows_running{label}") == 0
-        assert await metric(http, "worker_restarts_total") == 0
+    for name in FAMILIES.values():
+        assert three.metric(f'images_total{{model="{name}"}}') > 0
+        assert three.metric(f'rows_running{{model="{name}"}}') == 0
+    assert three.metric("worker_restarts_total") == 0
 
 
 async def test_a_model_refuses_what_only_another_can(three: Service) -> None:
     """And names the field, whatever its neighbours in the process can do."""
     cases = [
-        ({"model": "tiny-gan", "steps": 4}, "steps", "tiny-gan takes 1 to 1"),
-        ({"model": "tiny-gan", "temperature": 0.5}, "temperature", "tiny-gan"),
+        ({"model": "tiny-gan", "steps": 4}, "steps", "4 was given, 1 is accepted"),
+        ({"model": "tiny-gan", "temperature": 0.5}, "temperature", "means nothing to tiny-gan"),
         ({"model": "tiny-gpt", "walk": 8}, "walk", "tiny-gpt cannot walk"),
-        ({"model": "tiny-flow", "top_k": 3}, "top_k", "tiny-flow"),
+        ({"model": "tiny", "top_k": 3}, "top_k", "means nothing to tiny, which takes steps"),
     ]
-    async with client(three) as http:
+    async with three.client() as http:
         for body, param, said in cases:
             answer = await http.post("/v1/images", json=body)
             assert answer.status_code == 400
@@ -111,13 +108,13 @@ async def test_a_model_refuses_what_only_another_can(three: Service) -> None:
 
 async def test_an_address_names_the_model_too(three: Service) -> None:
     query = {"prompt": "red apple", "background": "transparent"}
-    async with client(three) as http:
+    async with three.client() as http:
         files = {}
-        for family in FAMILIES:
-            answer = await http.get("/v1/images/7.png", params=query | {"model": f"tiny-{family}"})
-            files[family] = answer.content
+        for name in FAMILIES.values():
+            answer = await http.get("/v1/images/7.png", params=query | {"model": name})
+            files[name] = answer.content
             with Image.open(BytesIO(answer.content)) as picture:
-                assert picture.info["model"] == f"tiny-{family}"
+                assert picture.info["model"] == name
         assert len(set(files.values())) == 3
 
 
@@ -133,7 +130,7 @@ async def test_all_that_ship_are_served_by_one_process(tmp_path: Path) -> None:
     settings = {"MODELS": models, "DTYPE": "auto", "REQUEST_TIMEOUT": "300"}
     with running(folders[0], tmp_path / "log", **settings) as service:
         service.await_ready()
-        async with client(service) as http:
+        async with service.client() as http:
             listed = (await http.get("/v1/models")).json()["data"]
             assert [model["id"] for model in listed] == names
             assert listed[0]["family"] == "flow"

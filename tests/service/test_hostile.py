@@ -12,8 +12,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.service.conftest import Start
-from tests.service.running import Service
+from tests.service.running import Service, Start
 
 MIB = 2**20
 

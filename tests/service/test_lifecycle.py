@@ -15,8 +15,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.service.conftest import Start
-from tests.service.running import Service, running
+from tests.service.running import Service, Start, running
 
 SLOW = {"prompt": "red apple", "steps": 100, "n": 8, "seed": 1}
 

@@ -6,9 +6,8 @@ import json
 
 import httpx
 
-from app.api.keys import hash_key
-from tests.service.conftest import Start
-from tests.service.running import Service
+from app.api.middleware.auth import hash_key
+from tests.service.running import Service, Start
 
 
 def ask(service: Service) -> None:

@@ -10,7 +10,7 @@ import httpx
 import openai
 from PIL import Image
 
-from tests.service.conftest import Start, official
+from tests.service.running import Start, official
 
 
 def opened(b64_json: str | None) -> Image.Image:
@@ -43,7 +43,7 @@ def test_every_field_of_the_client(client: openai.OpenAI) -> None:
         complexity="low",
         user="u",
         safety_identifier="s",
-        extra_body={"seed": "ada", "steps": 3, "guidance": 1.5},
+        extra_body={"seed": "ada", "steps": 3, "guidance": 1.5, "solver_order": 2},
     )
     assert answer.data is not None
     images = [opened(each.b64_json) for each in answer.data]

@@ -14,14 +14,14 @@ import httpx
 import openai
 import pytest
 
-from tests.service.conftest import Start, official
-from tests.service.running import Service
+from tests.service.running import Service, Start, official
 
 
 @pytest.mark.parametrize(
     ("ask", "param", "says"),
     [
-        (lambda c: c.images.generate(prompt="a", size="1024x1536"), "size", "square"),
+        (lambda c: c.images.generate(prompt="a", size="1024x768"), "size", "for other squares"),
+        (lambda c: c.images.generate(prompt="a", size="1024x1536"), "size", "at most 1024"),
         (lambda c: c.images.generate(prompt="a", size="2048x2048"), "size", "at most 1024"),
         (lambda c: c.images.generate(prompt="a", style="vivid"), "style", "in the prompt"),
         (lambda c: c.images.generate(prompt="a", output_format="gif"), "output_format", "'png'"),

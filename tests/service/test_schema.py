@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
-import sys
 from pathlib import Path
 
-import httpx
 import pytest
 
-from tests.service.conftest import Start
-
-CONFIG = Path(__file__).with_name("schemathesis.toml")
-HOOKS = Path(__file__).with_name("schemathesis_hooks.py")
+from tests.service.running import Start, running
+from tests.service.schema import check_schema
 
 # No schema can say which of their fields go together, so that 400 is no contradiction there: that
 # some are accepted shows that their answers were held against the schema at all.
@@ -31,23 +24,26 @@ def test_the_schema_holds_for_whatever_is_sent(start: Start, full: bool, tmp_pat
     ) as service:
         service.await_ready()
         examples, least = (200, 2000) if full else (20, 300)
-        done = subprocess.run(
-            [
-                *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG)),
-                *("run", f"{service.url}/openapi.json", "--max-examples", str(examples)),
-                *(() if full else ("--generation-deterministic",)),
-            ],
-            cwd=tmp_path,
-            env=os.environ | {"SCHEMATHESIS_HOOKS": str(HOOKS)},
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert service.process.poll() is None
-        metrics = httpx.get(f"{service.url}/metrics").text
+        sent = check_schema(service, tmp_path, examples=examples, deterministic=not full)
         for form in FORMS:
-            count = rf'_count{{outcome="ok",route="/v1/images/{form}"}} \d'
-            assert re.search(count, metrics), f"no {form} was accepted"
-        found = re.search(r"(\d+) generated", done.stdout)
-        assert found is not None
-        assert int(found[1]) >= least
+            accepted = f'request_seconds_count{{outcome="ok",route="/v1/images/{form}"}}'
+            assert service.metric(accepted), f"no {form} was accepted"
+        assert sent >= least
+
+
+@pytest.mark.timeout(600)
+def test_the_schema_holds_where_tokens_are_drawn(
+    tiny_models: dict[str, Path], full: bool, tmp_path: Path
+) -> None:
+    """Other fields and one route more than with flow alone."""
+    settings = {"MAX_ROWS_WAITING": "10000", "REQUEST_TIMEOUT": "600"}
+    with running(tiny_models["gpt"], tmp_path / "log", **settings) as service:
+        service.await_ready()
+        check_schema(
+            service,
+            tmp_path,
+            *("--include-path-regex", "^/v1/images(/describe)?$"),
+            examples=100 if full else 15,
+            deterministic=not full,
+        )
+        assert service.metric('request_seconds_count{outcome="ok",route="/v1/images/describe"}')

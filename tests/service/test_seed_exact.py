@@ -1,4 +1,4 @@
-"""Promise 1 as clients see it: the same request, the same bytes of the file, in any company.
+"""Promise 1 as clients see it: the same request, the same bytes of the file, alone or in a crowd.
 
 A real server, real requests. And the inverse: with the fixed tile switched off, the same
 comparison finds differences, so it is able to.
@@ -6,20 +6,21 @@ comparison finds differences, so it is able to.
 
 from __future__ import annotations
 
-import asyncio
 import random
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
-from model.checkpoint import shipped
+from model.registry import shipped
+from tests.crowd import in_a_crowd_and_alone
 from tests.devices import DEVICES
-from tests.faults.clients import Body, client, metric
-from tests.service.conftest import Start
-from tests.service.running import running
+from tests.service.running import Start, running
 
 pytestmark = pytest.mark.timeout(900)
+
+Body = dict[str, Any]
 
 PROMPTS = ["", "red apple, noto style", "blue square", "绿色圆形"]
 
@@ -48,17 +49,14 @@ async def pictures(http: httpx.AsyncClient, body: Body) -> list[str]:
 
 async def differing(http: httpx.AsyncClient, requests: list[Body]) -> int:
     """How many of the requests, sent at random times, are answered otherwise than alone."""
-    dice = random.Random(11)
 
-    async def later(body: Body) -> list[str]:
-        await asyncio.sleep(dice.uniform(0, len(requests) * 0.02))
+    async def ask(body: Body) -> list[str]:
         return await pictures(http, body)
 
-    crowd = await asyncio.gather(*map(later, requests))
-    alone = [await pictures(http, body) for body in requests]
-    files = {file for answer in alone for file in answer}
+    answers = await in_a_crowd_and_alone(ask, requests, apart=0.02)
+    files = {file for answer in answers.alone for file in answer}
     assert len(files) == sum(body["n"] for body in requests)
-    return sum(one != other for one, other in zip(crowd, alone, strict=True))
+    return answers.differing
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -69,13 +67,13 @@ async def test_mixed_requests_at_random_times_equal_the_same_ones_alone(
     settings = {"DEVICES": device, "CACHE_BYTES": "0", "FILE_CACHE_BYTES": "0"}
     with start(**settings, MAX_ROWS_WAITING="1000") as service:
         service.await_ready()
-        async with client(service) as http:
+        async with service.client() as http:
             (model,) = (await http.get("/v1/models")).json()["data"]
             assert model["seed_exact"] is True
             assert await differing(http, requests) == 0
             drawn = sum(body["n"] for body in requests)
-            assert await metric(http, "images_total") == 2 * drawn  # nothing out of a memory
-            assert await metric(http, "rows_joined_total") > 0
+            assert service.metric("images_total") == 2 * drawn  # nothing out of a memory
+            assert service.metric("rows_joined_total") > 0
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -85,7 +83,7 @@ async def test_without_the_fixed_tile_the_same_requests_differ(tmp_path: Path, d
     settings = {"DEVICES": device, "CACHE_BYTES": "0", "FILE_CACHE_BYTES": "0"}
     with running(shipped()[0], tmp_path / "log", ("tests.free_batch",), **settings) as service:
         service.await_ready()
-        async with client(service) as http:
+        async with service.client() as http:
             differ = await differing(http, requests)
             (model,) = (await http.get("/v1/models")).json()["data"]
     if not differ:

@@ -1,10 +1,9 @@
-"""If these fail, a real server changes what an edit keeps, draws other pictures in company than
+"""If these fail, a real server changes what an edit keeps, draws other pictures in a crowd than
 alone, or lets one client's broken files cost the others their answers."""
 
 from __future__ import annotations
 
 import base64
-import re
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -20,9 +19,9 @@ import psutil
 import pytest
 from PIL import Image
 
+from tests.generation import corpus
+from tests.generation.corpus import drawing, written
 from tests.service.running import Service, running
-from tests.uploads import corpus
-from tests.uploads.corpus import drawing, written
 
 MIB = 2**20
 
@@ -38,11 +37,6 @@ def service(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
 def send(service: Service, files: dict[str, bytes], **fields: object) -> httpx.Response:
     texts = {name: str(value) for name, value in fields.items()}
     return httpx.post(f"{service.url}/v1/images/transform", data=texts, files=files, timeout=60)
-
-
-def metric(service: Service, name: str) -> float:
-    text = httpx.get(f"{service.url}/metrics").text
-    return sum(map(float, re.findall(rf"^tessera_{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE)))
 
 
 @pytest.mark.parametrize(("width", "height"), [(16, 16), (333, 211)])
@@ -92,18 +86,18 @@ def draw(service: Service, number: int) -> bytes:
     return answer.content
 
 
-def test_the_same_seed_gives_the_same_bytes_alone_and_in_any_company(
+def test_the_same_seed_gives_the_same_bytes_alone_and_in_a_crowd(
     service: Service, full: bool
 ) -> None:
     count = 200 if full else 30
     alone = [draw(service, number) for number in range(count)]
     assert len(set(alone)) == count
-    shared = metric(service, "rows_joined_total")
+    shared = service.metric("rows_joined_total")
     order = np.random.default_rng(0).permutation(count).tolist()
     with ThreadPoolExecutor(16) as pool:
         together = dict(zip(order, pool.map(partial(draw, service), order), strict=True))
     assert [together[number] for number in range(count)] == alone
-    assert metric(service, "rows_joined_total") > shared, "no two of them shared a pass"
+    assert service.metric("rows_joined_total") > shared, "no two of them shared a pass"
 
 
 def test_picture_k_of_a_transformation_is_what_its_seed_gives_alone(service: Service) -> None:
@@ -150,7 +144,7 @@ def test_mangled_uploads_cost_nobody_anything(service: Service, full: bool) -> N
     assert set(answers) == {200}
     assert len(answers) > len(flood) / 20, "others were answered all the while"
     assert grown < 24 * MIB, f"grown by {grown / MIB:.0f} MiB"
-    assert metric(service, "upload_memory_bytes") == 0
+    assert service.metric("upload_memory_bytes") == 0
 
 
 def test_a_client_that_leaves_gives_its_memory_back(service: Service) -> None:
@@ -163,7 +157,7 @@ def test_a_client_that_leaves_gives_its_memory_back(service: Service) -> None:
                 timeout=httpx.Timeout(30, read=0.05),
             )
     for _ in range(100):
-        if metric(service, "upload_memory_bytes") == 0:
+        if service.metric("upload_memory_bytes") == 0:
             return
         httpx.post(f"{service.url}/v1/images", json={})
     raise AssertionError("what clients sent who have gone is held for ever")

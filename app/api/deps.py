@@ -1,0 +1,130 @@
+"""What every route needs, made once for each application, and work that ends with its client."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar
+
+from fastapi import Depends, Request
+
+from app.api.errors import CLIENT_GONE, ApiError
+from app.api.middleware.auth import Client
+from app.api.rate_limit import RateLimit
+from app.api.schemas import WithParameters, printable
+from app.api.signing import Links
+from app.engine import Engine, Job
+from app.generation.editing.budget import UploadBudget
+from app.generation.resolve import Generation, find_model
+from app.generation.service import File, ImageService
+from app.metrics import Metrics
+from app.settings import Settings
+from model.checkpoint import Checkpoint
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Services:
+    """The parts that routes share."""
+
+    settings: Settings
+    engine: Engine
+    metrics: Metrics
+    images: ImageService
+    uploads: UploadBudget
+    rate_limit: RateLimit
+    links: Links
+    leaving: bool = False  # set by the server at the first signal: /readyz turns 503
+
+    @property
+    def ready(self) -> bool:
+        """Whether a balancer should send work here."""
+        return self.engine.state == "ready" and not self.leaving
+
+    def checkpoint(self, name: str | None) -> Checkpoint:
+        """The model that is meant. Raises `InvalidField`."""
+        return self.find(name)[0]
+
+    def find(self, name: str | None) -> tuple[Checkpoint, bool]:
+        """The same, and whether its digest was named."""
+        return find_model(name, self.engine.checkpoints, self.settings.model_aliases)
+
+    def check_names(self, fields: WithParameters, *files: str) -> None:
+        """Raises `ApiError` for a field that is neither the route's nor any model's parameter."""
+        parameters = {
+            parameter.name: None
+            for checkpoint in self.engine.checkpoints.values()
+            for parameter in checkpoint.spec.parameters
+        }
+        known = (*files, *type(fields).model_fields, *parameters)
+        for name in fields.model_extra or ():
+            if name not in parameters:
+                param = printable(name)
+                message = f"{param}: there is no such field; there are {', '.join(known)}"
+                raise ApiError(400, message, code="unknown_field", param=param)
+
+    async def submit(
+        self, generation: Generation, client: Client, *, previews: bool = False
+    ) -> Job:
+        """Hands the requests to the engine and charges the client for what was accepted.
+
+        Leave the job whatever happens. Raises `ApiError` (429) and `EngineError`.
+        """
+        await self.rate_limit.check(client, generation.evaluations)
+        job = self.images.submit(generation, previews=previews)
+        await self.charge(client, generation.evaluations, job)
+        return job
+
+    async def charge(self, client: Client, evaluations: int, job: Job) -> None:
+        """Takes a job's cost off what the client may use; cancels the job where that fails."""
+        try:
+            await self.rate_limit.charge(client, evaluations)
+        except BaseException:
+            job.cancel()
+            raise
+
+    async def files(self, generation: Generation, request: Request, client: Client) -> list[File]:
+        """All files, drawn while the client waits for them; a single one may be kept already."""
+        kept = self.images.kept(generation) if generation.files == 1 else None
+        if kept is not None:
+            return [kept]
+        return await while_connected(request, self._draw(generation, client))
+
+    async def _draw(self, generation: Generation, client: Client) -> list[File]:
+        async with await self.submit(generation, client) as job:
+            return await self.images.files(generation, job)
+
+
+async def services_of(request: Request) -> Services:
+    found = request.app.state.services
+    assert isinstance(found, Services)
+    return found
+
+
+Shared = Annotated[Services, Depends(services_of)]
+"""A route's parameter of this type is the application's `Services`."""
+
+
+async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """Awaits ``work``, which is cancelled as soon as the client has gone.
+
+    Raises `ApiError` (499) then. The request's body must have been read.
+    """
+    working = asyncio.create_task(work)
+    leaving = asyncio.create_task(_disconnect(request))
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise ApiError(CLIENT_GONE, "the client has gone", code="client_gone")
+    finally:
+        for task in (working, leaving):
+            task.cancel()
+        await asyncio.gather(working, leaving, return_exceptions=True)
+
+
+async def _disconnect(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,159 @@
+"""``POST /v1/images/generations``, ``/edits`` and ``/variations``.
+
+Other than with OpenAI's own models, what a mask keeps is kept to the last bit, and of several
+images the first is the one that is edited: the others lend it their looks, blended with its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fastapi import APIRouter, Request, Response
+
+from app.api.deps import Services, Shared
+from app.api.errors import invalid
+from app.api.middleware.auth import Caller, Client
+from app.api.openai.responses import EDIT, GENERATION, Events, json_response, respond
+from app.api.openai.schemas import (
+    EditsForm,
+    Generated,
+    GeneratedImage,
+    GenerationsBody,
+    VariationsForm,
+    WithUpload,
+)
+from app.api.openapi import UploadField, event_stream, form_body
+from app.api.responses import EVENTS, generation_headers
+from app.api.signing import path_of
+from app.api.uploads import Form, Sent, resolve_upload
+from app.generation.editing.operations import EDITS, EditRequest
+from app.generation.resolve import resolve
+
+router = APIRouter(tags=["openai"])
+upload_router = APIRouter(tags=["openai"])
+
+PICTURE = "PNG, JPEG, WebP or GIF (its first frame), of any size and aspect."
+MOST_IMAGES = 16
+HALF_WAY = 0.5
+"""The strength of "input_fidelity": "high"."""
+
+EDIT_UPLOADS = (
+    UploadField(
+        "image",
+        f"What is edited: {PICTURE} Where there are several, up to {MOST_IMAGES} and also as "
+        "`image[]`, the first is edited, and blended with the others where it is regenerated.",
+        required=True,
+    ),
+    UploadField(
+        "mask",
+        "A picture of the same size as the (first) image: where it is fully transparent, the image "
+        "is regenerated, and elsewhere kept exactly. Without one, all of it is regenerated.",
+    ),
+)
+VARIATION_UPLOADS = (UploadField("image", PICTURE, required=True),)
+
+
+@router.post(
+    "/v1/images/generations",
+    response_model=Generated,
+    responses={200: {"content": {EVENTS: event_stream(GENERATION.types)}}},
+)
+async def generations(
+    body: GenerationsBody, request: Request, services: Shared, client: Caller
+) -> Response:
+    """Draws images as the OpenAI Images API does."""
+    services.check_names(body)
+    if body.stream and body.response_format == "url":
+        raise invalid("response_format", "a stream carries b64_json only")
+    checkpoint = services.checkpoint(body.model)
+    generation = resolve(body.wanted(checkpoint.spec), checkpoint, services.settings)
+    if body.response_format != "url":
+        return await respond(
+            generation, body, GENERATION, request=request, services=services, client=client
+        )
+    # The address is the image: it is drawn when it is fetched.
+    images = [
+        GeneratedImage(
+            url=services.links.url(path_of(generation, index, pin=True), request), seed=image.seed
+        )
+        for index, image in enumerate(generation.requests)
+    ]
+    headers = generation_headers(generation, services.images.numerics(checkpoint.spec.id))
+    return json_response(generation, body, images, services, headers)
+
+
+@upload_router.post(
+    "/v1/images/edits",
+    response_model=Generated,
+    responses={200: {"content": {EVENTS: event_stream(EDIT.types)}}},
+    openapi_extra=form_body(EditsForm, EDIT_UPLOADS),
+)
+async def edits(form: Sent, request: Request, services: Shared, client: Caller) -> Response:
+    """Edits a picture as the OpenAI Images API does."""
+    if "markup" in form.files:
+        raise invalid("markup", "is not possible here: say in the prompt what to change")
+    fields = form.fields(EditsForm, (*EDIT_UPLOADS, UploadField("image[]", "")), services)
+    mask = form.optional_file("mask")
+    edit = EditRequest(
+        operation="restyle" if mask is None else "inpaint",
+        images=_images(form),
+        mask=mask,
+        mask_style="alpha",
+    )
+    strength = {"strength": HALF_WAY} if fields.input_fidelity == "high" else _strength(edit)
+    return await _edited(
+        fields, edit, strength, EDIT, form, request=request, services=services, client=client
+    )
+
+
+@upload_router.post(
+    "/v1/images/variations",
+    response_model=Generated,
+    responses={200: {"content": {EVENTS: event_stream(GENERATION.types)}}},
+    openapi_extra=form_body(VariationsForm, VARIATION_UPLOADS),
+)
+async def variations(form: Sent, request: Request, services: Shared, client: Caller) -> Response:
+    """Varies a picture as the OpenAI Images API did."""
+    fields = form.fields(VariationsForm, VARIATION_UPLOADS, services)
+    edit = EditRequest(operation="vary", images=(form.file("image"),))
+    return await _edited(
+        fields, edit, {}, GENERATION, form, request=request, services=services, client=client
+    )
+
+
+async def _edited(
+    fields: WithUpload,
+    edit: EditRequest,
+    defaults: Mapping[str, float],
+    events: Events,
+    form: Form,
+    *,
+    request: Request,
+    services: Services,
+    client: Client,
+) -> Response:
+    checkpoint = services.checkpoint(fields.model)
+    wanted = fields.wanted(checkpoint.spec, edit, defaults)
+    generation = await resolve_upload(wanted, checkpoint, form, services)
+    return await respond(
+        generation, fields, events, request=request, services=services, client=client
+    )
+
+
+def _images(form: Form) -> tuple[bytes, ...]:
+    images = tuple(file for name in ("image", "image[]") for file in form.files.get(name, ()))
+    if not images:
+        raise invalid("image", "is required: a picture, as a file", code="missing_field")
+    if len(images) > MOST_IMAGES:
+        message = f"{len(images)} files were sent, at most {MOST_IMAGES} are accepted"
+        raise invalid("image", message)
+    return images
+
+
+def _strength(edit: EditRequest) -> Mapping[str, float]:
+    """How far to go from the images, where it is not said.
+
+    Only what starts from something can show anything of the other images.
+    """
+    alone = edit.operation == "inpaint" and len(edit.images) == 1
+    return {} if alone else EDITS["restyle"].defaults

@@ -1,0 +1,148 @@
+"""Uploads made ready for a model, and what the model's picture becomes with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from app.generation.editing.decode import UploadError, decode
+from app.generation.editing.fit import (
+    Canvas,
+    Fit,
+    Size,
+    fit,
+    fit_exactly,
+    framed,
+    mean,
+    on_canvas,
+    resampled,
+    scaled,
+)
+from app.generation.editing.mask import fitted, is_opaque
+from app.generation.editing.retouch import Retouch
+from model.request import Picture, Source
+
+FACTORS = (2, 4)
+"""How many times a picture can be upscaled."""
+
+NEAR = 24
+"""How far a colour may be from the background's: the sum over red, green and blue, 0…765."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Where a row starts, and how its picture becomes the answer."""
+
+    source: Source
+    fit: Fit
+    size: Size  # of the answer, where no other is asked for
+    opaque: bool  # whether nothing of what was uploaded, and is kept, can be seen through
+    frame: Callable[[Image.Image], Image.Image]
+
+    def scaled(self, longer: int | None) -> Size:
+        """The size of the answer whose longer side has so many pixels; None is its own."""
+        if longer is None or longer == max(self.size):
+            return self.size
+        return scaled(self.fit.upload, longer)
+
+
+def whole(files: Sequence[bytes], canvas: Canvas, most_pixels: int) -> Prepared:
+    """The whole picture; of several the mean, in the frame of the first. Raises `UploadError`."""
+    images = [decode(file, most_pixels) for file in files]
+    fits = [fit(image, canvas.size) for image in images]
+    pictures = [
+        framed(image, place, canvas.channels) for image, place in zip(images, fits, strict=True)
+    ]
+    source = Source(mean(pictures))
+    first = fits[0]
+    return Prepared(source, first, first.inner, is_opaque(images[0]), first.cut)
+
+
+def shown(file: bytes, canvas: Canvas, most_pixels: int) -> Prepared:
+    """The whole picture, to be looked at. Raises `UploadError`.
+
+    What a model of pictures with transparency learned stands on nothing: where an upload has a flat
+    background, that is taken away.
+    """
+    image = decode(file, most_pixels)
+    place = fit(image, canvas.size)
+    small = resampled(image, place)
+    if canvas.channels == 4:
+        small = cut_out(small)
+    source = Source(on_canvas(small, place, canvas.channels))
+    return Prepared(source, place, place.inner, is_opaque(image), place.cut)
+
+
+def enlarged(file: bytes, canvas: Canvas, most_pixels: int, *, factor: int) -> Prepared:
+    """The picture as it is, to become ``factor`` times as large. Raises `UploadError`."""
+    image = decode(file, most_pixels)
+    place = fit_exactly(image, (canvas.width // factor, canvas.height // factor))
+    if place is None:
+        takes = " and ".join(
+            f"{canvas.width // factor} x {canvas.height // factor} by {factor}"
+            for factor in FACTORS
+        )
+        message = f"has {image.width} x {image.height} pixels; at most {takes} can be upscaled"
+        raise UploadError(message, "image_too_large")
+    source = Source(framed(image, place, canvas.channels))
+    size = factor * image.width, factor * image.height
+    return Prepared(source, place, size, is_opaque(image), place.cut)
+
+
+def retouched(retouch: Retouch, others: Sequence[bytes], canvas: Canvas) -> Prepared:
+    """The picture with a part to be regenerated. Raises `UploadError`.
+
+    That part starts, as far as the request's strength leaves something of it, from the mean of the
+    picture and the others.
+    """
+    image, mask = retouch.open()
+    place = fit(image, canvas.size)
+    picture = framed(image, place, canvas.channels)
+    regenerated = fitted(mask, place)
+    if others:
+        start = whole((retouch.image, *others), canvas, retouch.most_pixels)
+        picture = _put(picture, start.source.picture, regenerated)
+    source = Source(picture, mask=regenerated)
+    opaque = is_opaque(image, ~mask)
+    return Prepared(source, place, image.size, opaque, partial(retouch.lay, fit=place))
+
+
+def _put(below: Picture, above: Picture, mask: bytes) -> Picture:
+    """``above`` where the mask is not 0."""
+    shape = (below.height, below.width, below.channels)
+    old, new = (np.frombuffer(one.pixels, np.uint8).reshape(shape) for one in (below, above))
+    shown = np.frombuffer(mask, np.uint8).reshape(*shape[:2], 1) != 0
+    return Picture(below.width, below.height, below.channels, np.where(shown, new, old).tobytes())
+
+
+def cut_out(image: Image.Image) -> Image.Image:
+    """An RGBA picture without what its border shows, where that is one flat colour.
+
+    Background is what is joined to a corner and near in colour to it. A picture that has
+    transparent pixels already, or corners of several colours, or nothing but background, is as it
+    was.
+    """
+    right, bottom = image.width - 1, image.height - 1
+    corners = [(0, 0), (right, 0), (0, bottom), (right, bottom)]
+    colours = [_colour(image, corner) for corner in corners]
+    if not is_opaque(image) or any(_distance(colours[0], one) > NEAR for one in colours):
+        return image
+    result = image.copy()
+    for corner in corners:
+        if _colour(result, corner)[3]:
+            ImageDraw.floodfill(result, corner, (0, 0, 0, 0), thresh=NEAR)
+    return result if result.getchannel("A").getbbox() else image
+
+
+def _colour(image: Image.Image, place: tuple[int, int]) -> tuple[int, ...]:
+    colour = image.getpixel(place)
+    assert isinstance(colour, tuple)
+    return colour
+
+
+def _distance(one: tuple[int, ...], other: tuple[int, ...]) -> int:
+    return sum(abs(a - b) for a, b in zip(one, other, strict=True))

@@ -1,0 +1,194 @@
+"""From resolved requests to files: cache lookup, submit, encode."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from cachetools import LRUCache
+
+from app.engine import Done, Engine, Job, NotReady, Preview, Progress, Timings
+from app.generation.editing.budget import UploadBudget
+from app.generation.output import ENCODER, encode, encode_animation
+from app.generation.resolve import Generation
+from app.metrics import Metrics
+from app.settings import Settings
+from model.protocol import Description
+from model.request import ImageRequest, Picture
+
+logger = logging.getLogger(__name__)
+
+ENTRY_OVERHEAD = 1024
+"""Bytes that a cached file takes beside its contents, about."""
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """Image ``index`` of a generation, encoded."""
+
+    index: int
+    body: bytes
+    timings: Timings
+    encode: float  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedPreview:
+    """Image ``index`` as it stood after ``step`` of ``steps``, encoded."""
+
+    index: int
+    step: int
+    steps: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What a picture shows, and how long it took to see."""
+
+    description: Description
+    timings: Timings
+
+
+class ImageService:
+    """Draws and encodes. Belongs to one event loop, as the engine does."""
+
+    def __init__(
+        self, engine: Engine, metrics: Metrics, settings: Settings, uploads: UploadBudget
+    ) -> None:
+        self._engine = engine
+        self._metrics = metrics
+        self._uploads = uploads
+        self._timeout = settings.request_timeout
+        self._log_prompts = settings.log_prompts
+        self._threads = ThreadPoolExecutor(settings.encode_threads, "encode")
+        self._files: LRUCache[str, File] = LRUCache(
+            settings.file_cache_bytes, getsizeof=lambda file: len(file.body) + ENTRY_OVERHEAD
+        )
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def numerics(self, model: str) -> str:
+        """Names all that may change the bits that a model draws here. Raises `NotReady`."""
+        loaded = self._engine.models.get(model)
+        if loaded is None:
+            raise NotReady("the models are still loading; /readyz tells when they are")
+        return loaded.numerics
+
+    def etag(self, generation: Generation) -> str:
+        """Names the bytes of a (single) file, quoted as in the header. Raises `NotReady`."""
+        numerics = self.numerics(generation.spec.id)
+        first, count = generation.requests[0], len(generation.requests)
+        parts = repr((first, count, generation.output, numerics, ENCODER))
+        return f'"{hashlib.sha256(parts.encode()).hexdigest()[:32]}"'
+
+    def submit(self, generation: Generation, *, previews: bool = False) -> Job:
+        """Hands the requests to the engine. Leave the job whatever happens.
+
+        Raises `EngineError`; nothing was accepted then.
+        """
+        if self._log_prompts:
+            first = generation.requests[0]
+            logger.info("drawing", extra={"prompt": first.prompt, "seed": first.seed})
+        return self._engine.submit(
+            generation.requests,
+            timeout=self._timeout,
+            previews=previews,
+            cacheable=generation.seeded,
+        )
+
+    def submit_description(self, request: ImageRequest) -> Job:
+        """The same for a picture to be described."""
+        return self._engine.submit((request,), timeout=self._timeout)
+
+    async def described(self, job: Job) -> Described:
+        """What the job's picture shows. Raises `EngineError`."""
+        async for event in job:
+            if isinstance(event, Done) and isinstance(event.result, Description):
+                return Described(event.result, event.timings)
+        raise AssertionError("a job ends with what it was asked for, or raises")
+
+    async def events(
+        self, generation: Generation, job: Job, wanted: Callable[[Preview], bool] = lambda _: True
+    ) -> AsyncIterator[Progress | EncodedPreview | File]:
+        """What happens to the job, images encoded. Raises `EngineError`.
+
+        Previews that are not ``wanted`` are dropped before they cost an encoding. The frames of a
+        walk are one file, made when all are there.
+        """
+        frames: list[Done] = []
+        async for event in job:
+            match event:
+                case Progress():
+                    yield event
+                case Done() if generation.walk:
+                    frames.append(event)
+                    if len(frames) == len(generation.requests):
+                        yield await self._animate(generation, frames)
+                case Preview(index=index, step=step, steps=steps, picture=picture) if wanted(event):
+                    body = await self._encode(generation, index, picture)
+                    yield EncodedPreview(index, step, steps, body)
+                case Done(index=index, result=Picture() as picture, timings=timings):
+                    start = time.perf_counter()
+                    body = await self._encode(generation, index, picture)
+                    yield File(index, body, timings, time.perf_counter() - start)
+
+    async def files(self, generation: Generation, job: Job) -> list[File]:
+        """All files, in the order of their index. Raises `EngineError`."""
+        events = self.events(generation, job)
+        files = [event async for event in events if isinstance(event, File)]
+        if len(files) == 1 and generation.seeded and generation.addressable:
+            self._keep(self.etag(generation), files[0])
+        return sorted(files, key=lambda file: file.index)
+
+    def kept(self, generation: Generation) -> File | None:
+        """The only file of a generation, if it was made a while ago. Costs nothing."""
+        if not generation.addressable:
+            return None
+        kept = self._files.get(self.etag(generation))
+        if kept is None:
+            return None
+        self._metrics.file_cache_hit(generation.spec.id)
+        return File(0, kept.body, Timings(0.0, 0.0), 0.0)
+
+    def _keep(self, etag: str, file: File) -> None:
+        if self._files.getsizeof(file) <= self._files.maxsize:
+            self._files[etag] = file
+
+    async def _animate(self, generation: Generation, frames: list[Done]) -> File:
+        start = time.perf_counter()
+        ordered = sorted(frames, key=lambda frame: frame.index)
+        pictures = [frame.result for frame in ordered if isinstance(frame.result, Picture)]
+        body = await asyncio.get_running_loop().run_in_executor(
+            self._threads,
+            encode_animation,
+            pictures,
+            generation.output,
+            generation.metadata(0, self.numerics(generation.spec.id)),
+        )
+        took = time.perf_counter() - start
+        self._metrics.encoded(generation.output.format, took)
+        timings = Timings(
+            queue=max(frame.timings.queue for frame in frames),
+            compute=max(frame.timings.compute for frame in frames),
+        )
+        return File(0, body, timings, took)
+
+    async def _encode(self, generation: Generation, index: int, picture: Picture) -> bytes:
+        start = time.perf_counter()
+        output = generation.output
+        metadata = generation.metadata(index, self.numerics(generation.spec.id))
+        if generation.edit is not None:
+            framing = generation.edit.framing
+            body = await self._uploads.work(encode, picture, output, metadata, framing)
+        else:
+            loop = asyncio.get_running_loop()
+            body = await loop.run_in_executor(self._threads, encode, picture, output, metadata)
+        self._metrics.encoded(output.format, time.perf_counter() - start)
+        return body

@@ -1,0 +1,173 @@
+"""If these fail, a model sees another picture than was uploaded, or an edit moves what it keeps."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from app.generation.editing.fit import Canvas, fit, fit_exactly, framed, mean, scaled
+from app.generation.editing.mask import fitted, marked
+from app.generation.editing.prepare import enlarged, retouched, whole
+from app.generation.editing.retouch import Margins, Retouch
+from model.request import Picture
+from tests.generation.corpus import drawing, noise, written
+
+SIDE = 16
+MOST = 1_000_000
+CANVAS = Canvas(SIDE, SIDE, 4)
+SIZES = st.integers(1, 90)
+
+
+def array(picture: Picture) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    pixels = np.frombuffer(picture.pixels, np.uint8)
+    return pixels.reshape(picture.height, picture.width, picture.channels)
+
+
+@given(SIZES, SIZES, st.integers(1, 90))
+def test_an_aspect_is_kept_as_nearly_as_pixels_allow(width: int, height: int, longer: int) -> None:
+    new = scaled((width, height), longer)
+    assert max(new) == longer
+    assert min(new) >= 1
+    exact = min(width, height) * longer / max(width, height)
+    assert abs(min(new) - exact) <= max(0.5, 1 - exact)
+
+
+@settings(max_examples=50)
+@given(SIZES, SIZES)
+def test_what_was_fitted_is_cut_out_again(width: int, height: int) -> None:
+    image = noise(width, height)
+    place = fit(image, CANVAS.size)
+    picture = framed(image, place, 4)
+    cut = place.cut(Image.fromarray(array(picture)))
+    assert cut.size == place.inner
+    if not place.resampled:
+        assert cut.tobytes() == image.tobytes()
+
+
+def test_a_model_of_opaque_pictures_sees_white_where_nothing_is() -> None:
+    image = Image.new("RGBA", (32, 16), (0, 0, 0, 0))
+    assert (array(framed(image, fit(image, CANVAS.size), 3)) == 255).all()
+
+
+def test_hidden_colours_do_not_bleed_into_what_the_model_sees() -> None:
+    pixels = np.zeros((64, 64, 4), np.uint8)
+    pixels[:, :32] = (255, 0, 0, 255)
+    pixels[:, 32:] = (0, 255, 0, 0)
+    image = Image.fromarray(pixels)
+    seen = array(framed(image, fit(image, CANVAS.size), 4))
+    assert (seen[..., 1][seen[..., 3] > 0] == 0).all()
+
+
+@settings(max_examples=50)
+@given(SIZES, SIZES, st.integers(0, 2**32 - 1))
+def test_no_marked_pixel_is_lost(width: int, height: int, seed: int) -> None:
+    mask = np.zeros((height, width), np.bool_)
+    draw = np.random.default_rng(seed)
+    row, column = int(draw.integers(height)), int(draw.integers(width))
+    mask[row, column] = True
+    place = fit(Image.new("1", (width, height)), CANVAS.size)
+    regenerated = np.frombuffer(fitted(mask, place), np.uint8).reshape(SIDE, SIDE)
+    left, top, *_ = place.box
+    y = top + (2 * row + 1) * place.inner[1] // (2 * height)
+    x = left + (2 * column + 1) * place.inner[0] // (2 * width)
+    assert regenerated[y, x] == 255
+    assert set(np.unique(regenerated)) <= {0, 255}
+
+
+def test_a_mask_of_the_model_s_size_reaches_it_as_it_is() -> None:
+    mask = np.random.default_rng(0).random((SIDE, SIDE)) > 0.5
+    place = fit(Image.new("1", (SIDE, SIDE)), CANVAS.size)
+    assert fitted(mask, place) == (mask * np.uint8(255)).tobytes()
+
+
+def test_what_surrounds_the_frame_is_kept() -> None:
+    place = fit(Image.new("1", (32, 8)), CANVAS.size)
+    regenerated = np.frombuffer(fitted(np.ones((8, 32), np.bool_), place), np.uint8).reshape(
+        SIDE, SIDE
+    )
+    assert (regenerated[6:10] == 255).all()
+    assert (regenerated[:6] == 0).all()
+    assert (regenerated[10:] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("pixel", "by_any", "by_alpha"),
+    [
+        ((0, 0, 0, 255), False, False),
+        ((255, 255, 255, 255), True, False),
+        ((255, 255, 255, 1), True, False),
+        ((0, 0, 0, 0), True, True),
+    ],
+)
+def test_what_marks(pixel: tuple[int, ...], by_any: bool, by_alpha: bool) -> None:
+    mask = Image.new("RGBA", (2, 2), pixel)
+    assert marked(mask, "any").all() == by_any
+    assert marked(mask, "alpha").all() == by_alpha
+
+
+def test_white_does_not_mark_where_transparency_does() -> None:
+    mask = Image.new("RGBA", (2, 1), "white")
+    mask.putpixel((1, 0), (0, 0, 0, 0))
+    assert marked(mask, "any").tolist() == [[False, True]]
+
+
+def test_a_mean_counts_colours_by_their_alpha() -> None:
+    one, other = (
+        framed(image, fit(image, CANVAS.size), 4)
+        for image in (
+            Image.new("RGBA", (1, 1), (200, 0, 0, 255)),
+            Image.new("RGBA", (1, 1), (0, 100, 0, 0)),
+        )
+    )
+    assert array(mean((one, other)))[0, 0].tolist() == [200, 0, 0, 128]
+    assert mean((one,)) is one
+
+
+def test_several_pictures_start_from_their_mean_in_the_frame_of_the_first() -> None:
+    files = [written(noise(SIDE, SIDE, seed), "PNG") for seed in (1, 2)]
+    one, other, both = (
+        whole(given, CANVAS, MOST).source.picture for given in (files[:1], files[1:], files)
+    )
+    assert both == mean((one, other))
+    wide = whole([written(noise(32, 8), "PNG"), files[0]], CANVAS, MOST)
+    assert wide.size == (16, 4)
+
+
+def test_other_pictures_count_only_where_a_picture_is_regenerated() -> None:
+    image, other = (noise(SIDE, SIDE, seed) for seed in (1, 2))
+    mask = Image.new("L", (SIDE, SIDE), 0)
+    mask.paste(255, (2, 2, 6, 6))
+    retouch = Retouch(written(image, "PNG"), written(mask, "PNG"), "any", None, MOST)
+    lone = retouched(retouch, (), CANVAS)
+    blended = retouched(retouch, (written(other, "PNG"),), CANVAS)
+    assert lone.source.picture.pixels == image.tobytes()
+    changed = (array(blended.source.picture) != array(lone.source.picture)).any(axis=2)
+    assert changed[2:6, 2:6].all()
+    assert changed.sum() == 16
+
+
+@settings(max_examples=30, deadline=None)
+@given(SIZES, SIZES, st.integers(0, 150), st.integers(0, 150), st.integers(0, 150))
+def test_margins_move_no_pixel(width: int, height: int, left: int, top: int, right: int) -> None:
+    image = noise(width, height)
+    margins = Margins(left, top, right, 100)
+    retouch = Retouch(written(image, "PNG", compress_level=1), None, "any", margins, MOST)
+    prepared = retouched(retouch, (), CANVAS)
+    made = prepared.frame(noise(SIDE, SIDE, 9))
+    assert made.size == prepared.size
+    x, y = width * left // 100, height * top // 100
+    assert made.crop((x, y, x + width, y + height)).tobytes() == image.tobytes()
+
+
+def test_upscaling_resamples_nothing() -> None:
+    image = drawing(8, 5)
+    prepared = enlarged(written(image, "PNG"), CANVAS, MOST, factor=2)
+    assert prepared.size == (16, 10)
+    seen = array(prepared.source.picture)
+    assert seen.shape == (8, 8, 4)
+    assert seen[1:6].tobytes() == image.tobytes()
+    assert prepared.frame(noise(SIDE, SIDE)).size == (16, 10)
+    assert fit_exactly(Image.new("1", (9, 2)), (8, 8)) is None
