@@ -1,10 +1,10 @@
-"""How much faster a gpt draws a whole picture with its cache than without.
+"""How much faster a gpt draws a whole image with its KV cache than without.
 
     python -m bench.cached_decoding [--tile 16] [--threads 1] [--dtype bf16]
 
-Without a cache every place of the picture runs the sequence so far through the network once more.
+Without a cache every place of the image runs the sequence so far through the network once more.
 Random weights of the shape that `tessera train --family gpt` makes: speed does not depend on them.
-Seconds are those of the process on its CPUs, which the machine's other work hardly lengthens.
+Seconds are CPU time of the process, which the machine's other work hardly lengthens.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from collections.abc import Callable
 
 import torch
 
-from model.config import GptConfig
+from model.gpt.config import GptConfig
 from model.gpt.network import Gpt
 from model.gpt.passes import GptPasses
-from model.numerics import settle
+from model.runtime.numerics import configure_determinism
 
 
 def best(work: Callable[[], object], times: int = 3) -> float:
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--dtype", choices=("fp32", "bf16"), default="bf16")
     parser.add_argument("--prompt", type=int, default=8, help="tokens")
     given = parser.parse_args()
-    settle("cpu", given.threads)
+    configure_determinism("cpu", given.threads)
     config = GptConfig()
     network = Gpt(config).eval().requires_grad_(False)
     network.to(torch.bfloat16 if given.dtype == "bf16" else torch.float32)
@@ -48,18 +48,20 @@ def main() -> None:
     begin = config.max_tokens + 1
 
     def cached() -> None:
-        passes.feeding.launch()
-        _, slots, *_ = passes.drawing.inputs()
+        passes.prefill.launch()
+        positions = passes.token.inputs().positions
         for place in range(places):
-            slots.fill_(begin + place)
-            passes.drawing.fetch()
+            positions.fill_(begin + place)
+            passes.token.fetch()
 
     def uncached() -> None:
         head = transformer.code_head
         for place in range(places):
             length = given.prompt + 2 + place
-            bags = torch.zeros(given.tile, length, transformer.layout.bag, dtype=torch.long)
-            state = transformer(bags, torch.zeros(given.tile, dtype=torch.long))[:, -1]
+            shape = given.tile, length, transformer.layout.per_position
+            ids = torch.zeros(shape, dtype=torch.long)
+            first = torch.zeros(given.tile, dtype=torch.long)
+            state = transformer(ids, first)[:, -1]
             for number in range(config.codec.codes):
                 code = head.logits(state, number).argmax(-1)
                 if number + 1 < config.codec.codes:
@@ -67,8 +69,8 @@ def main() -> None:
 
     cached()
     fast, slow = best(cached), best(uncached)
-    pictures = given.tile // 2
-    print(f"cached: {fast:.2f} CPU s for {pictures} guided pictures of {places} places")
+    images = given.tile // 2
+    print(f"cached: {fast:.2f} CPU s for {images} guided images of {places} places")
     print(f"uncached: {slow:.2f} CPU s, {slow / fast:.1f} times as long")
 
 

@@ -6,7 +6,9 @@ then nothing is run, and nobody should take that for a pass.
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,14 +17,12 @@ from typing import Annotated
 import torch
 import typer
 
-from bench.gputests import Outcome, run_tests
-from bench.machine import facts
-from bench.passes import Passes, measure_passes
-from bench.served import Served, measure_served
-from model.checkpoint import Checkpoint, shipped
-from model.numerics import settle
-from model.passes import Mode
-from model.tile import recommend
+from bench.measure import ROOT, Served, StepTimes, facts, measure_served, measure_steps
+from model.checkpoint import Checkpoint
+from model.registry import open_checkpoint, shipped
+from model.runtime.benchmark import recommend
+from model.runtime.fixed_pass import Mode
+from model.runtime.numerics import configure_determinism
 
 FAILED, NO_GPU = 1, 2
 
@@ -40,42 +40,63 @@ def main(
     if device.startswith("cuda") and not torch.cuda.is_available():
         print("There is no CUDA device here: nothing was tested or measured.", file=sys.stderr)
         raise typer.Exit(NO_GPU)
-    outcomes = run_tests(tests)
-    settle(device)
-    checkpoint = Checkpoint.open(model or shipped()[0])
+    tested = run_tests(tests)
+    configure_determinism(device)
+    checkpoint = open_checkpoint(model or shipped()[0])
     modes: list[Mode] = ["eager", "cuda graph"] if device.startswith("cuda") else ["eager"]
     sizes = [int(one) for one in tiles.split(",")]
     passes = list(
-        measure_passes(checkpoint, device=device, modes=modes, tiles=sizes, seconds=seconds)
+        measure_steps(checkpoint, device=device, modes=modes, tiles=sizes, seconds=seconds)
     )
     served = measure_served(checkpoint, device=device, images=images)
     machine = facts(device)
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"gpu-{_slug(machine['device'])}.md"
     path.write_text(
-        "\n".join(report(checkpoint, machine, outcomes, passes, served)) + "\n", encoding="utf-8"
+        "\n".join(report(checkpoint, machine, summary(tested.stdout), passes, served)) + "\n",
+        encoding="utf-8",
     )
     print(path)
-    ran = [one for one in outcomes if one.how != "skipped"]
-    if not ran or any(one.how == "failed" for one in ran):
+    if tested.returncode or " passed" not in summary(tested.stdout)[-1]:
         raise typer.Exit(FAILED)
+
+
+def run_tests(folder: str) -> subprocess.CompletedProcess[str]:
+    """In a process of their own, with their output on the terminal and in ``stdout``."""
+    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-ra", "--color=no", folder]
+    wide = os.environ | {"COLUMNS": "200"}  # reasons are cut at the width
+    lines = []
+    with subprocess.Popen(
+        command, cwd=ROOT, env=wide, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            lines.append(line)
+    return subprocess.CompletedProcess(command, process.returncode, "".join(lines))
+
+
+def summary(output: str) -> list[str]:
+    """What pytest says at its end: what failed or was skipped and why, and how many passed."""
+    lines = output.rstrip().splitlines() or ["pytest said nothing"]
+    titles = [index for index, line in enumerate(lines) if " short test summary info " in line]
+    return lines[titles[-1] + 1 :] if titles else lines[-1:]
 
 
 def report(
     checkpoint: Checkpoint,
     machine: dict[str, str],
-    outcomes: Sequence[Outcome],
-    passes: Sequence[Passes],
+    tests: Sequence[str],
+    passes: Sequence[StepTimes],
     served: Served,
 ) -> Iterator[str]:
     """The lines of a Markdown file."""
     spec = checkpoint.spec
-    steps = int(spec.steps.default)
+    steps = int(spec.request().value("steps", 1))
     yield from (f"# Tessera on {machine['device']}", "", "| what | which |", "| --- | --- |")
     yield from (f"| {what} | {which} |" for what, which in machine.items())
     yield f"| model | {spec.id} ({spec.digest[:12]}), {steps} steps with guidance |"
-    yield from ("", "## Tests", "", _count(outcomes), "")
-    yield from (f"* {one.how}: {one.name}: {one.why}" for one in outcomes if one.how != "passed")
+    yield from ("", "## Tests", "", "```", *tests, "```")
     yield from ("", "## A step", "", "| dtype | run as | tile | ms a step | images/s |")
     yield "| --- | --- | ---: | ---: | ---: |"
     for way in passes:
@@ -91,7 +112,7 @@ def report(
     yield from ("", "## The engine", "")
     loaded = served.model
     yield (
-        f"{served.images} pictures at once in {served.seconds:.1f} s: "
+        f"{served.images} images at once in {served.seconds:.1f} s: "
         f"{served.images_per_second:.1f} images/s at tile {loaded.tile} in {loaded.dtype} "
         f"(numerics {loaded.numerics}, seed-exact: {'yes' if loaded.seed_exact else 'no'})."
     )
@@ -100,13 +121,6 @@ def report(
             if (way.dtype, speed.tile) == (loaded.dtype, loaded.tile):
                 ratio = served.images_per_second / speed.images_per_second(steps)
                 yield f"That is {ratio:.2f} of the same model stepped in a bare loop ({way.mode})."
-
-
-def _count(outcomes: Sequence[Outcome]) -> str:
-    counts = {
-        how: sum(one.how == how for one in outcomes) for how in ("passed", "failed", "skipped")
-    }
-    return ", ".join(f"{count} {how}" for how, count in counts.items()) + "."
 
 
 def _slug(name: str) -> str:

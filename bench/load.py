@@ -1,9 +1,8 @@
-"""Load on a service that draws pictures: what is asked for, when, and how long each answer takes.
+"""Load on a service that makes images: what is asked for, when, and how long each answer takes.
 
 What is asked (`Mix.requests`) and when (`arrivals`) depend on a seed alone, so that one system gets
 exactly what another gets. In the open loop latency counts from the *planned* arrival to the last
-byte: an answer that a stalled server or client holds up is late for all of that time. Knows nothing
-of who answers: a `Send` does that.
+byte: an answer that a stalled server or client holds up is late for all of that time.
 """
 
 from __future__ import annotations
@@ -12,10 +11,11 @@ import asyncio
 import itertools
 import math
 import random
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 
 import httpx
+import numpy as np
 
 from model.protocol import ModelSpec
 
@@ -89,9 +89,10 @@ class Mix:
 
 def mixes(spec: ModelSpec) -> tuple[Mix, ...]:
     """The two that are measured; without the second where the model has no such steps."""
-    equal = Mix("equal", (Kind(int(spec.steps.default), 1),))
+    equal = Mix("equal", (Kind(int(spec.default("steps")), 1),))
     mixed = Mix("mixed", (Kind(8, 1, weight=9), Kind(50, 8, weight=1)))
-    fits = all(spec.steps.low <= kind.steps <= spec.steps.high for kind in mixed.kinds)
+    steps = spec.parameter("steps")
+    fits = steps and all(steps.minimum <= kind.steps <= steps.maximum for kind in mixed.kinds)
     return (equal, mixed) if fits else (equal,)
 
 
@@ -202,7 +203,7 @@ async def closed_loop(
         await asyncio.sleep(seconds)
         end = clock()
         over.set()
-    errors = tuple(one.error for one in outcomes if one.error)
+    errors = tuple(outcome.error for outcome in outcomes if outcome.error)
     return Saturation(images_per_second(outcomes, start, end), errors)
 
 
@@ -212,23 +213,25 @@ def images_per_second(outcomes: Iterable[Outcome], start: float, end: float) -> 
     Requests of many pictures end rarely: counting those that end would depend on when one looks.
     """
     pictures = 0.0
-    for one in outcomes:
-        overlap = min(one.ended, end) - max(one.began, start)
-        if not one.error and overlap > 0:
-            pictures += one.request.n * overlap / (one.ended - one.began)
+    for outcome in outcomes:
+        overlap = min(outcome.ended, end) - max(outcome.began, start)
+        if not outcome.error and overlap > 0:
+            pictures += outcome.request.n * overlap / (outcome.ended - outcome.began)
     return pictures / (end - start)
 
 
 def percentile(values: Iterable[float], share: float) -> float:
     """The smallest value that at least ``share`` of them do not exceed; NaN of none."""
-    ordered: Sequence[float] = sorted(values)
-    return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else math.nan
+    measured = np.fromiter(values, np.float64)
+    if not measured.size:
+        return math.nan
+    return float(np.quantile(measured, share, method="inverted_cdf"))
 
 
 async def warm_up(send: Send, requests: Iterator[LoadRequest], *, answers: int) -> None:
     """Asks for so many answers, one after the other. Raises what `Send` raises.
 
-    A server that learns from its load then has not learned to wait for company.
+    A server that adapts to its load has then not adapted to concurrent requests.
     """
     for request in itertools.islice(requests, answers):
         await send(request)

@@ -1,9 +1,9 @@
-"""What a command says: answers on the output, progress and one-line errors on the error stream."""
+"""Results on the output; progress and one-line errors on the error stream."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import typer
 from rich.console import Console
@@ -17,22 +17,33 @@ from rich.progress import (
 )
 
 from model.checkpoint import CheckpointError
+from model.request import InvalidField
 
 output = Console()
 problems = Console(stderr=True)
 
 
 class UserError(Exception):
-    """Something the user can mend, said in one line."""
+    """Something that the user can put right. ``str()`` is one line."""
+
+
+def option_name(error: InvalidField) -> str:
+    """The option that sets the field."""
+    return f"--{error.field.replace('_', '-')}"
 
 
 @contextlib.contextmanager
-def one_line_errors() -> Iterator[None]:
-    """Ends the command with status 1 and a line where something is wrong that its user can mend."""
+def one_line_errors(subject: Callable[[InvalidField], str] = option_name) -> Iterator[None]:
+    """Ends the command with status 1 and one line for what its user can put right.
+
+    ``subject`` is what the message of an `InvalidField` is about.
+    """
     try:
         yield
-    except (UserError, CheckpointError) as error:
-        problems.print(f"[red]error:[/red] {error}", soft_wrap=True, highlight=False)
+    except (UserError, CheckpointError, InvalidField) as error:
+        message = f"{subject(error)} {error}" if isinstance(error, InvalidField) else str(error)
+        problems.print("[red]error:[/red]", end=" ")
+        problems.print(message, soft_wrap=True, highlight=False, markup=False)
         raise typer.Exit(1) from error
 
 

@@ -1,42 +1,222 @@
-"""Options that several commands have, and the checkpoint that they mean."""
+"""What several commands share: the model that is meant, its parameters as options, its device."""
 
 from __future__ import annotations
 
+import inspect
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
+from typer.core import TyperCommand
 
-from app.cli.console import UserError
-from model.checkpoint import SHIPPED, Checkpoint, shipped
+from app.cli.console import UserError, one_line_errors, option_name
+from app.generation.editing.decode import UploadError
+from app.generation.editing.fit import Size
+from app.generation.resolve import Limits, parse_size, quoted
+from model.checkpoint import Checkpoint, CheckpointError
+from model.protocol import ImageModel, ModelSpec, Parameter
+from model.registry import SHIPPED, open_checkpoint, shipped
+from model.request import SEEDS, InvalidField
 
-Prompt = Annotated[str, typer.Argument(help='For example "red apple, fluent 3d style".')]
-Steps = Annotated[int | None, typer.Option(min=1, help="More are slower and finer.")]
-Guidance = Annotated[
-    float | None, typer.Option(min=0, help="Above 1: closer to the prompt, less varied.")
-]
-Temperature = Annotated[
-    float | None,
-    typer.Option(min=0, max=2, help="Where tokens are drawn. Below 1: more of the likely ones."),
-]
-TopK = Annotated[
-    int | None, typer.Option(min=0, help="Draws only from so many of the likeliest tokens; 0: all.")
-]
-TopP = Annotated[
-    float | None,
-    typer.Option(min=0, max=1, help="Only from the likeliest that together are this probable."),
-]
+LIMITS = Limits(
+    max_walk=1000,
+    max_prompt_characters=1_000_000,
+    max_size=8192,
+    max_upload_pixels=100_000_000,  # 1.2 GB of memory
+)
+"""For a command, which serves nobody else."""
+
 Chosen = Annotated[str | None, typer.Option(help="A shipped model's name or a folder.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda:0 …")]
 Precision = Annotated[Literal["auto", "fp32", "bf16"], typer.Option(help="Precision.")]
+Seed = Annotated[int, typer.Option(min=0, max=SEEDS - 1, help="Of the first; the others follow.")]
+Count = Annotated[int, typer.Option("-n", min=1, help="How many images.")]
+Folder = Annotated[Path, typer.Option("-o", "--out", help="Folder for the images.")]
+NegativePrompt = Annotated[str, typer.Option(help="What it should not show, where models take it.")]
+Background = Annotated[
+    str | None, typer.Option(help='"white", "transparent" or a colour such as #ff8800.')
+]
 
 
-def open_checkpoint(model: str | None) -> Checkpoint:
-    """By folder, by the name of a shipped one, or the default. Raises `UserError`."""
-    if model is None:
+def choose_model(name: str | None) -> Checkpoint:
+    """By folder, by the name of a shipped one, or the default.
+
+    Raises `UserError` and `CheckpointError`.
+    """
+    if name is None:
         folders = shipped()
         if not folders:
             raise UserError(f"no checkpoint in {SHIPPED}; give one with --model FOLDER")
-        return Checkpoint.open(folders[0])
-    named = SHIPPED / model
-    return Checkpoint.open(named if named.is_dir() else Path(model))
+        return open_checkpoint(folders[0])
+    named = SHIPPED / name
+    return open_checkpoint(named if named.is_dir() else Path(name))
+
+
+def load(
+    checkpoint: Checkpoint,
+    device: str,
+    dtype: Precision,
+    tile: int | None = None,
+    *,
+    threads: int | None = None,
+) -> ImageModel[Any]:
+    """The model on its device, in deterministic arithmetic.
+
+    Raises `UserError` for a device that is not there, and `CheckpointError`.
+    """
+    check_device(device)
+    from model.loading import load_model
+    from model.runtime.numerics import configure_determinism
+
+    configure_determinism(device, threads)
+    return load_model(checkpoint, device=device, dtype=dtype, tile=tile)
+
+
+def check_device(device: str) -> None:
+    """Raises `UserError` for one that is not there."""
+    import torch
+
+    devices = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+    if device not in devices:
+        raise UserError(f"--device {device} was given, there is {', '.join(devices)}")
+
+
+def make_folder(folder: Path) -> None:
+    """Raises `UserError` where nothing can be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {folder}: {error.strerror}") from error
+    if not os.access(folder, os.W_OK):
+        raise UserError(f"--out {folder}: cannot be written to")
+
+
+def to_size(text: str | None) -> int | Size | None:
+    """What ``--size`` says. Raises `InvalidField`."""
+    try:
+        return None if text is None else parse_size(text)
+    except ValueError as error:
+        raise InvalidField("size", f"{quoted(text)} was given, {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a `ModelCommand` was given."""
+
+    checkpoint: Checkpoint
+    parameters: Mapping[str, float]  # those that were given, by name
+
+
+class ModelCommand(TyperCommand):
+    """A command with ``--model``, and an option for each parameter of that model.
+
+    These come from the checkpoint's table: no parameter is named in this package. The command's
+    function finds `Asked` as ``ctx.obj``. An `InvalidField` ends it in one line.
+    """
+
+    def defaults(self, parameter: Parameter, spec: ModelSpec) -> dict[str, float | None]:
+        """Its default for each operation of this command that takes it; empty where none does."""
+        return {
+            operation: parameter.default
+            for operation in ("generate", "walk")
+            if operation in parameter.operations
+        }
+
+    def subject(self, ctx: typer.Context, error: InvalidField) -> str:
+        """What the error's message is about: a file, an argument or an option."""
+        if isinstance(error, UploadError):
+            return str(ctx.params[error.field])
+        arguments = {param.name for param in self.params if param.param_type_name == "argument"}
+        return error.field.upper() if error.field in arguments else option_name(error)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Finds ``--model`` first, as the other options depend on it."""
+        model = inspect.Parameter(
+            "model", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Chosen
+        )
+        options = ctx.meta[_OPTIONS] = _options([model])
+        parser = self.make_parser(ctx)
+        parser.ignore_unknown_options = True  # they may be the model's
+        given, _, _ = parser.parse_args(args=[*args])
+        with one_line_errors():
+            try:
+                checkpoint = choose_model(given.get("model"))
+            except (UserError, CheckpointError):
+                if not {*args} & {*ctx.help_option_names}:
+                    raise
+            else:
+                ctx.meta[_CHECKPOINT] = checkpoint
+                options += _options(self._parameters(checkpoint.spec))
+        return super().parse_args(ctx, args)
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The model's, then the function's own."""
+        return [*ctx.meta.get(_OPTIONS, ()), *super().get_params(ctx)]
+
+    def invoke(self, ctx: Any) -> Any:
+        """Calls the function."""
+        values = {option.name: ctx.params.pop(option.name) for option in ctx.meta[_OPTIONS]}
+        del values["model"]
+        given = {name: value for name, value in values.items() if value is not None}
+        ctx.obj = Asked(ctx.meta[_CHECKPOINT], given)
+        with one_line_errors(lambda error: self.subject(ctx, error)):
+            return super().invoke(ctx)
+
+    def _parameters(self, spec: ModelSpec) -> list[inspect.Parameter]:
+        """As a function's signature would have them."""
+        found = [(parameter, self.defaults(parameter, spec)) for parameter in spec.parameters]
+        operations = {operation for _, defaults in found for operation in defaults}
+        return [
+            inspect.Parameter(
+                parameter.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=None,
+                annotation=Annotated[
+                    int | None if parameter.whole else float | None,
+                    typer.Option(
+                        help=_help(parameter, defaults, operations),
+                        rich_help_panel=f"Parameters of {spec.id}",
+                    ),
+                ],
+            )
+            for parameter, defaults in found
+            if defaults
+        ]
+
+
+_OPTIONS, _CHECKPOINT = f"{__name__}.options", f"{__name__}.checkpoint"  # in a context's meta
+
+
+def _help(
+    parameter: Parameter, defaults: Mapping[str, float | None], operations: Collection[str]
+) -> str:
+    """What it is, its range, and its defaults; ``operations`` are those of the command."""
+    if parameter.minimum == parameter.maximum:
+        return f"{parameter.description} Always {parameter.minimum:g}."
+    by_default: dict[float | None, list[str]] = {}
+    for operation, default in defaults.items():
+        by_default.setdefault(default, []).append(operation)
+    notes = []
+    for default, names in by_default.items():
+        note = "" if default is None else f"{default:g} by default"
+        if len(names) < len(operations):
+            note += f" for {', '.join(names)}"
+        notes.append(note.strip())
+    listed = "; ".join(filter(None, notes))
+    accepted = f"{parameter.minimum:g} to {parameter.maximum:g}"
+    return f"{parameter.description} {accepted}{listed and f' ({listed})'}."
+
+
+def _options(parameters: list[inspect.Parameter]) -> list[Any]:
+    """What Typer makes of a function with these parameters."""
+
+    def function() -> None: ...
+
+    function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    app = typer.Typer(add_completion=False)
+    app.command()(function)
+    command: Any = typer.main.get_command(app)
+    return [*command.params]

@@ -9,6 +9,9 @@ import typer
 from rich.progress import Progress
 
 from app.cli.console import UserError, one_line_errors, output, problems, progress_bar
+from model.registry import RECIPES
+
+TRAINED = tuple(RECIPES)
 
 
 class _TrainingBar:
@@ -18,8 +21,8 @@ class _TrainingBar:
         self._bar = bar
         self._task = bar.add_task("training", total=steps, loss="", rate="")
 
-    def update(self, step: int, loss: float, pictures_per_second: float) -> None:
-        rate = f"{pictures_per_second:.0f} images/s"
+    def update(self, step: int, loss: float, images_per_second: float) -> None:
+        rate = f"{images_per_second:.0f} images/s"
         self._bar.update(self._task, completed=step, loss=f"loss {loss:.4f}", rate=rate)
         if not problems.is_terminal and step % 100 == 0:
             problems.print(f"step {step}: loss {loss:.4f}, {rate}", highlight=False)
@@ -31,18 +34,23 @@ class _TrainingBar:
 def train(
     data: Annotated[
         list[Path],
-        typer.Argument(help="Emoji sets, a CIFAR-10 folder, or any folder of pictures."),
+        typer.Argument(help="Emoji sets, a CIFAR-10 folder, or any folder of images."),
     ],
     family: Annotated[
-        Literal["flow", "codec", "gpt", "gan"],
-        typer.Option(help="What to train; a gpt is trained over a codec's codes."),
-    ] = "flow",
-    codec: Annotated[Path | None, typer.Option(help="For a gpt: a codec's checkpoint.")] = None,
+        str,
+        typer.Option(
+            help=f"What to train: {', '.join(TRAINED)}. A codec comes before what is trained over "
+            "its codes.",
+        ),
+    ] = TRAINED[0],
+    codec: Annotated[
+        Path | None, typer.Option(help="The checkpoint of a codec to train over its codes.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="The run's folder: runs/ and the family.")
     ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Steps in all.")] = 20_000,
-    batch: Annotated[int, typer.Option(min=1, help="Pictures a step.")] = 128,
+    batch: Annotated[int, typer.Option(min=1, help="Images a step.")] = 128,
     size: Annotated[int, typer.Option(help="Pixels along each side.")] = 64,
     patch: Annotated[
         int | None, typer.Option(min=1, help="Pixels along each side of a patch.")
@@ -58,8 +66,8 @@ def train(
     init: Annotated[
         Path | None,
         typer.Option(
-            help="Checkpoint to begin from: its tokenizer and all weights that fit. A gan may "
-            "begin from a flow."
+            help="Checkpoint to begin from, of the same family or one whose weights fit: its "
+            "tokenizer and all weights of the same shape."
         ),
     ] = None,
     device: Annotated[
@@ -70,23 +78,25 @@ def train(
     ] = True,
     sample_every: Annotated[int, typer.Option(min=1)] = 1000,
     save_every: Annotated[int, typer.Option(min=1)] = 500,
-    description: str = "pictures from prompts",
-    licence: str = "not stated",
+    description: str = "images from prompts",
+    license: str = "not stated",  # noqa: A002 - the field's name
 ) -> None:
     """Train a model. The same command goes on where an interrupted run stopped.
 
     Several GPUs: accelerate launch -m app.cli train …
     """
     with one_line_errors():
+        if family not in TRAINED:
+            raise UserError(f"--family {family} was given, there are {', '.join(TRAINED)}")
         try:
-            from model.launch import start_training
-            from model.training_options import TrainingOptions
+            from model.training.recipe import TrainingOptions
+            from model.training.trainer import start_training
         except ImportError as error:
             raise UserError(
                 f"training needs {error.name}: pip install 'tessera-serve[train]'"
             ) from error
         from model.data.pictures import DataError
-        from model.recipe import TrainingError
+        from model.training.recipe import TrainingError
 
         options = TrainingOptions(
             data=tuple(data),
@@ -107,7 +117,7 @@ def train(
             sample_every=sample_every,
             save_every=save_every,
             description=description,
-            licence=licence,
+            license=license,
             family=family,
             codec=codec,
         )

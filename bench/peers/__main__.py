@@ -19,22 +19,24 @@ from typing import Annotated
 import typer
 
 from app.cli.console import UserError, one_line_errors, problems, progress_bar
-from app.cli.options import Chosen, open_checkpoint
+from app.cli.options import Chosen, choose_model, make_folder
 from bench.load import mixes
-from bench.machine import facts
+from bench.measure import facts
 from bench.peers.drawing import PeerSettings
 from bench.peers.measuring import Plan, compare
 from bench.peers.report import report
 from bench.peers.systems import SYSTEMS, System
-from model.checkpoint import Checkpoint, resolve_dtype
-from model.protocol import RowRequest
+from model.checkpoint import Checkpoint
+from model.loading import resolve_dtype
 
 
 def main(
     model: Chosen = None,
     only: Annotated[
         list[str] | None,
-        typer.Option(help=f"May be given many times: {', '.join(each.name for each in SYSTEMS)}."),
+        typer.Option(
+            help=f"May be given many times: {', '.join(system.name for system in SYSTEMS)}."
+        ),
     ] = None,
     seconds: Annotated[float, typer.Option(min=1, help="At the rate that all bear.")] = 60.0,
     saturation_seconds: Annotated[float, typer.Option(min=1, help="Of full load.")] = 20.0,
@@ -46,7 +48,9 @@ def main(
     """Measure Tessera and other ways to serve the same model; print the tables."""
     with one_line_errors():
         systems = _chosen(only)
-        checkpoint = open_checkpoint(model)
+        checkpoint = choose_model(model)
+        if out is not None:
+            make_folder(out.parent)
         settings = PeerSettings(
             checkpoint=checkpoint.folder,
             threads=threads or len(os.sched_getaffinity(0)),
@@ -55,17 +59,17 @@ def main(
         )
         plan = Plan(
             mixes=mixes(checkpoint.spec),
-            steps=int(checkpoint.spec.steps.default),
+            steps=int(checkpoint.spec.default("steps")),
             seconds=seconds,
             saturation_seconds=saturation_seconds,
         )
         with progress_bar() as bar:
             task = bar.add_task("", total=plan.stages(len(systems)), completed=-1)
 
-            def tell(stage: str) -> None:
+            def on_stage(stage: str) -> None:
                 bar.update(task, advance=1, description=stage)
 
-            comparison = compare(systems, settings, plan, tell)
+            comparison = compare(systems, settings, plan, on_stage)
         for problem in comparison.problems:
             _left_out(problem)
         titles = [system.title for system in systems]
@@ -99,22 +103,20 @@ def _left_out(why: str) -> None:
 
 def _pictures(checkpoint: Checkpoint) -> int:
     """How many fill the model's default tile."""
-    spec = checkpoint.spec
-    places = RowRequest("a picture", 0, 1, spec.guidance.default).places
-    return checkpoint.config.tiles["cpu"] // places
+    return checkpoint.tiles["cpu"] // checkpoint.cost(checkpoint.spec.request("a picture"))
 
 
 def _facts(
     checkpoint: Checkpoint, settings: PeerSettings, plan: Plan, systems: list[System]
 ) -> dict[str, str]:
     spec, machine = checkpoint.spec, facts("cpu")
-    del machine["CPU"]  # it tells of this process's threads
+    del machine["CPU"]  # of this process's threads
     return {
         "model": f"{spec.id} ({spec.digest[:12]}), {resolve_dtype('auto', 'cpu')}",
         "pictures in a batch": str(settings.pictures),
         "threads": str(settings.threads),
         "seconds": f"{plan.saturation_seconds:g} saturated, {plan.seconds:g} at the common rate",
-        "peers": ", ".join(f"{each.title} {each.version}" for each in systems if each.version),
+        "peers": ", ".join(f"{one.title} {one.version}" for one in systems if one.version),
         **machine,
     }
 

@@ -13,13 +13,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.pictures import Caption, Encoding, encode
-from app.sampling import token_sampling
+from app.generation.output import Metadata, encode
+from app.generation.resolve import Generation, Limits, Wanted, resolve
 from bench.load import LoadRequest
-from model.checkpoint import Checkpoint, load_model
-from model.numerics import settle
-from model.protocol import Picture, RowRequest
-from model.sampling import generate
+from model.loading import load_model
+from model.registry import open_checkpoint
+from model.request import Picture
+from model.runtime.generate import generate
+from model.runtime.numerics import configure_determinism
 
 BATCH_WAIT = 0.01  # seconds for which a batch may wait to fill, where a peer asks
 REQUEST_TIMEOUT = 3600  # seconds; none of those measured may fail for having waited
@@ -36,7 +37,7 @@ class PeerSettings:
 
     @classmethod
     def of_environment(cls) -> PeerSettings:
-        """What `environment` said."""
+        """As `environment` has them."""
         given = os.environ
         return cls(
             checkpoint=Path(given["PEER_CHECKPOINT"]),
@@ -56,40 +57,37 @@ class PeerSettings:
 
 
 class Drawer:
-    """The checkpoint on the CPU at its default tile (or another), dtype and guidance."""
+    """The checkpoint on the CPU at its default tile (or another) and in its default dtype."""
 
     def __init__(self, settings: PeerSettings, tile: int | None = None) -> None:
-        settle("cpu", settings.threads)
-        checkpoint = Checkpoint.open(settings.checkpoint)
-        self._spec = checkpoint.spec
-        self._sampling = token_sampling(self._spec, temperature=None, top_k=None, top_p=None)
-        self._model = load_model(checkpoint, device="cpu", dtype="auto", tile=tile)
+        configure_determinism("cpu", settings.threads)
+        self._checkpoint = open_checkpoint(settings.checkpoint)
+        self._model = load_model(self._checkpoint, device="cpu", dtype="auto", tile=tile)
 
     def draw(self, requests: Sequence[LoadRequest]) -> list[list[bytes]]:
         """The PNG files of each request, drawn together, tile by tile."""
-        rows = [self._row(request, k) for request in requests for k in range(request.n)]
-        pictures = generate(self._model, rows)
+        generations = [self._resolved(request) for request in requests]
+        pictures = generate(self._model, [row for one in generations for row in one.requests])
         return [
-            [self._png(next(pictures), request, k) for k in range(request.n)]
-            for request in requests
+            [_png(next(pictures), generation, index) for index in range(len(generation.requests))]
+            for generation in generations
         ]
 
-    def _row(self, request: LoadRequest, k: int) -> RowRequest:
-        return RowRequest(
+    def _resolved(self, request: LoadRequest) -> Generation:
+        """What the service makes of the same request."""
+        wanted = Wanted(
             prompt=request.prompt,
-            seed=request.seed + k,
-            steps=request.steps,
-            guidance=self._spec.guidance.default,
-            solver=self._spec.solver,
-            sampling=self._sampling,
+            seed=request.seed,
+            n=request.n,
+            parameters={"steps": request.steps},
         )
+        return resolve(wanted, self._checkpoint, Limits())
 
-    def _png(self, picture: Picture, request: LoadRequest, k: int) -> bytes:
-        """As the service writes it when it is told nothing else."""
-        encoding = Encoding("png", picture.width, picture.height, "ffffff", quality=90)
-        return encode(
-            picture, encoding, Caption(request.prompt, request.seed + k, self._spec.id, "peer")
-        )
+
+def _png(picture: Picture, generation: Generation, index: int) -> bytes:
+    request = generation.requests[index]
+    caption = Metadata(request.prompt, request.seed, request.model, "peer")
+    return encode(picture, generation.output, caption)
 
 
 class DrawingThread:

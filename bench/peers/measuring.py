@@ -1,4 +1,4 @@
-"""The measurement: every system saturated by every mix, then all at one rate that each can bear.
+"""The measurement: every system saturated by every mix, then all at one rate that each can sustain.
 
 Only one system runs at a time. Each is started twice, as the rate depends on the slowest of them.
 """
@@ -6,15 +6,21 @@ Only one system runs at a time. Each is started twice, as the rate depends on th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+import hashlib
+import json
+from base64 import b64decode
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from io import BytesIO
 from typing import TypeVar
 
 import httpx
+from PIL import Image
 
 from app.cli.console import UserError
 from bench.load import (
+    LoadRequest,
     Mix,
     Outcome,
     Saturation,
@@ -27,9 +33,7 @@ from bench.load import (
     warm_up,
 )
 from bench.peers.drawing import PeerSettings
-from bench.peers.pixels import fingerprint, samples
-from bench.peers.process import running
-from bench.peers.systems import System
+from bench.peers.systems import System, running
 
 SHARE = 0.7
 """Of the lowest saturation: the rate in the open loop."""
@@ -42,7 +46,7 @@ WARM_UP = 16
 
 SEED = 0
 
-Tell = Callable[[str], None]
+OnStage = Callable[[str], None]
 T = TypeVar("T")
 
 
@@ -56,7 +60,7 @@ class Plan:
     saturation_seconds: float
 
     def stages(self, systems: int) -> int:
-        """How many `compare` tells of."""
+        """How many `compare` reports."""
         return 2 * systems * (1 + len(self.mixes))
 
 
@@ -80,28 +84,28 @@ class Comparison:
 
 
 def compare(
-    systems: Sequence[System], settings: PeerSettings, plan: Plan, tell: Tell
+    systems: Sequence[System], settings: PeerSettings, plan: Plan, on_stage: OnStage
 ) -> Comparison:
-    """Measures them all; ``tell`` hears of each stage as it begins."""
-    stand = _Stand(settings, plan, tell)
+    """Measures them all; ``on_stage`` is called with each stage as it begins."""
+    stand = _Stand(settings, plan, on_stage)
     saturated = stand.run(systems, stand.saturate)
     rates = [
         SHARE
-        * min(one.saturations[place].images_per_second for one in saturated.values())
+        * min(one.saturations[index].images_per_second for one in saturated.values())
         / mix.pictures_per_request
-        for place, mix in enumerate(plan.mixes if saturated else ())
+        for index, mix in enumerate(plan.mixes if saturated else ())
     ]
-    borne = stand.run(saturated, partial(stand.bear, rates=rates))
+    answered = stand.run(saturated, partial(stand.at_rates, rates=rates))
     measured = tuple(
         Measured(
-            mix=plan.mixes[place],
+            mix=plan.mixes[index],
             rate=rate,
-            saturations={each.title: one.saturations[place] for each, one in saturated.items()},
-            outcomes={each.title: found[place] for each, found in borne.items()},
+            saturations={system.title: one.saturations[index] for system, one in saturated.items()},
+            outcomes={system.title: found[index] for system, found in answered.items()},
         )
-        for place, rate in enumerate(rates)
+        for index, rate in enumerate(rates)
     )
-    fingerprints = {each.title: one.fingerprint for each, one in saturated.items()}
+    fingerprints = {system.title: one.fingerprint for system, one in saturated.items()}
     return Comparison(measured, fingerprints, tuple(stand.problems))
 
 
@@ -112,13 +116,13 @@ class _Saturated:
 
 
 class _Stand:
-    """Where one system after the other is put to work."""
+    """Runs one system after the other."""
 
-    def __init__(self, settings: PeerSettings, plan: Plan, tell: Tell) -> None:
+    def __init__(self, settings: PeerSettings, plan: Plan, on_stage: OnStage) -> None:
         self.problems: list[str] = []
         self._settings = settings
         self._plan = plan
-        self._tell = tell
+        self._on_stage = on_stage
         self._in_flight = FULL * settings.pictures
 
     def run(
@@ -127,7 +131,7 @@ class _Stand:
         """What the work found of each system that could be started and did it."""
         found = {}
         for system in systems:
-            self._tell(f"{system.title}: starting")
+            self._on_stage(f"{system.title}: starting")
             try:
                 with running(system, self._settings, samples(self._plan.steps)[0]) as url:
                     found[system] = asyncio.run(_with_client(system, url, work))
@@ -142,7 +146,7 @@ class _Stand:
         drawn = await fingerprint(send, self._plan.steps)
         saturations = []
         for mix in self._plan.mixes:
-            self._tell(f"{title}: {mix.name}, saturated")
+            self._on_stage(f"{title}: {mix.name}, saturated")
             saturation = await closed_loop(
                 send,
                 mix.requests(SEED),
@@ -155,11 +159,11 @@ class _Stand:
             saturations.append(saturation)
         return _Saturated(drawn, saturations)
 
-    async def bear(self, title: str, send: Send, rates: Sequence[float]) -> list[list[Outcome]]:
+    async def at_rates(self, title: str, send: Send, rates: Sequence[float]) -> list[list[Outcome]]:
         """What became of the requests of every mix."""
         outcomes = []
         for mix, rate in zip(self._plan.mixes, rates, strict=True):
-            self._tell(f"{title}: {mix.name}, {rate:.2f} requests/s")
+            self._on_stage(f"{title}: {mix.name}, {rate:.2f} requests/s")
             await warm_up(send, mix.requests(SEED + 1), answers=WARM_UP)
             outcomes.append(await open_loop(send, arrivals(mix, rate, self._plan.seconds, SEED)))
         return outcomes
@@ -168,3 +172,34 @@ class _Stand:
 async def _with_client(system: System, url: str, work: Callable[[str, Send], Awaitable[T]]) -> T:
     async with load_client(url) as client:
         return await work(system.title, sender(client, system.path, system.body))
+
+
+PNG = b"\x89PNG"
+
+
+def samples(steps: int) -> tuple[LoadRequest, ...]:
+    """Requests whose answers are compared: a picture, and several with others among them."""
+    prompt = "red apple, fluent 3d style"
+    return (LoadRequest(prompt, 7, steps, n=1), LoadRequest(prompt, 8, steps, n=5))
+
+
+async def fingerprint(send: Send, steps: int) -> str:
+    """Equal for equal pixels of all `samples`. Raises ``httpx.HTTPError``."""
+    total = hashlib.sha256()
+    for request in samples(steps):
+        found = list(files(await send(request)))
+        total.update(f"{len(found)} files ".encode())
+        for file in found:
+            with Image.open(BytesIO(file)) as image:
+                total.update(f"{image.mode} {image.size} ".encode() + image.tobytes())
+    return total.hexdigest()[:12]
+
+
+def files(answer: bytes) -> Iterator[bytes]:
+    """The PNG files in an answer: it is one itself, or a JSON list of them."""
+    if answer.startswith(PNG):
+        yield answer
+        return
+    page = json.loads(answer)
+    for image in page["images"] if isinstance(page, dict) else page:  # Tessera's, a peer's
+        yield b64decode(image["b64_json"] if isinstance(image, dict) else image)

@@ -9,7 +9,7 @@ import typer
 from typer.testing import CliRunner
 
 from bench import gpu
-from bench.gputests import run_tests
+from bench.gpu import run_tests, summary
 from tests.conftest import has_cuda
 from tests.tiny import tiny_flow
 
@@ -38,22 +38,24 @@ def test_without_a_gpu_nothing_is_claimed(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_how_each_test_went_is_read(tmp_path: Path) -> None:
+def test_the_summary_says_what_was_not_passed_and_why(tmp_path: Path) -> None:
     (tmp_path / "test_some.py").write_text(TESTS)
-    outcomes = {one.name.rpartition(".")[2]: one for one in run_tests(str(tmp_path))}
-    assert {name: one.how for name, one in outcomes.items()} == {
-        "test_good": "passed",
-        "test_bad": "failed",
-        "test_later": "skipped",
-        "test_of_it": "failed",
-    }
-    assert "it is not" in outcomes["test_bad"].why
-    assert outcomes["test_later"].why == "no time"
+    done = run_tests(str(tmp_path))
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED
+    skipped, error, failed, counts = summary(done.stdout)
+    assert skipped.startswith("SKIPPED")
+    assert skipped.endswith("no time")
+    assert "test_bad" in failed
+    assert "it is not" in failed
+    assert "test_of_it" in error
+    assert "broken" in error
+    assert "1 failed, 1 passed, 1 skipped" in counts
 
 
 def test_a_run_without_a_result_has_failed(tmp_path: Path) -> None:
-    (outcome,) = run_tests(str(tmp_path / "nothing"))
-    assert (outcome.how, outcome.why) == ("failed", "it ended with status 4")
+    done = run_tests(str(tmp_path / "nothing"))
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert " passed" not in summary(done.stdout)[-1]
 
 
 @pytest.mark.parametrize(("tests", "status"), [("good", 0), ("good or bad", 1), ("later", 1)])
@@ -78,6 +80,6 @@ def test_a_report_is_written_and_the_status_tells(tmp_path: Path, tests: str, st
     assert path.name.startswith("gpu-")
     assert "| model | tiny (" in report
     assert "| fp32 | eager | 8 |" in report
-    assert "8 pictures at once in " in report
+    assert "8 images at once in " in report
     assert "of the same model stepped in a bare loop (eager)" in report
     assert ("no time" in report) == (tests == "later")

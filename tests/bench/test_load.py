@@ -40,7 +40,7 @@ from bench.load import (
 )
 from bench.peers.measuring import Comparison, Measured
 from bench.peers.report import Measure, measures, report
-from model.checkpoint import Checkpoint
+from model.registry import open_checkpoint
 from tests.tiny import tiny_flow, tiny_gan
 
 EQUAL = Mix("equal", (Kind(20, 1),))
@@ -280,7 +280,7 @@ def test_the_report_has_every_figure_ratio_and_target() -> None:
 
 
 def test_a_mix_whose_steps_the_model_does_not_have_is_left_out(tmp_path: Path) -> None:
-    flow, gan = (Checkpoint.open(make(tmp_path / make.__name__)) for make in (tiny_flow, tiny_gan))
+    flow, gan = (open_checkpoint(make(tmp_path / make.__name__)) for make in (tiny_flow, tiny_gan))
     equal, mixed = mixes(flow.spec)
     assert equal.kinds == (Kind(4, 1),)  # the checkpoint's own default
     assert mixed == MIXED

@@ -11,8 +11,7 @@ import pytest
 from app.cli.console import UserError
 from bench.load import LoadRequest
 from bench.peers.drawing import PeerSettings
-from bench.peers.process import running
-from bench.peers.systems import System
+from bench.peers.systems import System, running
 
 ONE = LoadRequest("red apple", 7, 20, 1)
 SETTINGS = PeerSettings(Path("nowhere"), threads=1, pictures=4, port=0)

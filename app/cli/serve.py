@@ -24,8 +24,8 @@ def sign(
     ],
     hours: Annotated[float, typer.Option(min=0, help="Until it expires.")] = 24.0,
 ) -> None:
-    """Sign a picture's address, so that it can be fetched without a key (TESSERA_URL_SECRET)."""
-    from app.api.guard import signer_of
+    """Sign an image's address, so that it can be fetched without a key (TESSERA_URL_SECRET)."""
+    from app.api.signing import signer_of
     from app.settings import load_settings
 
     with one_line_errors():

@@ -1,0 +1,57 @@
+"""``tessera describe``: what an image shows, without a server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from app.cli.console import one_line_errors, option_name, output, progress_bar
+from app.cli.options import LIMITS, Device, Precision, choose_model, load
+from app.generation.resolve import find_describer, resolve_description
+from model.protocol import Description
+from model.registry import open_checkpoint, shipped
+
+
+def describe(
+    image: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, help="PNG, JPEG, WebP or GIF.")
+    ],
+    label: Annotated[
+        list[str] | None,
+        typer.Option("-l", "--label", help="What to choose from; may be given many times."),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="A shipped model's name or a folder; else the first that can."),
+    ] = None,
+    device: Device = "cpu",
+    dtype: Precision = "auto",
+) -> None:
+    """Say what an image shows: a caption, and labels with their probabilities.
+
+    Without --label the model chooses from the captions that it was trained on.
+    """
+    subjects = {"image": str(image), "labels": "--label"}
+    with one_line_errors(lambda error: subjects.get(error.field, option_name(error))):
+        if model is None:
+            checkpoints = [open_checkpoint(folder) for folder in shipped()]
+        else:
+            checkpoints = [choose_model(model)]
+        name = None if model is None else checkpoints[0].spec.id
+        checkpoint = find_describer(name, {one.spec.id: one for one in checkpoints}, {})
+        request = resolve_description(image.read_bytes(), tuple(label or ()), checkpoint, LIMITS)
+        loaded = load(checkpoint, device, dtype, tile=2)
+        from model.runtime.generate import run
+
+        with progress_bar() as bar:
+            task = bar.add_task("reading", total=None)
+            [description] = run(loaded, [request], lambda steps: bar.advance(task, steps))
+        assert isinstance(description, Description)
+        output.print(description.caption, highlight=False)
+        table = Table("label", "probability")
+        for found in description.labels:
+            table.add_row(found.text, f"{found.probability:.1%}")
+        output.print(table)

@@ -1,0 +1,161 @@
+"""``tessera generate`` and ``tessera sheet``: images from prompts, without a server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from app.cli.console import UserError, output, progress_bar
+from app.cli.options import (
+    LIMITS,
+    Asked,
+    Background,
+    Count,
+    Device,
+    Folder,
+    NegativePrompt,
+    Precision,
+    Seed,
+    load,
+    make_folder,
+    to_size,
+)
+from app.generation.output import encode, encode_animation
+from app.generation.resolve import Generation, Wanted, resolve
+from model.checkpoint import Checkpoint
+from model.protocol import ImageModel
+from model.request import SEEDS, ImageRequest, Picture
+
+
+def generate(
+    ctx: typer.Context,
+    prompt: Annotated[str, typer.Argument(help='For example "red apple, fluent 3d style".')] = "",
+    negative_prompt: NegativePrompt = "",
+    seed: Seed = 0,
+    n: Count = 1,
+    walk: Annotated[
+        int | None,
+        typer.Option(min=2, help="Frames of an animated WebP from the seed's image and back."),
+    ] = None,
+    out: Folder = Path("out"),
+    size: Annotated[
+        str | None, typer.Option(help="Pixels: 128 for a square, or width x height: 128x96.")
+    ] = None,
+    background: Background = None,
+    device: Device = "cpu",
+    dtype: Precision = "auto",
+) -> None:
+    """Generate images without a server, into PNG files named by their seeds.
+
+    With --walk, each is an animated WebP instead: its seed's image turns into others, the next
+    seed's among them, and back again.
+    """
+    asked: Asked = ctx.obj
+    wanted = Wanted(
+        prompt=prompt,
+        negative_prompt=negative_prompt,
+        walk=walk,
+        size=to_size(size),
+        parameters=asked.parameters,
+        format="webp" if walk else "png",
+        background=background,
+    )
+    generations = resolve_each(wanted, seed, n, asked.checkpoint)
+    write_files(generations, asked.checkpoint, out, device=device, dtype=dtype)
+
+
+def sheet(
+    ctx: typer.Context,
+    prompts: Annotated[list[str], typer.Argument(help="One image for each.")],
+    negative_prompt: NegativePrompt = "",
+    out: Annotated[Path, typer.Option("-o", "--out", help="The PNG file.")] = Path("sheet.png"),
+    seed: Annotated[int, typer.Option(min=0, max=SEEDS - 1, help="The same for all.")] = 0,
+    columns: Annotated[int, typer.Option(min=1)] = 8,
+    scale: Annotated[int, typer.Option(min=1, help="Times that images are enlarged.")] = 2,
+    device: Device = "cpu",
+    dtype: Precision = "auto",
+) -> None:
+    """Generate images of several prompts, into one contact sheet."""
+    from model.training.sheet import contact_sheet
+
+    asked: Asked = ctx.obj
+    if out.suffix.lower() != ".png":
+        raise UserError(f"--out {out} was given, a sheet is written as .png")
+    wanted = [
+        Wanted(
+            prompt=prompt,
+            negative_prompt=negative_prompt,
+            seed=seed,
+            parameters=asked.parameters,
+        )
+        for prompt in prompts
+    ]
+    requests = [resolve(one, asked.checkpoint, LIMITS).requests[0] for one in wanted]
+    model = load(asked.checkpoint, device, dtype)
+    make_folder(out.parent)
+    contact_sheet(list(draw(model, requests)), prompts, columns, scale).save(out)
+    output.print(str(out), highlight=False, soft_wrap=True)
+
+
+def resolve_each(wanted: Wanted, seed: int, n: int, checkpoint: Checkpoint) -> list[Generation]:
+    """A generation for each of ``n`` seeds, as each becomes a file. Raises `InvalidField`."""
+    return [resolve(replace(wanted, seed=seed + k), checkpoint, LIMITS) for k in range(n)]
+
+
+def write_files(
+    generations: Sequence[Generation],
+    checkpoint: Checkpoint,
+    folder: Path,
+    *,
+    prefix: str = "",
+    device: str,
+    dtype: Precision,
+) -> None:
+    """Draws each and writes its file, named by ``prefix`` and its seed. Raises `UserError`.
+
+    With equal numerics the files have the same bytes as the service's.
+    """
+    from model.loading import resolve_dtype
+    from model.runtime.fixed_pass import mode_on
+    from model.runtime.numerics import numerics
+
+    model = load(checkpoint, device, dtype)
+    name = numerics(
+        digest=checkpoint.spec.digest,
+        device=device,
+        dtype=resolve_dtype(dtype, device),
+        tile=model.tile,
+        mode=mode_on(device),
+    )
+    make_folder(folder)
+    pictures = draw(model, [request for one in generations for request in one.requests])
+    for generation in generations:
+        frames = list(islice(pictures, len(generation.requests)))
+        seed = generation.requests[0].seed
+        path = folder / f"{prefix}{seed}.{generation.output.format}"
+        path.write_bytes(encoded(generation, frames, name))
+        output.print(str(path), highlight=False, soft_wrap=True)
+
+
+def encoded(generation: Generation, pictures: Sequence[Picture], numerics: str) -> bytes:
+    """The file of a generation that is answered with one."""
+    metadata = generation.metadata(0, numerics)
+    if generation.walk:
+        return encode_animation(pictures, generation.output, metadata)
+    framing = generation.edit.framing if generation.edit else None
+    return encode(pictures[0], generation.output, metadata, framing)
+
+
+def draw(model: ImageModel[Any], requests: Sequence[ImageRequest]) -> Iterator[Picture]:
+    """An image for each, under a progress bar."""
+    from model.runtime.generate import generate as generate_all
+
+    with progress_bar() as bar:
+        total = sum(int(request.value("steps", 1)) for request in requests)
+        task = bar.add_task("drawing", total=total)
+        yield from generate_all(model, requests, lambda steps: bar.advance(task, steps))

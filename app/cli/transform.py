@@ -1,0 +1,109 @@
+"""``tessera transform``: images made of an image, without a server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.cli.generate import resolve_each, write_files
+from app.cli.options import (
+    Asked,
+    Background,
+    Count,
+    Device,
+    Folder,
+    ModelCommand,
+    NegativePrompt,
+    Precision,
+    Seed,
+    to_size,
+)
+from app.generation.editing.operations import EDITS, EditName, EditRequest, can
+from app.generation.resolve import Wanted
+from model.protocol import ModelSpec, Parameter
+
+Margin = Annotated[int | None, typer.Option(min=0, help="outpaint: per cent of that side.")]
+
+
+class EditCommand(ModelCommand):
+    """See `ModelCommand`."""
+
+    def defaults(self, parameter: Parameter, spec: ModelSpec) -> dict[str, float | None]:
+        """See `ModelCommand.defaults`."""
+        return {
+            name: edit.defaults.get(parameter.name, parameter.default)
+            for name, edit in EDITS.items()
+            if can(spec.operations, name)
+            and edit.does in parameter.operations
+            and parameter.name not in edit.fixed
+        }
+
+
+def transform(
+    ctx: typer.Context,
+    operation: Annotated[EditName, typer.Argument(help="What to do.")],
+    image: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, help="PNG, JPEG, WebP or GIF.")
+    ],
+    prompt: Annotated[str, typer.Option("-p", "--prompt", help="What it should show.")] = "",
+    negative_prompt: NegativePrompt = "",
+    mask: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="inpaint: what is regenerated is transparent in it, or else white. Without one, "
+            "what is transparent in the image.",
+        ),
+    ] = None,
+    factor: Annotated[
+        int | None, typer.Option(help="upscale: 2 or 4 times as large, 2 by default.")
+    ] = None,
+    left: Margin = None,
+    top: Margin = None,
+    right: Margin = None,
+    bottom: Margin = None,
+    seed: Seed = 0,
+    n: Count = 1,
+    out: Folder = Path("out"),
+    size: Annotated[
+        str | None, typer.Option(help="Pixels along the longer side, or width x height.")
+    ] = None,
+    background: Background = None,
+    device: Device = "cpu",
+    dtype: Precision = "auto",
+) -> None:
+    """Make images of an image: PNG files named by it, by what was done, and by their seeds.
+
+    vary makes another one like it, restyle the same in what the prompt says, inpaint regenerates a
+    part of it, outpaint adds more around it, upscale makes it twice or four times as large,
+    colorize finds colours for its brightness, denoise the image beneath the noise.
+    """
+    asked: Asked = ctx.obj
+    wanted = Wanted(
+        prompt=prompt,
+        negative_prompt=negative_prompt,
+        size=to_size(size),
+        parameters=asked.parameters,
+        background=background,
+        edit=EditRequest(
+            operation=operation,
+            images=(image.read_bytes(),),
+            mask=None if mask is None else mask.read_bytes(),
+            factor=factor,
+            left=left,
+            top=top,
+            right=right,
+            bottom=bottom,
+        ),
+    )
+    write_files(
+        resolve_each(wanted, seed, n, asked.checkpoint),
+        asked.checkpoint,
+        out,
+        prefix=f"{image.stem}-{operation}-",
+        device=device,
+        dtype=dtype,
+    )
