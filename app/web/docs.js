@@ -1,20 +1,20 @@
-// /docs: Swagger UI shows what /openapi.json says. Where that needs a key, it is the page's.
+// /docs: Swagger UI shows /openapi.json. Where that needs an API key, the page's is used.
 
+import { currentKey, fetchOpenApi, useKey } from "./page/service.js";
 import { ServiceError } from "../tessera.js";
-import { currentKey, description, useKey } from "./service.js";
 
 const $ = (id) => document.getElementById(id);
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
-function colour() {
+function applyTheme() {
   const { theme } = document.documentElement.dataset;
   document.documentElement.classList.toggle("dark-mode", theme ? theme === "dark" : dark.matches);
 }
 
 async function show() {
-  $("trouble").textContent = "";
+  $("error").textContent = "";
   try {
-    const spec = await description();
+    const spec = await fetchOpenApi();
     $("ask").hidden = true;
     const ui = globalThis.SwaggerUIBundle({
       spec,
@@ -27,7 +27,7 @@ async function show() {
     });
   } catch (error) {
     if (!(error instanceof ServiceError)) throw error;
-    $("trouble").textContent = error.message;
+    $("error").textContent = error.message;
     if (error.status !== 401) return;
     $("ask").hidden = false;
     $("key").focus();
@@ -39,6 +39,6 @@ $("ask").addEventListener("submit", (event) => {
   useKey($("key").value);
   show();
 });
-dark.addEventListener("change", colour);
-colour();
+dark.addEventListener("change", applyTheme);
+applyTheme();
 show();

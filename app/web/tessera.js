@@ -5,28 +5,40 @@
  *     <tessera-image prompt="red fox" seed="ada" size="128" live></tessera-image>
  *
  * Attributes (all may change at any time):
- *   prompt, seed, model, steps, guidance, temperature, top_k, top_p, background, size   as in the
- *       service's addresses; without a seed it is 0. `size` is also how large the picture is shown,
- *       in CSS pixels.
+ *   seed      an integer or any text; without it, 0
+ *   size      "128" or "128x96": pixels of the picture, and CSS pixels of the element
+ *   format    "png" (without it), "webp" or "jpeg"
  *   live      shows the picture while it is drawn; without it, a plain image that caches may keep
  *   alt       its description; without it, the prompt. Empty for decoration
  *   loading   "lazy" waits until it is near the screen (not with `live`)
  *   service   where the service is; without it, where this file came from
+ *   any other name of lower-case letters, digits and _, except HTML's own (class, id, title …): a
+ *       field of the request, as in the service's addresses: prompt, negative_prompt, model,
+ *       background, and the model's parameters, such as steps
  *
  * Events: `progress` (detail: step, steps), `load` (detail: src), `error` (detail: code, message).
  * States, for CSS: `:state(loading)`, `:state(done)`, `:state(failed)`; parts: image, bar, trouble,
  * retry. Property `src` is the picture's address; method `retry()` asks again.
  *
- * Also exports `draw` and `address`, for those who would rather build their own.
+ * Also exports `draw`, `address` and `pictureOf`, to build other elements with.
  */
 
 /** Where this file came from: the service's root. */
 export const HOME = new URL("./", import.meta.url).href;
 
-const FIELDS = ["prompt", "model", "steps", "guidance", "temperature", "top_k", "top_p", "background", "size"];
-const NUMBERS = new Set(["steps", "guidance", "temperature", "top_k", "top_p", "size"]);
+/** Attributes of the element that are no fields of a request: its own, and those of every element. */
+const NOT_FIELDS = new Set(
+  (
+    "seed live alt loading service accesskey autocapitalize autocorrect autofocus class contenteditable dir " +
+    "draggable enterkeyhint exportparts hidden id inert inputmode is itemid itemprop itemref itemscope itemtype " +
+    "lang nonce part popover role slot spellcheck style tabindex title translate writingsuggestions"
+  ).split(" "),
+);
 
-/** What the service answered instead of a picture. `code` is for programs; `status` 0: no answer. */
+/** Fields whose values are text, also where they look like numbers; all others may be numbers. */
+const TEXTS = new Set(["prompt", "negative_prompt", "model", "background", "format"]);
+
+/** An error answer of the service. `code` is for programs; `status` 0: no answer. */
 export class ServiceError extends Error {
   constructor(message, { code, status = 0, param = null, retryAfter = null }) {
     super(message);
@@ -47,10 +59,14 @@ export class ServiceError extends Error {
   }
 }
 
-/** The address of a picture: the same address always gives the same picture. */
-export function address({ seed = 0, format = "png", ...fields }, service = HOME) {
-  const query = FIELDS.filter((name) => fields[name] !== undefined && fields[name] !== null)
-    .map((name) => `${name}=${encodeURIComponent(fields[name])}`)
+/**
+ * The address of a picture: the same address always gives the same picture. Fields are in the order
+ * of their names, after the prompt, so that caches see one address for one picture.
+ */
+export function address({ seed = 0, format = "png", prompt, ...fields }, service = HOME) {
+  const query = [["prompt", prompt], ...Object.entries(fields).sort(([a], [b]) => (a < b ? -1 : 1))]
+    .filter(([, value]) => value !== undefined && value !== null)
+    .map(([name, value]) => `${encodeURIComponent(name)}=${encodeURIComponent(value)}`)
     .join("&");
   const path = `v1/images/${encodeURIComponent(seed)}.${format}`;
   return new URL(query ? `${path}?${query}` : path, service).href;
@@ -95,7 +111,7 @@ export async function* draw(body, { service = HOME, key = "", signal } = {}) {
   if (!whole) throw new ServiceError("the connection broke off", { code: "broken" });
 }
 
-/** Server-sent events whose data is JSON. Comments, ids and retry times are passed over. */
+/** Server-sent events whose data is JSON. Comments, ids and retry times are ignored. */
 async function* messages(stream) {
   const reader = stream.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
@@ -156,8 +172,6 @@ sheet.replaceSync(STYLE);
 const CHINESE = () => /^zh/i.test(document.documentElement.lang || navigator.language);
 
 class TesseraImage extends HTMLElement {
-  static observedAttributes = [...FIELDS, "seed", "live", "alt", "loading", "service"];
-
   #internals = this.attachInternals();
   #size = new CSSStyleSheet();
   #whole = part("span", "whole");
@@ -166,12 +180,14 @@ class TesseraImage extends HTMLElement {
   #trouble = part("span", "trouble");
   #retry = part("button", "retry");
   #due = false; // whether a render is queued
-  #shown = ""; // what is shown or on its way: address and manner
+  #shown = ""; // what is shown or on its way: address and whether live
   #blob = ""; // the object URL in use
-  #work = null; // the AbortController of a live drawing
+  #controller = null; // the AbortController of a live drawing
 
   constructor() {
     super();
+    // Any attribute may be a field: observedAttributes would need their names.
+    new MutationObserver(() => this.#schedule()).observe(this, { attributes: true });
     const root = this.attachShadow({ mode: "open" });
     root.adoptedStyleSheets = [sheet, this.#size];
     this.#retry.type = "button";
@@ -195,22 +211,25 @@ class TesseraImage extends HTMLElement {
 
   /** The picture's address, from the attributes. */
   get src() {
-    const fields = {};
-    for (const name of FIELDS) {
-      const value = this.getAttribute(name);
-      if (value !== null && value !== "") fields[name] = value;
-    }
-    return address({ ...fields, seed: this.getAttribute("seed") || 0 }, this.#service);
+    return address({ ...this.#fields, seed: this.getAttribute("seed") || 0 }, this.#service);
   }
 
-  /** Asks again, also where nothing has changed. */
+  /** The fields of a request that the attributes name. Empty ones are left out. */
+  get #fields() {
+    const attributes = [...this.attributes].filter(
+      ({ name, value }) => value !== "" && /^[a-z][a-z0-9_]*$/.test(name) && !NOT_FIELDS.has(name) && !isHandler(name),
+    );
+    return Object.fromEntries(attributes.map(({ name, value }) => [name, value]));
+  }
+
+  /** Draws again, also where nothing has changed. */
   retry() {
     this.#shown = "";
     this.#render();
   }
 
   connectedCallback() {
-    this.#soon();
+    this.#schedule();
   }
 
   disconnectedCallback() {
@@ -221,17 +240,13 @@ class TesseraImage extends HTMLElement {
     });
   }
 
-  attributeChangedCallback() {
-    this.#soon();
-  }
-
   get #service() {
     const given = this.getAttribute("service");
     return given ? new URL(given.endsWith("/") ? given : `${given}/`, document.baseURI).href : HOME;
   }
 
   /** Several attributes changed in one go are one request. */
-  #soon() {
+  #schedule() {
     if (this.#due) return;
     this.#due = true;
     queueMicrotask(() => {
@@ -244,8 +259,8 @@ class TesseraImage extends HTMLElement {
     const given = this.getAttribute("alt");
     const prompt = this.getAttribute("prompt");
     this.#image.alt = given ?? (prompt || (CHINESE() ? "生成的图片" : "generated picture"));
-    const size = Number(this.getAttribute("size"));
-    this.#size.replaceSync(size > 0 ? `:host { width: ${size}px; height: ${size}px; }` : "");
+    const [, width, height = width] = /^(\d+)(?:x(\d+))?$/.exec(this.getAttribute("size") ?? "") ?? [];
+    this.#size.replaceSync(width > 0 ? `:host { width: ${width}px; height: ${height}px; }` : "");
     this.#image.loading = this.getAttribute("loading") === "lazy" ? "lazy" : "eager";
     const live = this.hasAttribute("live");
     const shown = `${live} ${this.src}`;
@@ -258,24 +273,23 @@ class TesseraImage extends HTMLElement {
   }
 
   async #draw() {
-    const work = new AbortController();
-    this.#work = work;
+    const controller = new AbortController();
+    this.#controller = controller;
     const body = { seed: this.getAttribute("seed") || 0, previews: true };
-    for (const name of FIELDS) {
-      const value = this.getAttribute(name);
-      if (value) body[name] = NUMBERS.has(name) ? Number(value) : value;
+    for (const [name, value] of Object.entries(this.#fields)) {
+      body[name] = TEXTS.has(name) || !Number.isFinite(Number(value)) ? value : Number(value);
     }
     try {
-      const events = draw(body, { service: this.#service, signal: work.signal });
+      const events = draw(body, { service: this.#service, signal: controller.signal });
       for await (const { event, data } of events) {
         if (event === "progress") this.#progress(data);
         if (event === "preview" || event === "image") this.#show(pictureOf(data));
         if (event === "image") await this.#image.decode().catch(() => {});
       }
-      if (!work.signal.aborted) this.#done();
+      if (!controller.signal.aborted) this.#done();
     } catch (error) {
-      if (work.signal.aborted) return;
-      // Without leave to call the service (CORS), the plain picture still works.
+      if (controller.signal.aborted) return;
+      // Where the service does not allow calls from this page (CORS), a plain image still works.
       if (error.code === "network") this.#show(this.src);
       else this.#fail(error);
     }
@@ -290,7 +304,7 @@ class TesseraImage extends HTMLElement {
   #show(picture) {
     const old = this.#blob;
     this.#blob = picture instanceof Blob ? URL.createObjectURL(picture) : "";
-    // Without this, an address that failed would not be asked for again.
+    // Without this, an address that failed would not be requested again.
     if (!this.#blob && this.#image.src === picture) this.#image.removeAttribute("src");
     this.#image.src = this.#blob || picture;
     this.#whole.classList.toggle("seen", Boolean(this.#blob));
@@ -302,7 +316,7 @@ class TesseraImage extends HTMLElement {
     this.dispatchEvent(new CustomEvent("load", { detail: { src: this.src } }));
   }
 
-  /** An image says that it failed, not why. The service does. */
+  /** An image's error event has no reason: the service's answer has. */
   async #explain() {
     const src = this.src;
     const answer = await fetch(src).catch(() => null);
@@ -324,9 +338,9 @@ class TesseraImage extends HTMLElement {
     this.#whole.classList.toggle("loading", state === "loading");
     if (state === "loading") this.#bar.style.setProperty("--done", 0);
     this.#internals.ariaBusy = String(state === "loading");
-    for (const each of ["loading", "done", "failed"]) {
+    for (const name of ["loading", "done", "failed"]) {
       try {
-        this.#internals.states[each === state ? "add" : "delete"](each);
+        this.#internals.states[name === state ? "add" : "delete"](name);
       } catch {
         // a browser without custom states
       }
@@ -334,12 +348,14 @@ class TesseraImage extends HTMLElement {
   }
 
   #stop() {
-    this.#work?.abort();
-    this.#work = null;
+    this.#controller?.abort();
+    this.#controller = null;
     if (this.#blob) URL.revokeObjectURL(this.#blob);
     this.#blob = "";
   }
 }
+
+const isHandler = (name) => name.startsWith("on") && name in HTMLElement.prototype;
 
 function part(tag, name) {
   const node = document.createElement(tag);

@@ -47,19 +47,19 @@ def browser(program: Callable[[str], str]) -> Iterator[Browser]:
 
 @dataclass
 class Elsewhere:
-    """A web site of somebody else: serves the HTML that a test puts into ``html``."""
+    """Another web site: serves the HTML that a test puts into ``html``."""
 
     port: int
     html: str = ""
 
     @property
     def trusted(self) -> str:
-        """The origin that the service lets in."""
+        """The origin that the service allows."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def stranger(self) -> str:
-        """The same site by a name that the service does not let in."""
+        """The same site by a name that the service does not allow."""
         return f"http://localhost:{self.port}"
 
 
@@ -86,11 +86,12 @@ def elsewhere() -> Iterator[Elsewhere]:
 
 @pytest.fixture(scope="session")
 def start(tmp_path_factory: pytest.TempPathFactory) -> Start:
-    """``start(NAME="value")`` is a server; its model's name says emoji, as the page expects."""
+    """``start(NAME="value")`` is a server; its model's description makes the page suggest emoji."""
     model = tiny_flow(tmp_path_factory.mktemp("models") / "emoji-tiny")
     config = model / "config.json"
     written = json.loads(config.read_text())
     written["sampling"]["max_steps"] = MANY_STEPS
+    written["description"] = "emoji in two styles, of random weights"
     config.write_text(json.dumps(written))
 
     def start(**settings: str) -> AbstractContextManager[Service]:
@@ -107,7 +108,7 @@ def service(start: Start, elsewhere: Elsewhere) -> Iterator[Service]:
 
 @dataclass
 class Watch:
-    """What a page must not do: log errors, ask other hosts than those it was made for."""
+    """What a page must not do: log errors, or call other hosts than its own."""
 
     hosts: set[str] = field(default_factory=set)
     errors: list[str] = field(default_factory=list)
@@ -129,7 +130,7 @@ class Watch:
 
 @pytest.fixture
 def open_page(browser: Browser, service: Service, elsewhere: Elsewhere) -> Iterator[Open]:
-    """``open_page(url)`` in a browser without past. What it logs and whom it asks is checked.
+    """``open_page(url)`` in a new profile. What it logs and which hosts it calls is checked.
 
     ``expected`` is a text that every logged error must have (an answer of 4xx is logged as one).
     """
@@ -142,7 +143,7 @@ def open_page(browser: Browser, service: Service, elsewhere: Elsewhere) -> Itera
         context.grant_permissions(["clipboard-read", "clipboard-write"])
         contexts.append(context)
         page = context.new_page()
-        hosts = {urlsplit(each).netloc for each in (url, service.url)}
+        hosts = {urlsplit(allowed).netloc for allowed in (url, service.url)}
         watch = Watch(hosts)
         watch.over(page)
         watches.append((watch, expected))
@@ -161,7 +162,7 @@ def open_page(browser: Browser, service: Service, elsewhere: Elsewhere) -> Itera
 def page(open_page: Open, service: Service) -> Page:
     """The page, ready to draw."""
     page = open_page(service.url)
-    page.locator("#status[data-state=ready]").wait_for()
+    page.locator("#state[data-state=ready]").wait_for()
     return page
 
 

@@ -1,4 +1,4 @@
-"""If these fail, people cannot ask what a picture shows, nor say how tokens are drawn."""
+"""If these fail, people cannot ask what a picture shows, nor set how tokens are drawn."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def both(start: Start, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
 
 def opened(open_page: Open, service: Service, **options: Any) -> Page:
     page = open_page(service.url, **options)
-    page.locator("#status[data-state=ready]").wait_for()
+    page.locator("#state[data-state=ready]").wait_for()
     return page
 
 
 def describe(page: Page) -> None:
     choose(page, "describe")
     page.click("#draw")
-    page.locator("#facts .labels").wait_for()
+    page.locator("#details .labels").wait_for()
     page.locator("#draw:visible").wait_for()
 
 
@@ -53,19 +53,19 @@ def test_a_picture_is_described(open_page: Open, both: Service) -> None:
     start_from(page, noise())
     assert page.input_value("#model") == "emoji-tiny"  # which cannot: the one that can does
     describe(page)
-    for field in ("#prompt", "#seed", "#count", "#guidance", "#size"):
+    for field in ("#prompt", "#seed", "#count", "#parameter-guidance", "#size"):
         expect(page.locator(field)).to_be_hidden()
-    said = asked(both)
-    assert said["caption"] == ""  # random weights are at a loss for words
-    expect(page.locator("#facts .title")).to_have_text("It finds no words")
-    expect(page.get_by_role("button", name="Draw these words")).to_have_count(0)
-    rows = page.locator("#facts .labels li")
+    answer = asked(both)
+    assert answer["caption"] == ""  # with random weights
+    expect(page.locator("#details .title")).to_have_text("No caption found")
+    expect(page.get_by_role("button", name="Draw this caption")).to_have_count(0)
+    rows = page.locator("#details .labels li")
     expect(rows).to_have_count(len(PROMPTS))
-    for row, one in zip(rows.all(), said["labels"], strict=True):
-        expect(row.locator("span").first).to_have_text(one["label"])
+    for row, label in zip(rows.all(), answer["labels"], strict=True):
+        expect(row.locator("span").first).to_have_text(label["label"])
         width = float(row.evaluate("(node) => node.style.getPropertyValue('--share')"))
-        assert width == pytest.approx(one["probability"])
-    expect(page.locator("#facts dd").first).to_have_text("tiny-gpt")
+        assert width == pytest.approx(label["probability"])
+    expect(page.locator("#details dd").first).to_have_text("tiny-gpt")
     expect(page.locator("#frame .sheet img")).to_be_visible()
 
     page.get_by_role("button", name="curl").click()
@@ -73,7 +73,7 @@ def test_a_picture_is_described(open_page: Open, both: Service) -> None:
     assert line.startswith("curl -fsS -F 'image=@noise.png' --form-string 'model=tiny-gpt' http")
 
 
-def test_its_words_are_drawn(open_page: Open, both: Service) -> None:
+def test_its_caption_is_drawn(open_page: Open, both: Service) -> None:
     def better(route: Route) -> None:
         answer = route.fetch()
         route.fulfill(response=answer, json=answer.json() | {"caption": "a red apple, noto style"})
@@ -82,12 +82,12 @@ def test_its_words_are_drawn(open_page: Open, both: Service) -> None:
     page.route("**/v1/images/describe", better)
     start_from(page, noise())
     describe(page)
-    expect(page.locator("#facts .title")).to_have_text("a red apple, noto style")
-    page.get_by_role("button", name="Draw these words").click()
-    page.locator("#facts .buttons").get_by_text("Download").wait_for()
-    expect(page.locator("#bench")).to_be_hidden()
-    expect(page.locator("#facts .title")).to_have_text("a red apple, noto style")
-    expect(page.locator("#facts dl")).to_contain_text("emoji-tiny")
+    expect(page.locator("#details .title")).to_have_text("a red apple, noto style")
+    page.get_by_role("button", name="Draw this caption").click()
+    page.locator("#details .buttons").get_by_text("Download").wait_for()
+    expect(page.locator("#editor")).to_be_hidden()
+    expect(page.locator("#details .title")).to_have_text("a red apple, noto style")
+    expect(page.locator("#details dl")).to_contain_text("emoji-tiny")
 
 
 def test_labels_can_be_given(open_page: Open, both: Service) -> None:
@@ -96,14 +96,14 @@ def test_labels_can_be_given(open_page: Open, both: Service) -> None:
     choose(page, "describe")
     page.fill("#labels", "red apple，cat、 a dog")
     describe(page)
-    said = asked(both, labels="red apple,cat,a dog")
-    expect(page.locator("#facts .labels li span:first-child")).to_have_text(
-        [one["label"] for one in said["labels"]]
+    answer = asked(both, labels="red apple,cat,a dog")
+    expect(page.locator("#details .labels li span:first-child")).to_have_text(
+        [label["label"] for label in answer["labels"]]
     )
     page.fill("#labels", "\n".join(f"label {number}" for number in range(65)))
     page.click("#draw")
-    expect(page.locator("#trouble")).to_contain_text("list of labels")
-    expect(page.locator("#trouble")).to_contain_text("at most 64")
+    expect(page.locator("#error")).to_contain_text("List of labels")
+    expect(page.locator("#error")).to_contain_text("at most 64")
 
 
 def test_describing_can_be_stopped(open_page: Open, both: Service) -> None:
@@ -112,52 +112,52 @@ def test_describing_can_be_stopped(open_page: Open, both: Service) -> None:
     start_from(page, noise())
     choose(page, "describe")
     page.click("#draw")
-    expect(page.locator("#facts")).to_contain_text("Looking…")
+    expect(page.locator("#details")).to_contain_text("Looking…")
     page.keyboard.press("Escape")
     page.locator("#draw:visible").wait_for()
-    expect(page.locator("#facts .labels")).to_have_count(0)
-    expect(page.locator("#trouble")).to_be_empty()
+    expect(page.locator("#details .labels")).to_have_count(0)
+    expect(page.locator("#error")).to_be_empty()
     page.unroute("**/v1/images/describe")
     describe(page)
 
 
-def test_tokens_are_drawn_as_it_is_said(open_page: Open, both: Service) -> None:
+def test_tokens_are_drawn_as_they_are_set(open_page: Open, both: Service) -> None:
     page = opened(open_page, both)
     page.click("#fine summary")
     for name in ("temperature", "top_k", "top_p"):
-        expect(page.locator(f"#{name}")).to_be_hidden()  # flow draws no tokens
+        expect(page.locator(f"#parameter-{name}")).to_have_count(0)  # flow draws no tokens
     page.select_option("#model", "tiny-gpt")
-    expect(page.locator("#steps")).to_be_hidden()  # a step a place: nothing to choose
-    expect(page.locator("#top_k-value")).to_have_text("all")
-    page.locator("#temperature").evaluate(SET, 0.5)
-    page.locator("#top_k").evaluate(SET, 3)
-    page.locator("#top_p").evaluate(SET, 0.9)
+    expect(page.locator("#parameter-steps")).to_have_count(0)  # one for each place: no choice
+    page.locator("#parameter-temperature").evaluate(SET, 0.5)
+    page.locator("#parameter-top_k").evaluate(SET, 3)
+    page.locator("#parameter-top_p").evaluate(SET, 0.9)
     page.uncheck("#transparent")
     draw(page, "red apple")
     for fact in ("Temperature0.5", "Top-k3", "Top-p0.9"):
-        expect(page.locator("#facts dl")).to_contain_text(fact)
+        expect(page.locator("#details dl")).to_contain_text(fact)
     page.get_by_role("button", name="Link", exact=True).click()
     link: str = page.evaluate("() => navigator.clipboard.readText()")
-    assert "temperature=0.5&top_k=3&top_p=0.9" in link
+    for field in ("temperature=0.5", "top_k=3", "top_p=0.9"):
+        assert field in link
     served = Image.open(BytesIO(httpx.get(link, timeout=60).content)).convert("RGBA").tobytes()
     assert seen(page, "#frame img").tobytes() == served
     page.get_by_role("button", name="<tessera-image>").click()
     element: str = page.evaluate("() => navigator.clipboard.readText()")
     assert 'temperature="0.5" top_k="3" top_p="0.9"' in element
-    # All of it comes back with the picture's words.
-    page.locator("#temperature").evaluate(SET, 1)
-    page.get_by_role("button", name="Use its words").click()
-    expect(page.locator("#temperature-value")).to_have_text("0.5")
+    # All of it comes back with the picture's prompt.
+    page.locator("#parameter-temperature").evaluate(SET, 1)
+    page.get_by_role("button", name="Use its prompt").click()
+    expect(page.locator("#parameter-temperature-number")).to_have_value("0.5")
 
 
 def test_the_lower_half_is_drawn_by_tokens_too(open_page: Open, both: Service) -> None:
-    """What they keep they keep: how much changes is not for them to say."""
+    """Tokens are kept or regenerated, nothing between: there is no strength to choose."""
     page = opened(open_page, both)
     page.click("#fine summary")
     page.select_option("#model", "tiny-gpt")
     start_from(page, noise())
     choose(page, "inpaint")
-    expect(page.locator("#strength")).to_have_count(0)
+    expect(page.locator("#parameter-strength")).to_have_count(0)
     box = page.locator(".mask").bounding_box()
     assert box is not None
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + 3 * box["height"] / 4)

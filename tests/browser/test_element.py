@@ -65,6 +65,38 @@ def test_plain_it_is_an_image_with_its_address(
     assert loaded == [["load", f"{service.url}/v1/images/grace.png?prompt=red%20fox&size=32"]]
 
 
+def test_any_attribute_that_is_not_its_own_is_a_field(
+    open_page: Open, service: Service, elsewhere: Elsewhere
+) -> None:
+    """Parameters of families that this file has never heard of reach the service."""
+    body = (
+        '<tessera-image class="wide" title="no field" data-x="1" onclick="void 0" seed="7"'
+        ' size="48x32" prompt="8" waves="5" background="222222" steps="2" format="webp">'
+        "</tessera-image>"
+    )
+    page = visit(open_page, elsewhere.trusted, elsewhere, service, body)
+    page.get_by_role("button", name="Retry").wait_for()  # the tiny flow knows no waves
+    element = page.locator("tessera-image")
+    box = element.bounding_box()
+    assert box is not None
+    assert (box["width"], box["height"]) == (48, 32)
+    assert element.evaluate("(element) => element.src") == (
+        f"{service.url}/v1/images/7.webp?prompt=8&background=222222&size=48x32&steps=2&waves=5"
+    )
+    with page.expect_request("**/v1/images") as request:
+        element.evaluate("(element) => element.setAttribute('live', '')")
+    assert request.value.post_data_json == {
+        "seed": "7",
+        "previews": True,
+        "size": "48x32",
+        "prompt": "8",
+        "waves": 5,
+        "background": "222222",
+        "steps": 2,
+        "format": "webp",
+    }
+
+
 def test_live_it_shows_how_it_is_drawn(
     open_page: Open, service: Service, elsewhere: Elsewhere
 ) -> None:
@@ -135,7 +167,7 @@ def examples(language: str) -> list[str]:
 
 ALL_SEEN = """() => {
   const images = [...document.querySelectorAll("img, tessera-image")]
-    .map((each) => each.shadowRoot?.querySelector("img") ?? each);
+    .map((element) => element.shadowRoot?.querySelector("img") ?? element);
   return images.length && images.every((image) => image.complete && image.naturalWidth > 0);
 }"""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import json
 import re
 import time
 from io import BytesIO
@@ -10,20 +12,20 @@ from typing import Any
 
 import httpx
 from PIL import Image
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
-from app.api.seeds import seed_of
+from app.generation.resolve import seed_of
 from tests.browser.conftest import MANY_STEPS, Open, Start
 from tests.service.running import Service
 
 WATCH_FRAME = """() => {
   window.seen = new Set();
   const look = () => {
-    const image = document.querySelector("#stage.busy #frame img");
+    const image = document.querySelector("#viewer.busy #frame img");
     if (image) window.seen.add(image.src);
   };
   const options = {subtree: true, childList: true, attributes: true};
-  new MutationObserver(look).observe(document.querySelector("#stage"), options);
+  new MutationObserver(look).observe(document.querySelector("#viewer"), options);
 }"""
 
 PIXELS = """(image) => {
@@ -50,7 +52,7 @@ def metric(service: Service, name: str) -> float:
 def draw(page: Page, prompt: str) -> None:
     page.fill("#prompt", prompt)
     page.press("#prompt", "Enter")
-    page.locator("#facts dl").wait_for()
+    page.locator("#details dl").wait_for()
 
 
 def test_previews_come_and_the_last_picture_is_the_servers(page: Page) -> None:
@@ -58,7 +60,7 @@ def test_previews_come_and_the_last_picture_is_the_servers(page: Page) -> None:
     page.click("#fine summary")
     page.uncheck("#transparent")
     # The tiny model takes a millisecond a step: with fewer, all is over before a page can look.
-    page.locator("#steps").evaluate(SET, 600)
+    page.locator("#parameter-steps").evaluate(SET, 600)
     draw(page, "blue square")
     assert page.input_value("#prompt") == "blue square, fluent 3d style"
     assert len(page.evaluate("() => [...window.seen]")) >= 2, "fewer than two previews were shown"
@@ -86,7 +88,7 @@ def seed(link: str) -> str:
 def test_stopping_frees_the_rows(page: Page, service: Service) -> None:
     before = metric(service, "tessera_cancellations_total")
     page.click("#fine summary")
-    page.locator("#steps").evaluate(SET, MANY_STEPS)
+    page.locator("#parameter-steps").evaluate(SET, MANY_STEPS)
     page.locator("#count label").last.click()
     page.fill("#prompt", "green circle")
     page.press("#prompt", "Enter")
@@ -108,9 +110,9 @@ def test_several_pictures_and_what_can_be_done_with_them(page: Page) -> None:
     expect(page.locator("#run button:not(.busy)")).to_have_count(2)
     page.locator("#run button").nth(1).click()
     # Picture k is that of seed + k, also past the last seed.
-    expect(page.locator("#facts dd").first).to_have_text("0")
+    expect(page.locator("#details dd").first).to_have_text("0")
 
-    expect(page.locator("#facts")).to_contain_text("128 × 128")
+    expect(page.locator("#details")).to_contain_text("128 × 128")
 
     page.get_by_role("button", name="<img>").click()
     line: str = page.evaluate("() => navigator.clipboard.readText()")
@@ -129,7 +131,7 @@ def test_several_pictures_and_what_can_be_done_with_them(page: Page) -> None:
         assert picture.size == (128, 128)
 
     page.fill("#prompt", "")
-    page.get_by_role("button", name="Use its words").click()
+    page.get_by_role("button", name="Use its prompt").click()
     assert page.input_value("#prompt") == "red apple, fluent 3d style"
     assert page.input_value("#seed") == "0"
     page.get_by_role("button", name="Remove").click()
@@ -139,7 +141,23 @@ def test_several_pictures_and_what_can_be_done_with_them(page: Page) -> None:
     expect(page.locator("#gallery")).to_be_hidden()
 
 
-def test_a_key_is_asked_for_and_a_wrong_one_is_said_to_be_wrong(
+def test_a_file_is_named_after_its_format(page: Page) -> None:
+    file = BytesIO()
+    Image.new("RGB", (16, 16), "red").save(file, "WEBP")
+    image = {"index": 0, "seed": 7, "format": "webp", "width": 16, "height": 16}
+    image |= {"url": "http://127.0.0.1/v1/images/7.webp"}
+    image |= {"b64_json": base64.b64encode(file.getvalue()).decode()}
+    stream = f'event: image\ndata: {json.dumps(image)}\n\nevent: done\ndata: {{"images": 1}}\n\n'
+    page.route(
+        "**/v1/images", lambda route: route.fulfill(body=stream, content_type="text/event-stream")
+    )
+    draw(page, "red square, noto style")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download").click()
+    assert download.value.suggested_filename == "red-square-noto-style-7.webp"
+
+
+def test_a_key_is_asked_for_and_a_wrong_one_is_refused_in_words(
     start: Start, open_page: Open
 ) -> None:
     keys = f"ada={hashlib.sha256(b'open sesame').hexdigest()}"
@@ -148,13 +166,13 @@ def test_a_key_is_asked_for_and_a_wrong_one_is_said_to_be_wrong(
         page.fill("#key", "open barley")
         page.fill("#prompt", "red apple")
         page.press("#prompt", "Enter")
-        trouble = page.locator("#trouble")
-        expect(trouble).to_contain_text("A key is needed to draw here")
-        expect(trouble).to_contain_text("is not known here")
+        shown = page.locator("#error")
+        expect(shown).to_contain_text("A key is needed to draw here")
+        expect(shown).to_contain_text("is not known here")
         page.fill("#key", "open sesame")
         page.get_by_role("button", name="Try again").click()
-        page.locator("#facts dl").wait_for()
-        expect(trouble).to_be_empty()
+        page.locator("#details dl").wait_for()
+        expect(shown).to_be_empty()
         page.get_by_role("button", name="Link", exact=True).click()
         signed: str = page.evaluate("() => navigator.clipboard.readText()")
         assert httpx.get(signed, timeout=60).status_code == 200, (
@@ -165,7 +183,7 @@ def test_a_key_is_asked_for_and_a_wrong_one_is_said_to_be_wrong(
 def test_it_offers_what_the_service_allows(start: Start, open_page: Open) -> None:
     with start(MAX_N="3", MAX_SIZE="40", MAX_PROMPT_CHARACTERS="50", DOCS_ACCESS="off") as service:
         page = open_page(service.await_ready().url)
-        page.locator("#status[data-state=ready]").wait_for()
+        page.locator("#state[data-state=ready]").wait_for()
         expect(page.get_by_role("link", name="API")).to_be_hidden()
         expect(page.get_by_role("radio")).to_have_count(3)
         sizes = page.locator("#size option").evaluate_all("(all) => all.map(({value}) => value)")
@@ -180,45 +198,45 @@ def test_it_offers_what_the_service_allows(start: Start, open_page: Open) -> Non
 
 def test_errors_are_in_words_and_the_page_goes_on(open_page: Open, service: Service) -> None:
     page = open_page(service.url, expected="400")
-    page.locator("#status[data-state=ready]").wait_for()
+    page.locator("#state[data-state=ready]").wait_for()
     page.fill("#prompt", "very " * 150 + "red")
     page.press("#prompt", "Enter")
-    expect(page.locator("#trouble")).to_contain_text("Say it in fewer words")
+    expect(page.locator("#error")).to_contain_text("The prompt is too long")
     draw(page, "red apple")
-    expect(page.locator("#trouble")).to_be_empty()
+    expect(page.locator("#error")).to_be_empty()
 
 
-def test_a_full_queue_and_a_lost_connection_are_said_and_overcome(
+def test_a_full_queue_and_a_lost_connection_are_explained_and_overcome(
     open_page: Open, service: Service
 ) -> None:
     page = open_page(service.url, expected="Failed to load resource")
-    page.locator("#status[data-state=ready]").wait_for()
+    page.locator("#state[data-state=ready]").wait_for()
     draw(page, "blue square")
     error = {"message": "the queue is full", "type": "server_error", "code": "queue_full"}
     full = {"status": 503, "headers": {"Retry-After": "1"}, "json": {"error": error}}
-    trouble = page.locator("#trouble")
+    shown = page.locator("#error")
     page.route("**/v1/images", lambda route: route.fulfill(**full))
     page.press("#prompt", "Enter")
-    expect(trouble).to_contain_text("Many people are drawing")
-    expect(trouble.get_by_role("button", name="Try again in 1 s")).to_be_disabled()
+    expect(shown).to_contain_text("The queue is full")
+    expect(shown.get_by_role("button", name="Try again in 1 s")).to_be_disabled()
     # What was there before is there again.
-    expect(page.locator("#facts .title")).to_have_text("blue square, fluent 3d style")
+    expect(page.locator("#details .title")).to_have_text("blue square, fluent 3d style")
     page.unroute_all()
     page.route("**/v1/images", lambda route: route.abort())
-    trouble.get_by_role("button", name="Try again", exact=True).click()
-    expect(trouble).to_contain_text("The service does not answer")
+    shown.get_by_role("button", name="Try again", exact=True).click()
+    expect(shown).to_contain_text("The service does not answer")
     page.unroute_all()
     broken = 'event: progress\ndata: {"index": 0, "step": 1, "steps": 4}\n\n'
     page.route(
         "**/v1/images", lambda route: route.fulfill(body=broken, content_type="text/event-stream")
     )
-    trouble.get_by_role("button", name="Try again", exact=True).click()
-    expect(trouble).to_contain_text("The connection broke off")
+    shown.get_by_role("button", name="Try again", exact=True).click()
+    expect(shown).to_contain_text("The connection broke off")
     page.unroute_all()
-    trouble.get_by_role("button", name="Try again", exact=True).click()
-    expect(trouble).to_be_empty()
+    shown.get_by_role("button", name="Try again", exact=True).click()
+    expect(shown).to_be_empty()
     page.locator("#draw").wait_for()
-    expect(trouble).to_be_empty()
+    expect(shown).to_be_empty()
 
 
 def test_everything_is_within_reach_of_the_keyboard(page: Page) -> None:
@@ -241,7 +259,7 @@ def test_everything_is_within_reach_of_the_keyboard(page: Page) -> None:
     tab_to("[data-style=noto]")
     page.keyboard.press("Space")
     assert page.input_value("#prompt") == "red apple, noto style"
-    tab_to("#die")
+    tab_to("#random-seed")
     page.keyboard.press("Enter")
     assert page.input_value("#seed").isdecimal()
     tab_to("input[name=n]")
@@ -257,24 +275,85 @@ def test_everything_is_within_reach_of_the_keyboard(page: Page) -> None:
     tab_to("#tiles button")
 
 
+def test_an_unknown_parameter_has_a_control_and_is_sent(open_page: Open, service: Service) -> None:
+    """The page knows no family: what a model takes, it reads from the model's table."""
+    waves = {"name": "waves", "minimum": 1, "maximum": 12, "default": 5, "step": 1}
+    length = {"name": "wave_length", "minimum": 0, "maximum": 1, "default": None, "step": 0.05}
+    fixed = {"name": "depth", "minimum": 3, "maximum": 3, "default": 3, "step": 1}
+
+    def unknown(route: Route) -> None:
+        answer = route.fetch()
+        models = answer.json()
+        for model in models["data"]:
+            model["parameters"] = [
+                parameter
+                | {"description": f"About {parameter['name']}.", "operations": ["generate"]}
+                for parameter in (waves, length, fixed)
+            ]
+            model["sizes"] |= {"width": 24, "height": 16, "others": [[16, 24]]}
+            model["negative_prompt"] = True
+            model["description"] = "Waves."
+        route.fulfill(response=answer, json=models)
+
+    def sent() -> dict[str, Any]:
+        with page.expect_request("**/v1/images") as request:
+            page.click("#draw")
+        body = request.value.post_data_json
+        assert isinstance(body, dict)
+        return body
+
+    page = open_page("about:blank", expected="Failed to load resource")
+    page.route("**/v1/models", unknown)
+    page.route("**/v1/images", lambda route: route.abort())
+    page.goto(service.url)
+    page.locator("#state[data-state=ready]").wait_for()
+    expect(page.locator("#suggestions")).to_be_hidden()  # they are for emoji
+    page.click("#fine summary")
+    slider, number = (
+        page.get_by_role("slider", name="Waves"),
+        page.locator("#parameter-waves-number"),
+    )
+    expect(slider).to_have_accessible_description("About waves.")
+    expect(number).to_have_value("5")
+    slider.press("ArrowRight")
+    expect(number).to_have_value("6")
+    number.fill("40")
+    number.press("Tab")
+    expect(number).to_have_value("12")
+    expect(page.get_by_role("slider", name="Depth")).to_have_count(0)
+    expect(page.get_by_role("slider", name="Wave length")).to_be_hidden()
+    page.fill("#negative-prompt", "clouds")
+    page.select_option("#size", "16x24")
+    page.fill("#prompt", "sea")
+    body = sent()
+    fields = {"prompt": "sea", "negative_prompt": "clouds", "size": "16x24", "waves": 12}
+    assert body.items() >= fields.items()
+    assert "wave_length" not in body, "left to the service until it is set"
+    assert "depth" not in body, "there is nothing to choose"
+    page.get_by_label("Automatic").uncheck()
+    page.get_by_role("slider", name="Wave length").press("End")
+    assert sent()["wave_length"] == 1
+    page.unroute_all(behavior="wait")  # after an error the page asks for the models again
+
+
 def test_it_speaks_chinese(open_page: Open, service: Service) -> None:
     page = open_page(service.url, locale="zh-CN")
-    page.locator("#status[data-state=ready]").wait_for()
+    page.locator("#state[data-state=ready]").wait_for()
     expect(page.locator("h1")).to_have_text(re.compile("想画什么"))
     page.get_by_role("button", name="红苹果").click()
-    page.locator("#facts dl").wait_for()
+    page.locator("#details dl").wait_for()
     assert page.input_value("#prompt") == "红苹果，fluent 3d 风格"
     page.get_by_role("button", name="English").click()
-    expect(page.locator("h1")).to_have_text("What shall it draw?")
+    expect(page.locator("h1")).to_have_text("What should it draw?")
     assert page.evaluate("() => document.documentElement.lang") == "en"
 
 
 def test_a_shared_address_draws_what_it_says(open_page: Open, service: Service) -> None:
     page = open_page(f"{service.url}/?prompt=green+circle&seed=ada")
-    page.locator("#facts dl").wait_for()
-    expect(page.locator("#facts .title")).to_have_text("green circle")
+    page.locator("#details dl").wait_for()
+    expect(page.locator("#details .title")).to_have_text("green circle")
     ada = seed_of("ada")
-    expect(page.locator("#facts dd").first).to_have_text(str(ada))
+    expect(page.locator("#details dd").first).to_have_text(str(ada))
     assert page.input_value("#seed") == "", "the next picture should be a new one"
     assert page.url.endswith(f"?prompt=green+circle&seed={ada}")
 
@@ -285,7 +364,7 @@ def test_axe_finds_nothing(open_page: Open, service: Service, axe_source: str) -
         page = open_page(
             service.url, expected="400", color_scheme=scheme, viewport=size, bypass_csp=True
         )
-        page.locator("#status[data-state=ready]").wait_for()
+        page.locator("#state[data-state=ready]").wait_for()
         page.evaluate(axe_source)
         assert violations(page) == []
         page.click("#fine summary")
@@ -293,7 +372,7 @@ def test_axe_finds_nothing(open_page: Open, service: Service, axe_source: str) -
         draw(page, "red apple")
         page.fill("#prompt", "very " * 150)
         page.press("#prompt", "Enter")
-        page.locator(".trouble").wait_for()
+        page.locator(".error").wait_for()
         assert violations(page) == []
 
 

@@ -1,4 +1,4 @@
-"""If these fail, people cannot start from a picture on the page, nor compare what became of it."""
+"""If these fail, people cannot start from a picture on the page, nor compare the result with it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def png(pixels: Pixels) -> bytes:
 def start_from(page: Page, pixels: Pixels, name: str = "noise.png") -> None:
     file: Any = {"name": name, "mimeType": "image/png", "buffer": png(pixels)}
     page.set_input_files("#file", file)
-    page.locator("#bench").wait_for()
+    page.locator("#editor").wait_for()
 
 
 def choose(page: Page, operation: str) -> None:
@@ -76,19 +76,19 @@ def after(page: Page) -> Pixels:
 
 def test_a_picture_is_varied_and_compared(page: Page, service: Service) -> None:
     start_from(page, noise())
-    expect(page.locator("h1")).to_have_text("What shall become of it?")
+    expect(page.locator("h1")).to_have_text("What should be done with it?")
     expect(page.locator("#source-size")).to_have_text("48 × 32 pixels")
     assert page.evaluate("() => document.activeElement.value") == "vary"
     page.locator("#count label").nth(1).click()
-    page.locator("#strength").evaluate(SET, 30)
+    page.locator("#parameter-strength").evaluate(SET, 0.3)
     page.fill("#seed", "5")
     page.click("#fine summary")
     page.uncheck("#transparent")
     go(page)
     expect(page.locator("#run button:not(.busy)")).to_have_count(2)
     page.locator("#run button").nth(1).click()
-    expect(page.locator("#facts")).to_contain_text("Vary")
-    expect(page.locator("#facts")).to_contain_text("30 %")
+    expect(page.locator("#details")).to_contain_text("Vary")
+    expect(page.locator("#details dl")).to_contain_text("Strength0.3")
 
     fields = {"operation": "vary", "strength": "0.3", "seed": "6", "size": "128"}
     answer = httpx.post(
@@ -134,15 +134,15 @@ def test_a_drawn_picture_is_the_start_of_the_next(page: Page) -> None:
     page.get_by_role("button", name="4 more").click()
     expect(page.locator("#run button:not(.busy)")).to_have_count(4)
     page.get_by_role("button", name="Put the picture away").click()
-    expect(page.locator("h1")).to_have_text("What shall it draw?")
+    expect(page.locator("h1")).to_have_text("What should it draw?")
     assert page.evaluate("() => document.activeElement.id") == "start"
 
 
-def test_only_what_is_painted_is_made_anew(page: Page) -> None:
+def test_only_what_is_painted_is_regenerated(page: Page) -> None:
     picture = noise()
     start_from(page, picture)
     choose(page, "inpaint")
-    expect(page.locator("#facts")).to_contain_text("Nothing is painted")
+    expect(page.locator("#details")).to_contain_text("Nothing is painted")
     box = page.locator(".mask").bounding_box()
     assert box is not None
     x, y = box["x"] + box["width"] / 4, box["y"] + box["height"] / 2
@@ -150,7 +150,7 @@ def test_only_what_is_painted_is_made_anew(page: Page) -> None:
     page.mouse.down()
     page.mouse.move(x + box["width"] / 4, y, steps=4)
     page.mouse.up()
-    expect(page.locator("#facts")).to_contain_text("% is made anew")
+    expect(page.locator("#details")).to_contain_text("% is regenerated")
     go(page)
     made = after(page)
     # A brush of 6 % of 48 pixels: from column 9 to column 27, five rows around the middle.
@@ -169,13 +169,13 @@ def test_a_mask_is_painted_by_keyboard(page: Page) -> None:
     choose(page, "inpaint")
     mask = page.get_by_role("application", name="Mask")
     mask.focus()
-    share = page.locator("#facts [role=status]")
+    share = page.locator("#details [role=status]")
     page.keyboard.press("Space")
     for _ in range(5):
         page.keyboard.press("ArrowRight")
     page.keyboard.press("Space")
     painted = share.inner_text()
-    expect(page.locator("#said")).to_have_text("Brush at 75 %, 50 %")
+    expect(page.locator("#announcement")).to_have_text("Brush at 75 %, 50 %")
     page.keyboard.press("e")
     page.keyboard.press("Space")
     expect(share).not_to_have_text(painted)
@@ -213,7 +213,7 @@ def test_the_tools_are_within_reach_of_the_keyboard(page: Page) -> None:
     line = page.get_by_role("slider", name="Before and after")
     line.wait_for()
     page.locator("#draw:visible").wait_for()
-    expect(page.locator("#facts")).to_contain_text("96 × 96")
+    expect(page.locator("#details")).to_contain_text("96 × 96")
     line.focus()
     page.keyboard.press("ArrowRight")
     expect(line).to_have_attribute("aria-valuetext", "49 % of it after")
@@ -237,18 +237,22 @@ def test_a_picture_is_extended_where_it_is_to_be(page: Page) -> None:
 
 
 @pytest.mark.parametrize(
-    ("operation", "said", "size"),
-    [("upscale", "It is made 8 × 5 first", "16 × 10"), ("colorize", "", ""), ("denoise", "", "")],
+    ("operation", "note", "size"),
+    [
+        ("upscale", "It is scaled to 8 × 5 first", "16 × 10"),
+        ("colorize", "", ""),
+        ("denoise", "", ""),
+    ],
 )
-def test_the_other_operations(page: Page, operation: str, said: str, size: str) -> None:
+def test_the_other_operations(page: Page, operation: str, note: str, size: str) -> None:
     start_from(page, noise())
     choose(page, operation)
-    expect(page.locator("#options")).to_contain_text(said)
+    expect(page.locator("#options")).to_contain_text(note)
     if operation == "denoise":
-        page.get_by_label("Guess how noisy it is").uncheck()
-        page.locator("#noise").evaluate(SET, 20)
+        page.get_by_label("Automatic").uncheck()
+        page.locator("#parameter-noise").evaluate(SET, 0.2)
     go(page)
-    expect(page.locator("#facts")).to_contain_text(size or "128 × 85")
+    expect(page.locator("#details")).to_contain_text(size or "128 × 85")
 
 
 @pytest.mark.parametrize("how", ["drop", "paste"])
@@ -261,7 +265,7 @@ def test_pictures_come_in_by_dropping_and_pasting(page: Page, how: str) -> None:
 def test_a_large_picture_is_made_smaller_before_it_is_sent(start: Start, open_page: Open) -> None:
     with start(MAX_UPLOAD_PIXELS="15000") as service:
         page = open_page(service.await_ready().url)
-        page.locator("#status[data-state=ready]").wait_for()
+        page.locator("#state[data-state=ready]").wait_for()
         start_from(page, noise(300, 200))
         expect(page.locator("#source-size")).to_have_text("150 × 100 pixels")
         go(page)
@@ -271,17 +275,17 @@ def test_a_large_picture_is_made_smaller_before_it_is_sent(start: Start, open_pa
 def test_many_pictures_of_a_large_one_are_made_smaller(
     start: Start, open_page: Open, operation: str
 ) -> None:
-    """Each alone is within the limit, all together are not: nobody shall have to work that out."""
+    """Each alone is within the limit, all together are not: nobody should have to work that out."""
     most = 15_000
     with start(MAX_UPLOAD_PIXELS=str(most)) as service:
         page = open_page(service.await_ready().url)
-        page.locator("#status[data-state=ready]").wait_for()
+        page.locator("#state[data-state=ready]").wait_for()
         start_from(page, noise(150, 99))
         choose(page, operation)
         note = page.locator("#options > .note")
         if operation == "outpaint":
             page.locator("#amount").evaluate(SET, 100)  # 450 × 297 pixels, of which that is a third
-            expect(note).to_have_text(re.compile("It is made 50 × 33 first"))
+            expect(note).to_have_text(re.compile("It is scaled to 50 × 33 first"))
             page.locator("#amount").evaluate(SET, 5)
         else:
             expect(note).to_be_hidden()
@@ -295,21 +299,21 @@ def test_many_pictures_of_a_large_one_are_made_smaller(
         assert 0.9 * most < 4 * width * height <= most
 
 
-def test_files_that_are_no_pictures_are_said_to_be_none(open_page: Open, service: Service) -> None:
+def test_files_that_are_no_pictures_are_refused_in_words(open_page: Open, service: Service) -> None:
     page = open_page(service.url, expected="400")
-    page.locator("#status[data-state=ready]").wait_for()
+    page.locator("#state[data-state=ready]").wait_for()
     text: Any = {"name": "a.png", "mimeType": "image/png", "buffer": b"not a picture"}
     page.set_input_files("#file", text)
-    expect(page.locator("#trouble")).to_contain_text("no picture that can be read")
+    expect(page.locator("#error")).to_contain_text("cannot be read as a picture")
     # Cut short: this browser shows what there is of it, the service does not take it.
     file = BytesIO()
     Image.fromarray(noise(200, 200)).convert("RGB").save(file, "JPEG")
     short: Any = {"name": "a.jpg", "mimeType": "image/jpeg", "buffer": file.getvalue()[:9000]}
     page.set_input_files("#file", short)
-    page.locator("#bench").wait_for()
-    expect(page.locator("#trouble")).to_be_empty()
+    page.locator("#editor").wait_for()
+    expect(page.locator("#error")).to_be_empty()
     page.click("#draw")
-    expect(page.locator("#trouble")).to_contain_text("This picture is damaged")
+    expect(page.locator("#error")).to_contain_text("This picture is damaged")
     expect(page.locator("#frame .sheet img")).to_be_visible()
 
 
@@ -321,16 +325,16 @@ def test_to_restyle_words_are_needed(page: Page) -> None:
     expect(page.locator("#stop")).to_be_hidden()
     page.fill("#prompt", "red apple")
     go(page)
-    expect(page.locator("#facts .title")).to_have_text("red apple, fluent 3d style")
+    expect(page.locator("#details .title")).to_have_text("red apple, fluent 3d style")
 
 
 def test_stopping_frees_the_rows_of_a_picture_too(page: Page, service: Service) -> None:
     before = metric(service, "tessera_cancellations_total")
     start_from(page, noise())
     page.click("#fine summary")
-    page.locator("#steps").evaluate(SET, MANY_STEPS)
+    page.locator("#parameter-steps").evaluate(SET, MANY_STEPS)
     page.click("#draw")
-    page.locator("#facts .count").wait_for()
+    page.locator("#details .count").wait_for()
     page.keyboard.press("Escape")
     page.locator("#draw:visible").wait_for()
     expect(page.locator("#frame .sheet img")).to_be_visible()
@@ -352,12 +356,12 @@ def test_without_operations_there_are_no_tools(open_page: Open, service: Service
     page = open_page("about:blank")
     page.route("**/v1/models", poor)
     page.goto(service.url)
-    page.locator("#status[data-state=ready]").wait_for()
+    page.locator("#state[data-state=ready]").wait_for()
     draw(page, "red apple")
     expect(page.get_by_role("button", name="Start from")).to_have_count(0)
     text = base64.b64encode(png(noise())).decode()
     page.locator("body").evaluate(f"(_, given) => ({DROP})(given)", ["in.png", text, "drop"])
-    expect(page.locator("#bench")).to_be_hidden()
+    expect(page.locator("#editor")).to_be_hidden()
 
 
 def test_axe_finds_nothing_in_the_tools(open_page: Open, service: Service, axe_source: str) -> None:
@@ -366,16 +370,16 @@ def test_axe_finds_nothing_in_the_tools(open_page: Open, service: Service, axe_s
         page = open_page(
             service.url, color_scheme=scheme, viewport=size, locale=locale, bypass_csp=True
         )
-        page.locator("#status[data-state=ready]").wait_for()
+        page.locator("#state[data-state=ready]").wait_for()
         page.evaluate(axe_source)
         start_from(page, noise())
         for operation in ("vary", "inpaint", "outpaint", "upscale", "denoise"):
             choose(page, operation)
             if operation == "denoise":
-                page.locator("#noise-guess").uncheck()
+                page.locator("#parameter-noise-automatic").uncheck()
             assert violations(page) == [], operation
         if width < 600:  # where the form is out of sight, what starts it is also by the picture
-            page.locator("#facts .primary").click()
+            page.locator("#details .primary").click()
             page.locator(".compare").wait_for()
             page.locator("#draw:visible").wait_for()
         else:

@@ -1,4 +1,4 @@
-// What is worth trying with the emoji models, and how a prompt names its style.
+// Prompts to suggest for models that draw emoji, and how a prompt names its style.
 
 /** English and Chinese names that the emoji models were trained on, in both styles. */
 const NAMES = `
@@ -10,18 +10,18 @@ lion=狮子|four leaf clover=四叶草|tropical fish=热带鱼|mushroom=蘑菇|c
 hedgehog=刺猬|mount fuji=富士山|jack-o-lantern=南瓜灯|gem stone=宝石|honeybee=蜜蜂|teddy bear=泰迪熊|grapes=葡萄
 `;
 
-const IDEAS = NAMES.trim()
+const PROMPTS = NAMES.trim()
   .split(/[|\n]/)
   .map((pair) => pair.split("="))
   .map(([en, zh]) => ({ en, zh }));
 
 const AT_ONCE = 7;
 
-/** The `page`-th handful of names in a language; starts over at the end. */
-export function ideas(language, page) {
-  const pages = Math.ceil(IDEAS.length / AT_ONCE);
+/** The `page`-th few prompts in a language; starts over at the end. */
+export function suggestions(language, page) {
+  const pages = Math.ceil(PROMPTS.length / AT_ONCE);
   const from = (page % pages) * AT_ONCE;
-  return IDEAS.slice(from, from + AT_ONCE).map((idea) => idea[language]);
+  return PROMPTS.slice(from, from + AT_ONCE).map((prompt) => prompt[language]);
 }
 
 export const STYLES = [
@@ -41,10 +41,10 @@ export function styleOf(prompt) {
 /** The prompt ending with that style, in its own language; with null, with none. */
 export function withStyle(prompt, id) {
   const bare = prompt.replace(NAMED, "");
-  const style = STYLES.find((each) => each.id === id);
+  const style = STYLES.find((candidate) => candidate.id === id);
   if (!style || !bare.trim()) return bare;
   return bare.trimEnd() + style[CHINESE.test(bare) ? "zh" : "en"];
 }
 
-/** Whether a model draws emoji, so that all of the above holds for it. */
-export const drawsEmoji = (model) => /emoji/.test(model?.id ?? "");
+/** Whether a model draws emoji in these styles, by its description; others get no suggestions. */
+export const drawsEmoji = (model) => /\bemoji\b.*\bstyles\b/is.test(model?.description ?? "");

@@ -1,12 +1,12 @@
-// What stands on the stage while a picture is made ready: the picture, the mask over it or the
-// margins around it, and the tools for them; or what was said of it.
+// What the viewer shows of a picture to start from: the picture with the mask over it or the margins
+// around it, and the tools for them; or its description.
 
-import { h } from "./dom.js";
-import { description } from "./facts.js";
+import { t } from "../i18n/i18n.js";
+import { descriptionOf } from "../page/details.js";
+import { h } from "../page/dom.js";
 import { Mask } from "./mask.js";
-import { t } from "./words.js";
 
-export class Easel {
+export class Canvas {
   #source;
   #image = h("img", {});
   #sheet = h("div", { class: "sheet" });
@@ -14,20 +14,20 @@ export class Easel {
   #sizeValue = h("output", { for: "brush-size" });
   #painted = h("p", { class: "note", role: "status" });
   #erase = h("button", { type: "button", class: "quiet", id: "erase" });
-  #words;
-  #say;
-  #work = {}; // what is to be done
+  #draw;
+  #announce;
   mask;
-  seen = 0; // pixels along each side of what the model sees
+  work = {}; // what is to be done: decides what is shown around and over the picture
+  seen = { width: 0, height: 0 }; // pixels of what the model sees
   busy = false; // being described
-  told = null; // the service's description, with the "seconds" that it took, once there is one
+  description = null; // the service's answer, with the "seconds" that it took
 
-  /** `words` is given those of the description, to be drawn. */
-  constructor(source, words, say) {
+  /** `draw(prompt)` is called to draw the caption; `announce` tells screen readers. */
+  constructor(source, draw, announce) {
     this.#source = source;
-    this.#words = words;
-    this.#say = say;
-    this.mask = new Mask(source.width, source.height, (words) => this.#changed(words));
+    this.#draw = draw;
+    this.#announce = announce;
+    this.mask = new Mask(source.width, source.height, (text) => this.#changed(text));
     this.#image.src = source.url;
     this.#size.addEventListener("input", () => {
       this.mask.radius = this.#size.value / 100;
@@ -39,14 +39,9 @@ export class Easel {
     });
   }
 
-  /** What is to be done with the picture: decides what is shown around and over it. */
-  set work(work) {
-    this.#work = work;
-  }
-
-  /** What the frame of the stage holds. */
+  /** What belongs in the viewer's frame. */
   frame() {
-    const { operation, left = 0, top = 0, right = 0, bottom = 0 } = this.#work;
+    const { operation, left = 0, top = 0, right = 0, bottom = 0 } = this.work;
     const { width, height } = this.#source;
     const [wide, high] = [100 + left + right, 100 + top + bottom];
     const set = (name, value) => this.#sheet.style.setProperty(name, value);
@@ -63,17 +58,19 @@ export class Easel {
     return this.#sheet;
   }
 
-  /** What is said beside it. */
-  facts() {
+  /** What belongs beside it. */
+  details() {
     const title = h("p", { class: "title" }, this.#source.name);
-    const { operation } = this.#work;
-    // What is enlarged is not seen whole: the form says how small it has to be.
-    const seen = operation !== "upscale" && h("p", { class: "note" }, t("sees", { n: this.seen }));
-    const go = h("button", { type: "submit", form: "composer", class: "primary" }, t(`operations.${operation}.0`));
+    const { operation } = this.work;
+    // A picture is never scaled to be enlarged: the form shows how small it has to be.
+    const seen = operation !== "upscale" && h("p", { class: "note" }, t("seen", this.seen));
+    const submit = h("button", { type: "submit", form: "composer", class: "primary" }, t(`operations.${operation}.0`));
     if (operation === "describe" && this.busy) return [title, h("p", { class: "note count" }, t("describing"))];
-    if (operation === "describe" && this.told) return description(this.told, this.#source, this.#words, this.#say);
-    if (operation !== "inpaint") return [title, seen || null, go].filter(Boolean);
-    const button = (words, act) => h("button", { type: "button", class: "quiet", onclick: act }, t(words));
+    if (operation === "describe" && this.description) {
+      return descriptionOf(this.description, this.#source, this.#draw, this.#announce);
+    }
+    if (operation !== "inpaint") return [title, seen || null, submit].filter(Boolean);
+    const button = (key, act) => h("button", { type: "button", class: "quiet", onclick: act }, t(key));
     this.#changed();
     this.#size.dispatchEvent(new Event("input"));
     return [
@@ -87,19 +84,19 @@ export class Easel {
         this.#erase,
         button("undo", () => this.mask.undo()),
         button("invert", () => this.mask.invert()),
-        button("wipe", () => this.mask.clear()),
+        button("startOver", () => this.mask.clear()),
       ),
       this.#painted,
-      go,
+      submit,
       h("p", { class: "note keys", id: "mask-keys" }, t("maskKeys")),
     ];
   }
 
-  #changed(words) {
+  #changed(text) {
     this.#erase.textContent = t("erase");
     this.#erase.setAttribute("aria-pressed", String(this.mask.erase));
     const n = Math.round(100 * this.mask.share);
     this.#painted.textContent = this.mask.empty ? t("maskEmpty") : t("maskShare", { n });
-    if (words) this.#say(words);
+    if (text) this.#announce(text);
   }
 }

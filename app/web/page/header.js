@@ -1,15 +1,15 @@
-// The top of the page: which language, which theme, and how the service is.
+// The top of the page: the service's state, the language, the theme.
 
+import { switchLanguage, t } from "../i18n/i18n.js";
 import { icon } from "./dom.js";
-import { switchLanguage, t } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
 export class Header {
-  #state = ["loading", {}];
+  #state = ["starting", {}];
 
-  /** `render` is called after a change of language, to say everything else anew. */
+  /** `render` is called after a change of language, to render everything else. */
   constructor(render) {
     $("theme").addEventListener("click", () => this.#switch());
     dark.addEventListener("change", () => this.#theme());
@@ -19,17 +19,17 @@ export class Header {
     });
   }
 
-  /** How the service is: a key of the dictionary, and its values. */
-  status(name, values = {}) {
+  /** Shows the service's state: a key of `states` in the texts, and its values. */
+  state(name, values = {}) {
     this.#state = [name, values];
-    $("status").dataset.state = name;
-    $("status").lastElementChild.textContent = t(name, values);
+    $("state").dataset.state = name;
+    $("state").lastElementChild.textContent = t(`states.${name}`, values);
   }
 
   render() {
     $("language").textContent = t("other");
     $("language").lang = t("other") === "English" ? "en" : "zh";
-    this.status(...this.#state);
+    this.state(...this.#state);
     this.#theme();
   }
 
@@ -44,15 +44,15 @@ export class Header {
     try {
       localStorage.setItem("tessera-theme", next);
     } catch {
-      // only this visit, then
+      // for this visit only, then
     }
     this.#theme();
   }
 
   #theme() {
-    const label = t(this.#dark ? "themeLight" : "themeDark");
+    const text = t(this.#dark ? "themeLight" : "themeDark");
     $("theme").replaceChildren(icon(this.#dark ? "sun" : "moon"));
-    $("theme").setAttribute("aria-label", label);
-    $("theme").title = label;
+    $("theme").setAttribute("aria-label", text);
+    $("theme").title = text;
   }
 }

@@ -1,13 +1,13 @@
-// A picture to start from: what the service is sent, and what it looked like before.
+// A picture to start from: what is sent to the service, and how it looked before.
 
-import { ServiceError } from "../tessera.js";
+import { ServiceError } from "../../tessera.js";
 
-/** What the service reads; anything else that this browser shows is sent as PNG. */
-const READ = ["image/png", "image/jpeg", "image/webp", "image/gif"];
+/** What the service decodes; anything else that this browser can show is sent as PNG. */
+const DECODED = ["image/png", "image/jpeg", "image/webp", "image/gif"];
 
-const SEEN = 1024; // pixels: no more are needed to look at it
+const PREVIEW = 1024; // pixels along the longer side: enough to look at
 
-/** A size of the same aspect whose longer side has so many pixels; no side vanishes. */
+/** A size of the same aspect whose longer side has so many pixels; no side is 0. */
 export const scaled = ({ width, height }, longer) =>
   [width, height].map((side) => Math.max(1, Math.round((side * longer) / Math.max(width, height))));
 
@@ -20,12 +20,12 @@ export class Source {
     this.#image = image;
     this.name = name; // for people
     this.fileName = file || "picture.png";
-    this.prompt = prompt; // the words that it came from, where they are known
+    this.prompt = prompt; // what it was drawn from, where that is known
   }
 
   /**
-   * Opens a file, smaller where the service would refuse it. Throws `ServiceError` for what this
-   * browser cannot show.
+   * Opens a file, scaled down where the service would refuse it. Throws `ServiceError` for what
+   * this browser cannot show.
    */
   static async open(blob, about, { upload_bytes: bytes, upload_pixels: pixels }) {
     const image = new Image();
@@ -37,9 +37,9 @@ export class Source {
       throw new ServiceError("", { code: "unsupported_image" });
     }
     const times = Math.min(1, Math.sqrt(pixels / (width * height)), Math.sqrt(bytes / blob.size));
-    if (times === 1 && READ.includes(blob.type)) return new Source(blob, image, about);
+    if (times === 1 && DECODED.includes(blob.type)) return new Source(blob, image, about);
     const type = blob.type === "image/jpeg" ? blob.type : "image/png";
-    const smaller = await drawn(Math.floor(width * times), Math.floor(height * times), type, (brush, w, h) =>
+    const smaller = await rendered(Math.floor(width * times), Math.floor(height * times), type, (brush, w, h) =>
       brush.drawImage(image, 0, 0, w, h),
     );
     URL.revokeObjectURL(image.src);
@@ -54,7 +54,7 @@ export class Source {
     return this.#image.naturalHeight;
   }
 
-  /** Its address within the page. */
+  /** Its object URL. */
   get url() {
     return this.#image.src;
   }
@@ -64,20 +64,20 @@ export class Source {
     return scaled(this, Math.min(longest, Math.max(this.width, this.height)));
   }
 
-  /** What is sent: the file as it is, or drawn in another size. */
+  /** The file as it is, or drawn in another size. */
   async file(width, height) {
     if (width === this.width && height === this.height) return this.#blob;
-    return drawn(width, height, "image/png", (brush) => this.#draw(brush, 0, 0, width, height));
+    return rendered(width, height, "image/png", (brush) => this.#draw(brush, 0, 0, width, height));
   }
 
   /** How it looked in the frame of the answer, for comparison. */
   async before(work, width, height) {
-    const times = Math.min(1, SEEN / Math.max(width, height));
+    const times = Math.min(1, PREVIEW / Math.max(width, height));
     const small = work.longest && (await createImageBitmap(await this.file(...this.within(work.longest))));
-    return drawn(Math.round(width * times), Math.round(height * times), "image/png", (brush, w, h) => {
+    return rendered(Math.round(width * times), Math.round(height * times), "image/png", (brush, w, h) => {
       const [left, top, right, bottom] = ["left", "top", "right", "bottom"].map((side) => (work[side] ?? 0) / 100);
       const [wide, high] = [w / (1 + left + right), h / (1 + top + bottom)];
-      brush.imageSmoothingEnabled = !small; // each of its pixels is to be seen
+      brush.imageSmoothingEnabled = !small; // each of its pixels should be visible
       this.#draw(brush, left * wide, top * high, wide, high, small || this.#image);
     });
   }
@@ -88,7 +88,7 @@ export class Source {
   }
 }
 
-function drawn(width, height, type, draw) {
+function rendered(width, height, type, draw) {
   const canvas = new OffscreenCanvas(width, height);
   draw(canvas.getContext("2d"), width, height);
   return canvas.convertToBlob({ type, quality: 0.95 });

@@ -1,13 +1,13 @@
 // A mask painted over a picture, by hand or by keyboard. Strokes are kept, not pixels: they are
-// drawn again, sharply, for a picture of any size.
+// rendered sharply for a picture of any size.
 
-import { h } from "./dom.js";
-import { t } from "./words.js";
+import { t } from "../i18n/i18n.js";
+import { h } from "../page/dom.js";
 
 const FINE = 640; // pixels along the longer side of what is painted on
-const LOOK = 32; // pixels a side that are enough to say how much is painted
+const SAMPLE = 32; // pixels a side: enough to tell how much is painted
 const STEP = 0.05; // of the longer side, for each press of an arrow key
-const WALK = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+const DIRECTIONS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 export class Mask {
   #strokes = []; // {erase, radius, points}, in longer sides of the picture; or {invert: true}
@@ -49,10 +49,10 @@ export class Mask {
 
   /** How much is painted, 0 to 1. */
   get share() {
-    const small = new OffscreenCanvas(LOOK, LOOK).getContext("2d");
-    small.drawImage(this.#canvas, 0, 0, LOOK, LOOK);
-    const { data } = small.getImageData(0, 0, LOOK, LOOK);
-    return data.reduce((sum, value, place) => (place % 4 === 3 ? sum + value : sum), 0) / (255 * LOOK * LOOK);
+    const small = new OffscreenCanvas(SAMPLE, SAMPLE).getContext("2d");
+    small.drawImage(this.#canvas, 0, 0, SAMPLE, SAMPLE);
+    const { data } = small.getImageData(0, 0, SAMPLE, SAMPLE);
+    return data.reduce((sum, value, index) => (index % 4 === 3 ? sum + value : sum), 0) / (255 * SAMPLE * SAMPLE);
   }
 
   undo() {
@@ -70,10 +70,10 @@ export class Mask {
     this.#paint();
   }
 
-  /** The mask as it is now, whatever is painted later. */
-  get still() {
+  /** The mask as it is now, whatever is painted later: `{empty, file(width, height)}`. */
+  get snapshot() {
     const strokes = structuredClone(this.#strokes);
-    return { empty: this.empty, file: (width, height) => written(strokes, width, height) };
+    return { empty: this.empty, file: (width, height) => maskFile(strokes, width, height) };
   }
 
   #paint() {
@@ -90,19 +90,19 @@ export class Mask {
     event.preventDefault();
     this.element.setPointerCapture(event.pointerId);
     this.element.focus({ focusVisible: false });
-    this.#touch(this.#place(event));
+    this.#touch(this.#position(event));
   }
 
   #drag(event) {
-    this.#follow(this.#place(event));
+    this.#follow(this.#position(event));
     if (!this.#down) return;
-    for (const each of event.getCoalescedEvents?.() ?? [event]) {
-      this.#strokes.at(-1).points.push(this.#place(each));
+    for (const move of event.getCoalescedEvents?.() ?? [event]) {
+      this.#strokes.at(-1).points.push(this.#position(move));
     }
     this.#paint();
   }
 
-  #place({ clientX, clientY }) {
+  #position({ clientX, clientY }) {
     const { left, top, width, height } = this.element.getBoundingClientRect();
     return [((clientX - left) / width) * this.#width, ((clientY - top) / height) * this.#height];
   }
@@ -134,14 +134,14 @@ export class Mask {
     const { key, ctrlKey, metaKey, shiftKey } = event;
     if ((ctrlKey || metaKey) && key === "z") this.undo();
     else if (ctrlKey || metaKey || event.altKey) return;
-    else if (key in WALK) this.#walk(WALK[key], shiftKey ? STEP / 5 : STEP);
+    else if (key in DIRECTIONS) this.#move(DIRECTIONS[key], shiftKey ? STEP / 5 : STEP);
     else if (key === " " || key === "Enter") this.#toggle();
     else if (key === "e" || key === "E") this.#erase();
     else return;
     event.preventDefault();
   }
 
-  #walk([x, y], step) {
+  #move([x, y], step) {
     this.#at = [
       Math.max(0, Math.min(this.#width, this.#at[0] + x * step)),
       Math.max(0, Math.min(this.#height, this.#at[1] + y * step)),
@@ -151,14 +151,14 @@ export class Mask {
       this.#strokes.at(-1).points.push(this.#at);
       this.#paint();
     }
-    this.#tell();
+    this.#report();
   }
 
   #toggle() {
     this.#follow(this.#at);
     if (this.#down) this.#lift();
     else this.#touch(this.#at);
-    this.#tell();
+    this.#report();
   }
 
   #erase() {
@@ -167,14 +167,14 @@ export class Mask {
     this.#changed();
   }
 
-  #tell() {
+  #report() {
     const [x, y] = [this.#at[0] / this.#width, this.#at[1] / this.#height].map((part) => Math.round(100 * part));
     this.#changed(t(this.#down ? "brushDown" : "brushUp", { x, y }));
   }
 }
 
-/** White where the picture is to be made anew, black elsewhere; null where nothing is painted. */
-async function written(strokes, width, height) {
+/** White where the picture is regenerated, black elsewhere; null where nothing is painted. */
+async function maskFile(strokes, width, height) {
   if (!strokes.length) return null;
   const canvas = new OffscreenCanvas(width, height);
   const brush = canvas.getContext("2d");

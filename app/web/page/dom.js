@@ -1,8 +1,8 @@
-// Making elements, without innerHTML.
+// Elements without innerHTML, and addresses of files within the page.
 
 const ICONS = {
-  die: "M5 3h14a2 2 0 0 1 2 2v14a2 2 0 0 1-2 2H5a2 2 0 0 1-2-2V5a2 2 0 0 1 2-2ZM8.5 8.5h.01M15.5 8.5h.01M12 12h.01M8.5 15.5h.01M15.5 15.5h.01",
-  turn: "M20 11a8 8 0 1 0-2.3 6.3M20 4v7h-7",
+  dice: "M5 3h14a2 2 0 0 1 2 2v14a2 2 0 0 1-2 2H5a2 2 0 0 1-2-2V5a2 2 0 0 1 2-2ZM8.5 8.5h.01M15.5 8.5h.01M12 12h.01M8.5 15.5h.01M15.5 15.5h.01",
+  reload: "M20 11a8 8 0 1 0-2.3 6.3M20 4v7h-7",
   sun: "M12 8a4 4 0 1 0 0 8 4 4 0 0 0 0-8ZM12 2v2.5M12 19.5V22M4.9 4.9l1.8 1.8M17.3 17.3l1.8 1.8M2 12h2.5M19.5 12H22M4.9 19.1l1.8-1.8M17.3 6.7l1.8-1.8",
   moon: "M20.5 14.5A8.5 8.5 0 0 1 9.5 3.5a8.5 8.5 0 1 0 11 11Z",
   cross: "M6 6l12 12M18 6 6 18",
@@ -21,11 +21,11 @@ export function h(tag, attributes = {}, ...children) {
   return node;
 }
 
-/** A line icon of 20 px, hidden from screen readers: the button around it has the words. */
+/** A line icon of 20 px, hidden from screen readers: the button around it has a label. */
 export function icon(name) {
-  const space = "http://www.w3.org/2000/svg";
-  const svg = document.createElementNS(space, "svg");
-  const path = document.createElementNS(space, "path");
+  const namespace = "http://www.w3.org/2000/svg";
+  const svg = document.createElementNS(namespace, "svg");
+  const path = document.createElementNS(namespace, "path");
   svg.setAttribute("viewBox", "0 0 24 24");
   svg.setAttribute("aria-hidden", "true");
   path.setAttribute("d", ICONS[name]);
@@ -33,19 +33,27 @@ export function icon(name) {
   return svg;
 }
 
+const urls = new WeakMap();
+
+/** An object URL for a file that is kept; the same one every time. */
+export function fileUrl(blob) {
+  if (!urls.has(blob)) urls.set(blob, URL.createObjectURL(blob));
+  return urls.get(blob);
+}
+
 /**
- * One tab stop for a group of buttons; arrow keys, Home and End walk it.
- * Call `settle` after its children have changed.
+ * Gives a group of buttons one tab stop; arrow keys, Home and End move the focus within it.
+ * Returns a function to call after the group's children have changed.
  */
-export function rove(group) {
-  const stops = () => [...group.querySelectorAll("button")];
-  const settle = () => {
-    const all = stops();
-    const at = all.find((each) => each.getAttribute("aria-pressed") === "true") ?? all[0];
-    for (const each of all) each.tabIndex = each === at ? 0 : -1;
+export function rovingFocus(group) {
+  const buttons = () => [...group.querySelectorAll("button")];
+  const update = () => {
+    const all = buttons();
+    const stop = all.find((button) => button.getAttribute("aria-pressed") === "true") ?? all[0];
+    for (const button of all) button.tabIndex = button === stop ? 0 : -1;
   };
   group.addEventListener("keydown", (event) => {
-    const all = stops();
+    const all = buttons();
     const at = all.indexOf(event.target);
     const columns = getComputedStyle(group).gridTemplateColumns.split(" ").length || 1;
     const to = {
@@ -61,7 +69,7 @@ export function rove(group) {
     all[Math.max(0, Math.min(all.length - 1, to))].focus();
   });
   group.addEventListener("focusin", (event) => {
-    for (const each of stops()) each.tabIndex = each === event.target ? 0 : -1;
+    for (const button of buttons()) button.tabIndex = button === event.target ? 0 : -1;
   });
-  return settle;
+  return update;
 }
