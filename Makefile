@@ -2,7 +2,7 @@
 
 VENV   := .venv
 BIN    := $(VENV)/bin
-SOURCE := app bench model tests
+SOURCE := app bench model tests tools
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check --no-input -c constraints.txt
 
 # The first Python of these that is new enough, and can make environments; `make PYTHON=…` decides.

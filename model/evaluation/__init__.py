@@ -1,9 +1,6 @@
 """How good a checkpoint is, in figures that need no pretrained network.
 
-Seeds and choices are fixed: the same checkpoint and numerics give the same figures.
+Seeds and choices are fixed: the same checkpoint and numerics give the same figures. Every
+evaluation has ``steps`` (for a progress bar), ``run(on_step)``, which yields a line for each
+figure as it is known, and ``report()``.
 """
-
-from pathlib import Path
-
-SHIPPED_ENCODER = Path(__file__).with_name("encoder.safetensors")
-"""In whose features sets of pictures are compared, see `model.evaluation.encoder`."""

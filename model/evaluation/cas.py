@@ -1,38 +1,35 @@
-"""*Classification accuracy score*: what does a classifier learn from drawn pictures?
+"""*Classification accuracy score*: what does a classifier learn from drawn images?
 
-A classifier is trained on pictures that were drawn for each class, and tested on real ones (Ravuri
+A classifier is trained on images that were drawn for each class, and tested on real ones (Ravuri
 and Vinyals 2019). Beside it stands the same classifier, trained in the same way on as many real
-pictures. A class that is drawn badly, or always alike, teaches nothing.
+images. A class that is drawn badly, or always alike, teaches nothing.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.checkpoint import resolve_dtype
 from model.data import cifar
 from model.data.pictures import DataError, PictureFormat, PictureSet
-from model.evaluation.encoder import stages
-from model.evaluation.quality import on_white
-from model.evaluation.sampling import Sampling
-from model.evaluation.share import Share
-from model.optimizer import OptimizerConfig
-from model.protocol import ImageModel, Picture, RowRequest
-from model.report import contact_sheet
-from model.sampling import generate
+from model.evaluation.encoder import scaled, stages
+from model.evaluation.metrics import on_white
+from model.evaluation.report import Report, Share, plain, table
+from model.evaluation.sampling import Sampler
+from model.loading import resolve_dtype
+from model.request import Picture
+from model.training.optimizer import OptimizerConfig
+from model.training.sheet import contact_sheet
 
 WIDTHS = (32, 64, 128)
 SHIFT = 4  # pixels at most, of 32
-SHOWN = 10
+SHOWN = 10  # of each class
 TOGETHER = 256
 
 
@@ -49,43 +46,14 @@ class CasTraining:
 
 @dataclass(frozen=True, slots=True)
 class ClassLine:
-    """Real test pictures of one class, and how many of them each classifier names rightly."""
+    """Real test images of one class, and how many of them each classifier names rightly."""
 
     label: str
     drawn: Share
     real: Share
 
-
-@dataclass(frozen=True, slots=True)
-class CasReport:
-    """Both accuracies, in all and by class."""
-
-    model: str
-    digest: str
-    sampling: Sampling
-    per_class: int
-    drawn: Share
-    real: Share
-    classes: Sequence[ClassLine]
-
-    def as_markdown(self) -> str:
-        """What was done, and a table."""
-        rows = [
-            f"| {line.label} | {line.drawn.value:.1%} | {line.real.value:.1%} |"
-            for line in self.classes
-        ]
-        head = [
-            f"`{self.model}` ({self.digest[:12]}), {self.sampling}, {self.per_class} a class",
-            "",
-            "| real test pictures | learned from drawn ones | from real ones |",
-            "| --- | ---: | ---: |",
-            f"| all | **{self.drawn}** | {self.real} |",
-        ]
-        return "\n".join([*head, *rows]) + "\n"
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain data."""
-        return asdict(self)
+    def __str__(self) -> str:
+        return f"{self.label}: {self.drawn.value:.1%}, from real images {self.real.value:.1%}"
 
 
 class Classifier(nn.Module):
@@ -100,9 +68,9 @@ class Classifier(nn.Module):
         self.out = nn.Linear(features, classes)
         self.bf16 = resolve_dtype("auto", "cpu") == "bf16"
 
-    def forward(self, pictures: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
-            logits: Tensor = self.out(self.layers(pictures).mean((2, 3)))
+            logits: Tensor = self.out(self.layers(images).mean((2, 3)))
         return logits.float()
 
 
@@ -110,16 +78,10 @@ class CasEvaluation:
     """Of a model that was trained on CIFAR-10 (or data of that form). Raises `DataError`."""
 
     def __init__(
-        self,
-        model: ImageModel[Any],
-        folder: Path,
-        sampling: Sampling,
-        per_class: int,
-        training: CasTraining,
+        self, sampler: Sampler, folder: Path, per_class: int, training: CasTraining
     ) -> None:
-        form = PictureFormat(model.spec.size, 3)
-        self._model = model
-        self._sampling = sampling
+        form = PictureFormat(sampler.spec.sizes.width, 3)
+        self._sampler = sampler
         self._training = training
         self._train = cifar.load(folder, form, "train")
         self._test = cifar.load(folder, form, "test")
@@ -128,66 +90,81 @@ class CasEvaluation:
         if per_class > fewest:
             raise DataError(f"{folder}: has {fewest} training pictures of a class, not {per_class}")
         self._per_class = per_class
-        self.sheet: list[tuple[str, Picture]] = []
+        self._shown: list[Picture] = []
+        self.lines: list[ClassLine] = []
 
     @property
     def steps(self) -> int:
-        """Of the solver and of training together, for a progress bar."""
-        drawn = self._per_class * len(self._labels) * self._sampling.steps
+        """Of the model and of training together, for a progress bar."""
+        drawn = self._per_class * len(self._labels) * self._sampler.steps
         return drawn + 2 * self._training.steps
 
-    def run(self, on_step: Callable[[int], None] = lambda steps: None) -> CasReport:
-        """Draws, and trains both classifiers."""
+    def run(self, on_step: Callable[[int], None] = lambda steps: None) -> Iterator[ClassLine]:
+        """Draws and trains both classifiers; then a line for all classes, and one for each."""
         classes = torch.arange(len(self._labels)).repeat_interleave(self._per_class)
         drawn = torch.cat([self._drawn(label, on_step) for label in self._labels])
         real = torch.cat([self._real(label) for label in self._labels])
         answers = self._classes(self._test)
-        from_drawn, from_real = (
-            self._named(train_classifier(pictures, classes, self._training, on_step)) == answers
-            for pictures in (drawn, real)
-        )
-        spec = self._model.spec
-        return CasReport(
-            model=spec.id,
-            digest=spec.digest,
-            sampling=self._sampling,
-            per_class=self._per_class,
-            drawn=_share(from_drawn),
-            real=_share(from_real),
-            classes=[
-                ClassLine(label, _share(from_drawn[of]), _share(from_real[of]))
-                for label, of in ((each, answers == k) for k, each in enumerate(self._labels))
-            ],
+        right = [
+            self._named(train_classifier(images, classes, self._training, on_step)) == answers
+            for images in (drawn, real)
+        ]
+        parts = {"all": torch.ones_like(answers, dtype=torch.bool)}
+        parts |= {label: answers == k for k, label in enumerate(self._labels)}
+        for label, of in parts.items():
+            line = ClassLine(label, *(Share(int(r[of].sum()), int(of.sum())) for r in right))
+            self.lines.append(line)
+            yield line
+
+    def report(self) -> Report:
+        """Of what `run` has found."""
+        total, *classes = self.lines
+        head = ("real test pictures", "learned from drawn ones", "from real ones")
+        rows = [(x.label, f"{x.drawn.value:.1%}", f"{x.real.value:.1%}") for x in classes]
+        columns = min(SHOWN, self._per_class)
+        captions = [label for label in self._labels for _ in range(columns)]
+        return Report(
+            name="cas",
+            spec=self._sampler.spec,
+            how=f"{self._sampler}, {self._per_class} a class",
+            tables=[table(head, "lrr", [("all", f"**{total.drawn}**", str(total.real)), *rows])],
+            figures={
+                **self._sampler.as_json(),
+                "per_class": self._per_class,
+                "drawn": plain(total.drawn),
+                "real": plain(total.real),
+                "classes": plain(classes),
+            },
+            sheet=contact_sheet(self._shown, captions, columns=columns, scale=2),
+            shows="some of each class",
+            file="cas.png",
         )
 
     def _drawn(self, label: str, on_step: Callable[[int], None]) -> Tensor:
         """uint8 [per_class, 3, S, S]; every class has seeds of its own."""
-        how = self._sampling
-        begin = how.seed + self._labels.index(label) * self._per_class
-        requests = [
-            RowRequest(label, begin + k, how.steps, how.guidance) for k in range(self._per_class)
-        ]
-        pictures = list(generate(self._model, requests, on_step))
-        self.sheet += [(label, picture) for picture in pictures[:SHOWN]]
-        return torch.from_numpy(np.stack([_values(picture) for picture in pictures]))
+        count = self._per_class
+        begin = self._sampler.seed + self._labels.index(label) * count
+        pictures = self._sampler.draw([label] * count, on_step, range(begin, begin + count))
+        self._shown += pictures[:SHOWN]
+        values = np.stack([on_white(picture) for picture in pictures]).transpose(0, 3, 1, 2)
+        return torch.from_numpy((values * 255).round().astype(np.uint8))
 
     def _real(self, label: str) -> Tensor:
         """uint8 [per_class, 3, S, S]: the first ones."""
-        data = self._train
-        places = [place for place, name in enumerate(data.captions) if name == label]
-        return torch.from_numpy(data.pictures[places[: self._per_class]])
+        rows = [row for row, name in enumerate(self._train.captions) if name == label]
+        return torch.from_numpy(self._train.pictures[rows[: self._per_class]])
 
     def _classes(self, data: PictureSet) -> Tensor:
         return torch.tensor([self._labels.index(name) for name in data.captions])
 
     @torch.inference_mode()
     def _named(self, classifier: Classifier) -> Tensor:
-        pictures = torch.from_numpy(self._test.pictures).split(TOGETHER)
-        return torch.cat([classifier(_scaled(part)).argmax(1) for part in pictures])
+        images = torch.from_numpy(self._test.pictures).split(TOGETHER)
+        return torch.cat([classifier(scaled(part)).argmax(1) for part in images])
 
 
 def train_classifier(
-    pictures: Tensor, classes: Tensor, training: CasTraining, on_step: Callable[[int], None]
+    images: Tensor, classes: Tensor, training: CasTraining, on_step: Callable[[int], None]
 ) -> Classifier:
     """From uint8 [N, 3, S, S] and [N]: always in the same way, from the same weights."""
     with torch.random.fork_rng():
@@ -197,8 +174,8 @@ def train_classifier(
         for step in range(training.steps):
             for group in optimizer.param_groups:
                 group["lr"] = training.optimizer.rate(step, training.steps)
-            some = torch.randint(len(pictures), (training.batch,))
-            logits = classifier(_shifted(_scaled(pictures[some])))
+            some = torch.randint(len(images), (training.batch,))
+            logits = classifier(_shifted(scaled(images[some])))
             loss = F.cross_entropy(logits, classes[some], label_smoothing=0.1)
             optimizer.zero_grad()
             loss.backward()
@@ -207,35 +184,11 @@ def train_classifier(
     return classifier.eval()
 
 
-def write_cas_report(folder: Path, report: CasReport, sheet: Sequence[tuple[str, Picture]]) -> None:
-    """``cas.json``, ``cas.md`` and ``cas.png``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    written = json.dumps(report.as_json(), indent=2) + "\n"
-    (folder / "cas.json").write_text(written, encoding="utf-8")
-    text = report.as_markdown() + "\n![some of each class](cas.png)\n"
-    (folder / "cas.md").write_text(text, encoding="utf-8")
-    columns = sum(label == sheet[0][0] for label, _ in sheet)
-    pictures, labels = [picture for _, picture in sheet], [label for label, _ in sheet]
-    contact_sheet(pictures, labels, columns=columns, scale=2).save(folder / "cas.png")
-
-
-def _share(right: Tensor) -> Share:
-    return Share(int(right.sum()), len(right))
-
-
-def _values(picture: Picture) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    return (on_white(picture).transpose(2, 0, 1) * 255).round().astype(np.uint8)
-
-
-def _scaled(pictures: Tensor) -> Tensor:
-    return pictures.float() / 127.5 - 1
-
-
-def _shifted(pictures: Tensor) -> Tensor:
+def _shifted(images: Tensor) -> Tensor:
     """Each moved by up to `SHIFT` pixels, half of all mirrored; edges are mirrored outwards."""
-    count, _, side, _ = pictures.shape
+    count, _, side, _ = images.shape
     shift = max(1, SHIFT * side // 32)
-    padded = F.pad(pictures, (shift,) * 4, mode="reflect")
+    padded = F.pad(images, (shift,) * 4, mode="reflect")
     rows = torch.randint(2 * shift + 1, (count, 1)) + torch.arange(side)
     columns = torch.randint(2 * shift + 1, (count, 1)) + torch.arange(side)
     mirrored = torch.rand(count, 1) < 0.5

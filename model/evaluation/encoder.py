@@ -1,9 +1,9 @@
-"""What a picture looks like, in 128 numbers: for figures that compare sets of pictures.
+"""What an image looks like, in 128 numbers: for figures that compare sets of images.
 
 The usual features are an ImageNet network's, which would have to be downloaded and knows
-photographs. This encoder is small, ships with the code and has learned one thing: to name the
-symbol of an emoji in either style (`model.evaluation.encoder_training`). Figures in its features
-compare with each other, not with published ones. Knows nothing about figures.
+photographs. This encoder is small, ships with the code and was trained on one task: to classify the
+symbol of an emoji in either style (``tools/encoder.py``). Figures in its features compare with each
+other, not with published ones.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from model.evaluation import SHIPPED_ENCODER
-from model.protocol import Picture
-from model.report import to_image
+from model.evaluation.metrics import Floats, flat
+from model.request import Picture
+from model.training.sheet import to_image
+
+SHIPPED_ENCODER = Path(__file__).with_name("encoder.safetensors")
 
 SIDE = 64
 WIDTHS = (24, 48, 96, 128)  # at sides of 32, 16, 8, 4
 FEATURES = WIDTHS[-1]
 TOGETHER = 64
 
-Features = NDArray[np.float64]
-
 
 class Residual(nn.Module):
-    """Two convolutions beside an identity. Its norms see one picture at a time."""
+    """Two convolutions beside an identity. Its norms see one image at a time."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -67,27 +67,18 @@ class Encoder(nn.Module):
         super().__init__()
         self.layers = nn.Sequential(*stages(WIDTHS), nn.GroupNorm(8, FEATURES), nn.SiLU())
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        features: Tensor = self.layers(pictures).mean((2, 3))
+    def forward(self, images: Tensor) -> Tensor:
+        features: Tensor = self.layers(images).mean((2, 3))
         return features
 
     @torch.inference_mode()
-    def features(self, pictures: Sequence[Picture]) -> Features:
+    def features(self, pictures: Sequence[Picture]) -> Floats:
         """[N, 128], each of length √128, so that the kernel of KID sees their cosine."""
         parts = []
         for begin in range(0, len(pictures), TOGETHER):
-            some = [values(to_image(one)) for one in pictures[begin : begin + TOGETHER]]
-            parts.append(self(torch.from_numpy(np.stack(some)).float() / 127.5 - 1))
+            images = [to_image(picture) for picture in pictures[begin : begin + TOGETHER]]
+            parts.append(self(scaled(torch.from_numpy(np.stack([*map(values, images)])))))
         return (F.normalize(torch.cat(parts)) * FEATURES**0.5).double().numpy()
-
-
-def values(image: Image.Image) -> NDArray[np.uint8]:
-    """What an encoder sees of a picture: on white, [3, 64, 64], 0…255."""
-    rgba = image.convert("RGBA")
-    flat = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    if flat.size != (SIDE, SIDE):
-        flat = flat.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
-    return np.asarray(flat).transpose(2, 0, 1)
 
 
 def load_encoder(path: Path = SHIPPED_ENCODER) -> Encoder:
@@ -99,3 +90,16 @@ def load_encoder(path: Path = SHIPPED_ENCODER) -> Encoder:
 def save_encoder(encoder: Encoder, path: Path) -> None:
     """In fp16."""
     save_file({name: value.half() for name, value in encoder.state_dict().items()}, path)
+
+
+def scaled(images: Tensor) -> Tensor:
+    """0…255 → −1…1."""
+    return images.float() / 127.5 - 1
+
+
+def values(image: Image.Image) -> NDArray[np.uint8]:
+    """What the encoder sees of an image: on white, [3, 64, 64], 0…255."""
+    seen = flat(image)
+    if seen.size != (SIDE, SIDE):
+        seen = seen.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+    return np.asarray(seen).transpose(2, 0, 1)

@@ -1,8 +1,8 @@
-"""*Naming*: does a model say what a picture shows?
+"""*Naming*: does a model say what an image shows?
 
-It is shown real pictures, also such as were held out of training, and has all captions of the set
-to choose from, those of the held-out pictures among them. Its own words count as right where they
-are the picture's name in English or Chinese, whatever the article and the style.
+It is shown real images, also such as were held out of training, and has all captions of the set to
+choose from, those of the held-out images among them. Its own words count as right where they are
+the image's name in English or Chinese, whatever the article and the style.
 """
 
 from __future__ import annotations
@@ -14,28 +14,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from model.data.emoji import CHINESE_STYLE, Emoji, Split, read_pictures, read_records, select
+from model.data.emoji import CHINESE_STYLE, Emoji, Split, read_records, select
 from model.data.pictures import DataError
-from model.evaluation.quality import native
+from model.evaluation.report import Report, Share, plain, table
 from model.evaluation.retrieval import SPLITS
-from model.evaluation.sampling import choose
-from model.evaluation.share import Share
-from model.protocol import Description, ImageModel, Picture, RowRequest, Source
-from model.sampling import run
+from model.evaluation.sampling import choose, natives, steps_of
+from model.protocol import Description, ImageModel
+from model.request import ImageRequest, Picture, Source
+from model.runtime.generate import run
+from model.training.sheet import contact_sheet
 
 TOP = 5
+SHOWN = 24  # images with what was said of them, spread over all lines
 
 
 class Describer(ImageModel[Any], Protocol):
-    """A model that chooses labels from texts that can be told to it."""
+    """A model that chooses labels from texts that can be set."""
 
     def know(self, captions: Sequence[str]) -> None:
-        """What labels are chosen from, where a request gives none."""
+        """Sets what labels are chosen from, where a request gives none."""
 
 
 @dataclass(frozen=True, slots=True)
 class NamingLine:
-    """One figure: which pictures, and how often they were named rightly."""
+    """One figure: which images, and how often they were named rightly."""
 
     style: str
     split: Split
@@ -43,22 +45,17 @@ class NamingLine:
     labels: Share  # one of the `TOP` most probable ones has it
     words: Share  # the caption is the name
 
-
-@dataclass(frozen=True, slots=True)
-class Named:
-    """For people to look at."""
-
-    record: Emoji
-    picture: Picture
-    description: Description
+    def __str__(self) -> str:
+        return f"{self.style}, {self.split}: first label {self.label}, caption {self.words}"
 
 
 class NamingEvaluation:
-    """Every style and split, ``count`` pictures of each. Raises ``DataError``."""
+    """Every style and split, ``count`` images of each. Raises ``DataError``."""
 
     def __init__(self, model: Describer, folders: Sequence[Path], count: int) -> None:
-        self.model = model
-        self.named: list[Named] = []
+        self._model = model
+        self._lines: list[NamingLine] = []
+        self._described: list[tuple[Picture, str]] = []
         records = read_records(folders)
         self._names = {record.caption: record.name for record in records}
         model.know(sorted(self._names))
@@ -67,50 +64,77 @@ class NamingEvaluation:
             for style in sorted({record.style for record in records})
             for split in SPLITS
         ]
-        self.plan = [each for each in chosen if each[2]]
-        if not self.plan:
-            raise DataError("there is no picture to name")
+        self._plan = [part for part in chosen if part[2]]
+        if not self._plan:
+            raise DataError("there is no image to name")
 
     @property
     def steps(self) -> int:
         """That `run` takes, for a progress bar."""
-        return sum(len(records) for *_, records in self.plan) * int(self.model.spec.steps.default)
+        _, _, records = self._plan[0]
+        [request] = self._requests(records[:1])
+        return sum(len(records) for *_, records in self._plan) * steps_of(self._model, request)
 
     def run(self, on_step: Callable[[int], None] = lambda steps: None) -> Iterator[NamingLine]:
         """Shows and scores, one line after the other."""
-        for style, split, records in self.plan:
-            pictures = [native(self.model.spec, image) for image in read_pictures(records)]
-            steps = int(self.model.spec.steps.default)
-            requests = [
-                RowRequest("", 0, steps, 1.0, operation="describe", source=Source(picture))
-                for picture in pictures
-            ]
+        for style, split, records in self._plan:
+            requests = self._requests(records)
             label, labels, words = 0, 0, 0
-            results = run(self.model, requests, on_step)
-            for record, picture, found in zip(records, pictures, results, strict=True):
+            results = run(self._model, requests, on_step)
+            for record, request, found in zip(records, requests, results, strict=True):
                 assert isinstance(found, Description)
-                names = [self._names[one.text] for one in found.labels[:TOP]]
+                assert request.source is not None
+                names = [self._names[said.text] for said in found.labels[:TOP]]
                 label += names[:1] == [record.name]
                 labels += record.name in names
                 words += says(found.caption, record)
-                self.named.append(Named(record, picture, found))
-            count = len(records)
-            yield NamingLine(
-                style, split, Share(label, count), Share(labels, count), Share(words, count)
+                self._described.append((request.source.picture, found.caption))
+            shares = (Share(hits, len(records)) for hits in (label, labels, words))
+            line = NamingLine(style, split, *shares)
+            self._lines.append(line)
+            yield line
+
+    def report(self) -> Report:
+        """Of what `run` has found."""
+        head = ("style", "pictures", "n", "first label", f"one of {TOP} labels", "caption")
+        rows = [
+            (
+                *(line.style, line.split, str(line.label.of)),
+                *(str(line.label), str(line.labels), str(line.words)),
             )
+            for line in self._lines
+        ]
+        shown = self._described[:: max(1, len(self._described) // SHOWN)][:SHOWN]
+        return Report(
+            name="describe",
+            spec=self._model.spec,
+            how="",
+            tables=[table(head, "llrlll", rows)],
+            figures={"lines": plain(self._lines)},
+            sheet=contact_sheet([p for p, _ in shown], [caption or "—" for _, caption in shown]),
+            shows="some, and what was said of them",
+            file="describe.png",
+        )
+
+    def _requests(self, records: Sequence[Emoji]) -> list[ImageRequest]:
+        spec = self._model.spec
+        return [
+            spec.request(operation="describe", source=Source(picture))
+            for picture in natives(spec, records)
+        ]
 
 
 def says(caption: str, record: Emoji) -> bool:
     """Whether the caption is the record's name, but for an article and a style."""
-    text = _plain(caption)
+    text = _normal(caption)
     styles = [f", {style} style" for style in CHINESE_STYLE]
     styles += [f"，{style}" for style in CHINESE_STYLE.values()]
-    for style in map(_plain, styles):
+    for style in map(_normal, styles):
         text = text.removesuffix(style)
     names = [record.name, *([record.chinese] if record.chinese else [])]
-    return any(re.fullmatch(f"(an? )?{re.escape(_plain(name))}", text) for name in names)
+    return any(re.fullmatch(f"(an? )?{re.escape(_normal(name))}", text) for name in names)
 
 
-def _plain(text: str) -> str:
+def _normal(text: str) -> str:
     """As the tokenizer reads it."""
     return unicodedata.normalize("NFKC", text).lower().strip()

@@ -1,4 +1,4 @@
-"""How much of a picture its codes keep, and how many of the codes are in use."""
+"""How much of an image its codes keep, and how many of the codes are in use."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from torch import Tensor
 
 from model.data.emoji import Split, load
 from model.data.pictures import PictureFormat, PictureSet
-from model.evaluation.quality import Quality, on_white, quality
+from model.evaluation.metrics import Quality, on_white, quality
+from model.evaluation.report import table
 from model.evaluation.retrieval import SPLITS
 from model.gpt.codec import Codec
-from model.pixels import to_picture
+from model.runtime.pixels import to_picture
 
 TOGETHER = 64
 
 
 @dataclass(frozen=True, slots=True)
 class CodecLine:
-    """The pictures of one split through the codec and back."""
+    """The images of one split through the codec and back."""
 
     split: Split
     of: int
@@ -31,7 +32,7 @@ class CodecLine:
 
 
 class CodecEvaluation:
-    """Every split of the sets, all pictures. Raises ``DataError``."""
+    """Every split of the sets, all images. Raises ``DataError``."""
 
     def __init__(self, codec: Codec, folders: Sequence[Path]) -> None:
         self._codec = codec
@@ -40,14 +41,14 @@ class CodecEvaluation:
         self._sets = {split: data for split, data in sets.items() if len(data)}
 
     @property
-    def pictures(self) -> int:
-        """That `run` looks at, for a progress bar."""
+    def steps(self) -> int:
+        """Images that `run` looks at, for a progress bar."""
         return sum(map(len, self._sets.values()))
 
-    def run(self, on_pictures: Callable[[int], None] = lambda count: None) -> Iterator[CodecLine]:
+    def run(self, on_step: Callable[[int], None] = lambda steps: None) -> Iterator[CodecLine]:
         """One split after the other."""
         for split, data in self._sets.items():
-            codes, kept = self._through(data, on_pictures)
+            codes, kept = self._through(data, on_step)
             counts = torch.stack([self._counts(codes[..., n]) for n in range(codes.shape[-1])])
             shares = counts / counts.sum(1, keepdim=True)
             entropy = -torch.xlogy(shares, shares).sum(1)
@@ -58,27 +59,26 @@ class CodecEvaluation:
         return torch.bincount(codes.flatten(), minlength=self._codec.config.values).double()
 
     @torch.inference_mode()
-    def _through(
-        self, data: PictureSet, on_pictures: Callable[[int], None]
-    ) -> tuple[Tensor, Quality]:
-        """The codes of all pictures, and how near these are to what the codes give back."""
+    def _through(self, data: PictureSet, on_step: Callable[[int], None]) -> tuple[Tensor, Quality]:
+        """The codes of all images, and how near these are to what the codes give back."""
         codes, made, reals = [], [], []
         for begin in range(0, len(data), TOGETHER):
-            pictures = data.tensor(range(begin, min(begin + TOGETHER, len(data))))
-            codes.append(self._codec.encode(pictures))
-            returned = self._codec.decode(codes[-1])
-            made += [on_white(to_picture(one)) for one in returned]
-            reals += [on_white(to_picture(one)) for one in pictures]
-            on_pictures(len(pictures))
+            images = data.tensor(range(begin, min(begin + TOGETHER, len(data))))
+            codes.append(self._codec.encode(images))
+            made += [on_white(to_picture(image)) for image in self._codec.decode(codes[-1])]
+            reals += [on_white(to_picture(image)) for image in images]
+            on_step(len(images))
         return torch.cat(codes), quality(made, reals)
 
 
-def reconstruction_as_markdown(lines: Sequence[CodecLine]) -> str:
-    """A table."""
-    head = "| pictures | n | PSNR, dB | SSIM | values in use | perplexity |"
+def reconstruction_table(lines: Sequence[CodecLine]) -> str:
+    """Markdown."""
+    head = ("pictures", "n", "PSNR, dB", "SSIM", "values in use", "perplexity")
     rows = [
-        f"| {line.split} | {line.of} | {line.kept.psnr:.2f} | {line.kept.ssim:.3f} "
-        f"| {line.used:.1%} | {line.perplexity:.0f} |"
+        (
+            *(line.split, str(line.of), f"{line.kept.psnr:.2f}", f"{line.kept.ssim:.3f}"),
+            *(f"{line.used:.1%}", f"{line.perplexity:.0f}"),
+        )
         for line in lines
     ]
-    return "\n".join([head, "| --- | ---: | ---: | ---: | ---: | ---: |", *rows])
+    return table(head, "lrrrrr", rows)

@@ -1,128 +1,89 @@
-"""What an evaluation leaves behind: numbers for programs, a table and pictures for people."""
+"""What an evaluation leaves behind: numbers for programs, tables and images for people."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from scipy.stats import binomtest
 
-from model.data.emoji import read_pictures
-from model.evaluation.figures import figures_as_markdown
-from model.evaluation.resemblance import SetLine
-from model.evaluation.retrieval import EmojiEvaluation, Line
-from model.evaluation.sampling import Sampling
-from model.evaluation.share import Share
-from model.evaluation.speed import Speed
-from model.protocol import Picture
-from model.report import contact_sheet
-
-READING = """\
-MSE and SSIM of *real* are to the most similar picture of another symbol. Density, coverage and KID
-compare with pictures of symbols that were not asked for, and *real* are those that were, so that a
-perfect model equals it. MS-SSIM between pictures is low where they differ."""
+from model.protocol import ModelSpec
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
+class Share:
+    """How many of how many, with a 95 % interval (Wilson 1927)."""
+
+    hits: int
+    of: int
+
+    @property
+    def value(self) -> float:
+        return self.hits / self.of
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        bounds = binomtest(self.hits, self.of).proportion_ci(method="wilson")
+        return float(bounds.low), float(bounds.high)
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        return f"{self.value:.1%} ({low:.1%} to {high:.1%})"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Report:
-    """All figures of one checkpoint. Equal for equal numerics, but for ``speed``."""
+    """Of one evaluation of one checkpoint."""
 
-    model: str
-    family: str
-    digest: str
-    sampling: Sampling
-    lines: Sequence[Line]
-    ceilings: dict[str, Share]
-    sets: Sequence[SetLine]
-    speed: Speed
-    device: str
+    name: str
+    spec: ModelSpec
+    how: str  # images were drawn; may be empty
+    tables: Sequence[str]  # Markdown, also with remarks between them
+    figures: dict[str, Any]  # plain data
+    sheet: Image.Image
+    shows: str  # what is on the sheet
+    file: str  # of the sheet
 
-    def as_json(self) -> dict[str, Any]:
-        """Plain data, rounded. Times are under ``speed`` and nowhere else."""
-        return {
-            "model": self.model,
-            "digest": self.digest,
-            **asdict(self.sampling),
-            "lines": lines_as_json(self.lines),
-            "real pictures that stand alone": {
-                style: round(share.value, 4) for style, share in self.ceilings.items()
-            },
-            "sets": rounded([asdict(line) for line in self.sets]),
-            "speed": rounded(asdict(self.speed)) | {"device": self.device},
-        }
+    @property
+    def text(self) -> str:
+        """Markdown."""
+        title = f"`{self.spec.id}` ({self.spec.digest[:12]})"
+        return "\n\n".join((f"{title}, {self.how}" if self.how else title, *self.tables))
 
-    def as_markdown(self) -> str:
-        """Tables, and what their figures mean."""
-        text = [f"`{self.model}` ({self.digest[:12]}), {self.sampling}", ""]
-        text += [lines_as_markdown(self.lines), ""]
-        for style, share in self.ceilings.items():
-            text.append(f"Real {style} pictures that no other of their style looks like: {share}.")
-        if self.sets:
-            text += ["", figures_as_markdown(self.sets, self.lines, self.ceilings), "", READING]
-        speed = self.speed
-        together = f"{speed.pictures_per_second:.2f} pictures/s with a tile of {speed.tile} full"
-        alone = f"{1000 * speed.picture_seconds:.0f} ms for one alone"
-        text += ["", f"{together}, {alone} ({self.device})."]
-        return "\n".join(text) + "\n"
+    def write(self, folder: Path) -> Path:
+        """NAME.json, NAME.md and the sheet, into ``folder`` (made if missing). Returns NAME.md."""
+        folder.mkdir(parents=True, exist_ok=True)
+        data = {"model": self.spec.id, "digest": self.spec.digest, **self.figures}
+        written = json.dumps(data, indent=2) + "\n"
+        (folder / f"{self.name}.json").write_text(written, encoding="utf-8")
+        self.sheet.save(folder / self.file)
+        path = folder / f"{self.name}.md"
+        path.write_text(f"{self.text}\n\n![{self.shows}]({self.file})\n", encoding="utf-8")
+        return path
 
 
-def write_report(folder: Path, report: Report, evaluation: EmojiEvaluation) -> None:
-    """``report.json``, ``report.md`` and ``samples.png`` (pairs: drawn, then real)."""
-    folder.mkdir(parents=True, exist_ok=True)
-    written = json.dumps(report.as_json(), indent=2) + "\n"
-    (folder / "report.json").write_text(written, encoding="utf-8")
-    text = report.as_markdown() + "\n![drawn, and the real one beside it](samples.png)\n"
-    (folder / "report.md").write_text(text, encoding="utf-8")
-    pictures: list[Picture] = []
-    captions: list[str] = []
-    for (style, split), pairs in evaluation.drawn.items():
-        some = pairs[:16]
-        reals = read_pictures([record for record, _ in some])
-        for (record, drawn), real in zip(some, reals, strict=True):
-            small = real.resize((drawn.width, drawn.height), Image.Resampling.LANCZOS)
-            pictures += [drawn, Picture(drawn.width, drawn.height, 4, small.tobytes())]
-            captions += [record.name, f"real ({style}, {split})"]
-    contact_sheet(pictures, captions, columns=16, scale=1).save(folder / "samples.png")
+def table(head: Sequence[str], align: str, rows: Iterable[Sequence[str]]) -> str:
+    """Markdown. ``align`` has a letter for each column: l or r."""
+    rules = ["---:" if letter == "r" else "---" for letter in align]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, rules, *rows])
 
 
-def lines_as_json(lines: Sequence[Line]) -> list[dict[str, Any]]:
-    """Lines as plain data, rounded."""
-    return [
-        {
-            "style": line.style,
-            "split": line.split,
-            "prompt": line.prompt,
-            "hits": line.retrieval.hits,
-            "of": line.retrieval.of,
-            "retrieval": round(line.retrieval.value, 4),
-            "interval": [round(bound, 4) for bound in line.retrieval.interval],
-            "error": round(line.error, 4),
-        }
-        for line in lines
-    ]
-
-
-def lines_as_markdown(lines: Sequence[Line]) -> str:
-    """Lines as a table."""
-    rows = [
-        f"| {line.style} | {line.split} | {line.prompt} | {line.retrieval.of} "
-        f"| {line.retrieval} | {line.error:.3f} |"
-        for line in lines
-    ]
-    head = "| style | pictures | prompt | n | nearest real is the one asked for | median error |"
-    return "\n".join([head, "| --- | --- | --- | ---: | --- | ---: |", *rows])
-
-
-def rounded(value: Any) -> Any:
-    """Plain data with floats that a person can read."""
+def plain(value: Any) -> Any:
+    """Data that JSON can hold: floats with five digits, `Share`s with value and interval."""
     match value:
+        case Share(hits, of):
+            return plain({"hits": hits, "of": of, "value": value.value, "interval": value.interval})
         case float():
             return round(value, 5)
         case dict():
-            return {key: rounded(one) for key, one in value.items()}
+            return {key: plain(part) for key, part in value.items()}
         case list() | tuple():
-            return [rounded(one) for one in value]
+            return [plain(part) for part in value]
+    if dataclasses.is_dataclass(value):
+        names = [field.name for field in dataclasses.fields(value)]
+        return {name: plain(getattr(value, name)) for name in names}
     return value

@@ -1,8 +1,8 @@
-"""Do drawn pictures resemble real ones, one by one and as a set? Beside each figure: real pictures.
+"""Do drawn images resemble real ones, one by one and as a set? Beside each figure: real images.
 
-Some symbols are asked for; other symbols' pictures are what these are compared with as a set,
-so that real pictures of the symbols that were asked for have a figure, too, and a model that draws
-these perfectly has the same. What is drawn without a prompt is compared with all styles.
+Some symbols are asked for; other symbols' images are what these are compared with as a set, so
+that real images of the symbols that were asked for have a figure, too, and a model that draws these
+perfectly has the same. What is drawn without a prompt is compared with all styles.
 """
 
 from __future__ import annotations
@@ -10,29 +10,37 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from model.data.emoji import Emoji, read_pictures, select
-from model.evaluation.diversity import among, similarity
+from model.data.emoji import Emoji, select
 from model.evaluation.encoder import Encoder
-from model.evaluation.gallery import Gallery
-from model.evaluation.quality import Floats, native, on_white, quality
-from model.evaluation.sampling import Sampling, choose
-from model.evaluation.spread import NEIGHBOURS, kernel_distance, spread
-from model.protocol import ImageModel, Picture, RowRequest
-from model.sampling import generate
+from model.evaluation.metrics import (
+    NEIGHBOURS,
+    among,
+    kernel_distance,
+    mse,
+    on_white,
+    quality,
+    similarity,
+    spread,
+)
+from model.evaluation.retrieval import Gallery
+from model.evaluation.sampling import Sampler, choose, natives
+from model.request import Picture
 
 PROMPTS, SEEDS = 16, 4
-"""Of how many prompts and how many seeds of each it is said how much seeds change."""
+"""So many prompts with so many seeds each show how much a seed changes."""
 
 NO_PROMPT = "without a prompt"
+
+Drawn = Mapping[str, Sequence[tuple[Emoji, Picture]]]
+"""Each style's images, of one symbol each."""
 
 
 @dataclass(frozen=True, slots=True)
 class Closeness:
-    """To other pictures, one by one; means."""
+    """To other images, one by one; means."""
 
     mse: float  # of values 0…1, on white
     ssim: float
@@ -40,24 +48,24 @@ class Closeness:
 
 @dataclass(frozen=True, slots=True)
 class Resemblance:
-    """The figures of one set of pictures."""
+    """The figures of one set of images."""
 
-    to_own: Closeness | None  # to the real picture that was asked for; None without a prompt
+    to_own: Closeness | None  # to the real image that was asked for; None without a prompt
     density: float
     coverage: float
     kid: float
-    ms_ssim: float  # between pictures of the set: less is more varied
+    ms_ssim: float  # between images of the set: less is more varied
     seeds: float | None = None  # the same between seeds of one prompt
 
 
 @dataclass(frozen=True, slots=True)
 class SetLine:
-    """A set of drawn pictures, and what real pictures have in their place."""
+    """A set of drawn images, and what real images have in their place."""
 
     pictures: str  # a style, or `NO_PROMPT`
     of: int
     drawn: Resemblance
-    real: Resemblance  # ``to_own`` is to the most similar real picture of another symbol
+    real: Resemblance  # ``to_own`` is to the most similar real image of another symbol
 
     def __str__(self) -> str:
         drawn, real = self.drawn.coverage, self.real.coverage
@@ -65,28 +73,23 @@ class SetLine:
 
 
 class SetEvaluation:
-    """Figures of what `EmojiEvaluation` has drawn, and of some more that this draws."""
+    """Figures of what `RetrievalEvaluation` has drawn, and of some more that this draws."""
 
-    def __init__(
-        self, model: ImageModel[Any], gallery: Gallery, encoder: Encoder, sampling: Sampling
-    ) -> None:
-        self._model = model
+    def __init__(self, sampler: Sampler, gallery: Gallery, encoder: Encoder) -> None:
+        self._sampler = sampler
         self._gallery = gallery
         self._encoder = encoder
-        self._sampling = sampling
         self._train = select(gallery.records, "train")
 
-    def more(self, drawn: Mapping[str, int]) -> int:
-        """Pictures that `run` will draw where each style has so many, for a progress bar."""
-        seeds = sum(min(PROMPTS, count) * (SEEDS - 1) for count in drawn.values())
-        return seeds + _unprompted(drawn)
+    def steps(self, counts: Sequence[int]) -> int:
+        """That `run` takes where the styles have so many images, for a progress bar."""
+        seeds = sum(min(PROMPTS, count) * (SEEDS - 1) for count in counts)
+        return (seeds + _unprompted(counts)) * self._sampler.steps
 
     def run(
-        self,
-        drawn: Mapping[str, Sequence[tuple[Emoji, Picture]]],
-        on_step: Callable[[int], None] = lambda steps: None,
+        self, drawn: Drawn, on_step: Callable[[int], None] = lambda steps: None
     ) -> Iterator[SetLine]:
-        """``drawn`` holds each style's pictures, of one symbol each. Leaves out sets too small."""
+        """One line after the other. Leaves out sets that are too small."""
         asked: list[Emoji] = []
         others: list[Emoji] = []
         for style, pairs in drawn.items():
@@ -98,13 +101,12 @@ class SetEvaluation:
             asked += [record for record, _ in some]
             others += rest
             yield self._prompted(style, some, rest, on_step)
-        counts = {style: len(pairs) for style, pairs in drawn.items()}
-        few = min(_unprompted(counts), len(others))
+        few = min(_unprompted([*map(len, drawn.values())]), len(others))
         if few > NEIGHBOURS:
             draw = random.Random(0)
-            real = self._natives(draw.sample(asked, few))
-            known = self._natives(draw.sample(others, few))
-            pictures = self._draw([("", seed) for seed in range(few)], on_step)
+            real = natives(self._sampler.spec, draw.sample(asked, few))
+            known = natives(self._sampler.spec, draw.sample(others, few))
+            pictures = self._sampler.draw([""] * few, on_step, seeds=range(few))
             yield SetLine(NO_PROMPT, few, self._as_set(pictures, known), self._as_set(real, known))
 
     def _prompted(
@@ -115,8 +117,8 @@ class SetEvaluation:
         on_step: Callable[[int], None],
     ) -> SetLine:
         records, pictures = [record for record, _ in pairs], [picture for _, picture in pairs]
-        real, known = self._natives(records), self._natives(others)
-        alike = self._natives([self._gallery.neighbour(record) for record in records])
+        real, known = natives(self._sampler.spec, records), natives(self._sampler.spec, others)
+        alike = natives(self._sampler.spec, [self._gallery.neighbour(record) for record in records])
         return SetLine(
             style,
             len(pairs),
@@ -134,8 +136,12 @@ class SetEvaluation:
         features, others = self._encoder.features(pictures), self._encoder.features(known)
         values = [on_white(picture) for picture in pictures]
         near = spread(others, features)
+        to_own = None
+        if own:
+            reals = [on_white(picture) for picture in own]
+            to_own = Closeness(float(np.mean(mse(values, reals))), quality(values, reals).ssim)
         return Resemblance(
-            to_own=_closeness(values, [on_white(each) for each in own]) if own else None,
+            to_own=to_own,
             density=near.density,
             coverage=near.coverage,
             kid=kernel_distance(others, features),
@@ -148,39 +154,23 @@ class SetEvaluation:
     ) -> float:
         """MS-SSIM between what following seeds draw of one prompt."""
         some = pairs[:PROMPTS]
-        first = self._sampling.seed
-        asked = [(r.caption, first + k) for r, _ in some for k in range(1, SEEDS)]
-        more = self._draw(asked, on_step)
+        others = range(1, SEEDS)
+        prompts = [record.caption for record, _ in some for _ in others]
+        seeds = [self._sampler.seed + k for _ in some for k in others]
+        more = iter(self._sampler.draw(prompts, on_step, seeds))
         compared = []
-        for place, (_, picture) in enumerate(some):
-            row = [picture, *more[place * (SEEDS - 1) : (place + 1) * (SEEDS - 1)]]
-            values = [on_white(each) for each in row]
+        for _, picture in some:
+            values = [on_white(drawn) for drawn in (picture, *(next(more) for _ in others))]
             compared += [(values[k], values[k - 1]) for k in range(SEEDS)]
         return similarity(compared)
 
-    def _draw(
-        self, asked: Sequence[tuple[str, int]], on_step: Callable[[int], None]
-    ) -> list[Picture]:
-        """Of prompts and seeds."""
-        how = self._sampling
-        requests = [RowRequest(prompt, seed, how.steps, how.guidance) for prompt, seed in asked]
-        return list(generate(self._model, requests, on_step))
-
-    def _natives(self, records: Sequence[Emoji]) -> list[Picture]:
-        return [native(self._model.spec, image) for image in read_pictures(records)]
-
     def _others(self, style: str, asked: Sequence[Emoji]) -> list[Emoji]:
-        """Pictures of symbols that were not asked for, one of each."""
+        """Records of symbols that were not asked for, one of each."""
         bases = {record.base for record in asked}
         rows = [r for r in self._train if r.style == style and r.base not in bases]
         return choose(rows, len(rows))
 
 
-def _unprompted(drawn: Mapping[str, int]) -> int:
+def _unprompted(counts: Sequence[int]) -> int:
     """How many are drawn without a prompt: as many as half of one style's."""
-    return min(drawn.values(), default=0) // 2
-
-
-def _closeness(pictures: Sequence[Floats], others: Sequence[Floats]) -> Closeness:
-    errors = [np.square(one - other).mean() for one, other in zip(pictures, others, strict=True)]
-    return Closeness(float(np.mean(errors)), quality(pictures, others).ssim)
+    return min(counts, default=0) // 2

@@ -1,49 +1,95 @@
-"""*Retrieval*: is the nearest real picture the one that was asked for?
+"""*Retrieval*: is the nearest real image the one that was asked for?
 
-A picture is drawn from a prompt; nearest is by mean squared error at 32 × 32 on white. Real
-pictures that look alike at that size count as one.
+An image is drawn from a prompt; nearest is by mean squared error at 32 × 32 on white. Real images
+that look alike at that size count as one.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
-from model.data.emoji import CHINESE_STYLE, Emoji, Split, read_records, select
-from model.evaluation.gallery import Gallery, thumbnail
-from model.evaluation.sampling import Sampling, choose
-from model.evaluation.share import Share
-from model.protocol import ImageModel, Picture, RowRequest
-from model.report import to_image
-from model.sampling import generate
+from model.data.emoji import CHINESE_STYLE, Emoji, Split, read_pictures, read_records, select
+from model.evaluation.metrics import flat
+from model.evaluation.report import Share, table
+from model.evaluation.sampling import Sampler, choose
+from model.request import Picture
+from model.training.sheet import to_image
+
+SIDE = 32
+ALIKE = 0.02
+"""Two real images whose root mean squared difference (0…1) is below this count as one."""
+
+Thumbnail = NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One figure: which pictures, asked for how."""
+class Gallery:
+    """All real images, of every split, to find the nearest in."""
 
-    style: str
-    split: Split
-    prompt: str
-    retrieval: Share
-    error: float  # median root mean squared difference to the true picture, 0…1
+    def __init__(self, records: Sequence[Emoji]) -> None:
+        self.records = list(records)
+        self._pixels = np.stack([thumbnail(image) for image in read_pictures(records)])
+        self._squares = np.square(self._pixels).sum(1)
+        self._index = {(r.style, r.codepoints): index for index, r in enumerate(self.records)}
 
-    def __str__(self) -> str:
-        return f"{self.style}, {self.split}, {self.prompt}: {self.retrieval}"
+    def finds(self, pixels: Thumbnail, wanted: Emoji, style: str | None) -> bool:
+        """Whether the nearest image, of a style or of all, is the wanted one or looks like it."""
+        distance = self._squares - 2 * self._pixels @ pixels
+        if style is not None:
+            distance[~self._of(style)] = np.inf
+        nearest = int(distance.argmin())
+        counterpart = self._index.get((self.records[nearest].style, wanted.codepoints))
+        return counterpart is not None and self._alike(nearest, counterpart)
+
+    def _alike(self, one: int, other: int) -> bool:
+        difference = np.square(self._pixels[one] - self._pixels[other]).mean()
+        return math.sqrt(difference) < ALIKE
+
+    def neighbour(self, record: Emoji) -> Emoji:
+        """The image of another symbol, in the same style, that looks most like this one."""
+        distance = self._squares - 2 * self._pixels @ self.true(record)
+        distance[[r.style != record.style or r.base == record.base for r in self.records]] = np.inf
+        return self.records[int(distance.argmin())]
+
+    def true(self, wanted: Emoji) -> Thumbnail:
+        """The real image itself."""
+        return self._pixels[self._index[wanted.style, wanted.codepoints]]
+
+    def ceiling(self, style: str) -> Share:
+        """Real images that no other of their style looks like: what drawing one cannot beat."""
+        own = self._of(style)
+        pixels, squares = self._pixels[own], self._squares[own]
+        alone = 0
+        for row in range(0, len(pixels), 256):  # in blocks, to bound memory
+            some = slice(row, row + 256)
+            distance = squares[some, None] + squares - 2 * pixels[some] @ pixels.T
+            distance[np.arange(len(distance)), np.arange(row, row + len(distance))] = np.inf
+            alone += int((distance.min(1) >= pixels.shape[1] * ALIKE**2).sum())
+        return Share(alone, len(pixels))
+
+    def _of(self, style: str) -> NDArray[np.bool_]:
+        return np.array([record.style == style for record in self.records])
+
+
+def thumbnail(image: Image.Image) -> Thumbnail:
+    """On white, at 32 × 32, flattened to [3072], 0…1."""
+    small = flat(image).resize((SIDE, SIDE), Image.Resampling.BOX)
+    values: Thumbnail = np.asarray(small, dtype=np.float32).ravel() / np.float32(255)
+    return values
+
+
+def _article(record: Emoji) -> str:
+    return f"{'an' if record.name[0].lower() in 'aeiou' else 'a'} {record.caption}"
 
 
 def _two_keywords(record: Emoji) -> str:
     return f"{', '.join(record.keywords[:2])}, {record.style} style"
-
-
-def _article(record: Emoji) -> str:
-    return (
-        f"{'an' if record.name[0].lower() in 'aeiou' else 'a'} {record.name}, {record.style} style"
-    )
 
 
 def _chinese(record: Emoji) -> str:
@@ -62,8 +108,22 @@ PHRASINGS: dict[str, Callable[[Emoji], str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """The pictures behind one line."""
+class Line:
+    """One figure: which images, asked for how."""
+
+    style: str
+    split: Split
+    prompt: str
+    retrieval: Share
+    error: float  # median root mean squared difference to the true image, 0…1
+
+    def __str__(self) -> str:
+        return f"{self.style}, {self.split}, {self.prompt}: {self.retrieval}"
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The images behind one line."""
 
     style: str
     split: Split
@@ -71,65 +131,72 @@ class Job:
     records: list[Emoji]
 
 
-class EmojiEvaluation:
-    """Retrieval for every style, split and phrasing that a model can be asked."""
+class RetrievalEvaluation:
+    """Every style, split and phrasing, ``count`` images of each. Raises ``DataError``."""
 
-    def __init__(
-        self, model: ImageModel[Any], folders: Sequence[Path], sampling: Sampling, count: int
-    ) -> None:
-        self.model = model
-        self.sampling = sampling
-        self._count = count
-        self._records = read_records(folders)
-        self.gallery = Gallery(self._records)
-        self.styles = sorted({record.style for record in self._records})
-        self.drawn: dict[tuple[str, Split], list[tuple[Emoji, Picture]]] = {}
+    def __init__(self, sampler: Sampler, folders: Sequence[Path], count: int) -> None:
+        self.sampler = sampler
+        records = read_records(folders)
+        self.gallery = Gallery(records)
+        self.styles = sorted({record.style for record in records})
+        self.plan = list(_plan(records, self.styles, count))
+        self.drawn: dict[tuple[str, Split], list[tuple[Emoji, Picture]]] = {}  # by name
 
-    def plan(self) -> list[Job]:
-        """What will be drawn."""
-        jobs: list[Job] = []
-        for style in self.styles:
-            for split in SPLITS:
-                rows = [r for r in select(self._records, split) if r.style == style]
-                if rows:
-                    jobs.append(Job(style, split, NAME, choose(rows, self._count)))
-            rows = [r for r in select(self._records, "train") if r.style == style]
-            few = choose([r for r in rows if len(r.keywords) > 1], self._count // 4)
-            jobs.extend(Job(style, "train", name, few) for name in PHRASINGS if name != NAME)
-        return jobs
+    @property
+    def steps(self) -> int:
+        """That `run` takes, for a progress bar."""
+        return sum(len(batch.records) for batch in self.plan) * self.sampler.steps
 
-    def counts(self) -> dict[str, int]:
-        """Of each style, the pictures that are drawn by name, as in training."""
-        return {
-            job.style: len(job.records)
-            for job in self.plan()
-            if (job.split, job.phrasing) == ("train", NAME)
-        }
+    def counts(self) -> list[int]:
+        """How many of `by_name` there will be of each style."""
+        return [
+            len(batch.records)
+            for batch in self.plan
+            if (batch.split, batch.phrasing) == ("train", NAME)
+        ]
 
     def by_name(self) -> dict[str, list[tuple[Emoji, Picture]]]:
-        """What `run` has drawn of these."""
+        """What `run` has drawn of each style by name, as in training."""
         return {style: pairs for (style, split), pairs in self.drawn.items() if split == "train"}
 
     def run(self, on_step: Callable[[int], None] = lambda steps: None) -> Iterator[Line]:
         """Draws and scores, one line after the other."""
-        for job in self.plan():
+        for batch in self.plan:
             hits, errors = 0, []
-            requests = [
-                RowRequest(
-                    PHRASINGS[job.phrasing](record),
-                    self.sampling.seed,
-                    self.sampling.steps,
-                    self.sampling.guidance,
-                )
-                for record in job.records
-            ]
-            pictures = generate(self.model, requests, on_step)
-            for record, picture in zip(job.records, pictures, strict=True):
+            prompts = [PHRASINGS[batch.phrasing](record) for record in batch.records]
+            style = None if batch.phrasing == NO_STYLE else batch.style
+            drawn = list(zip(batch.records, self.sampler.draw(prompts, on_step), strict=True))
+            for record, picture in drawn:
                 pixels = thumbnail(to_image(picture))
-                style = None if job.phrasing == NO_STYLE else job.style
                 hits += self.gallery.finds(pixels, record, style)
                 errors.append(float(np.sqrt(np.square(pixels - self.gallery.true(record)).mean())))
-                if job.phrasing == NAME:
-                    self.drawn.setdefault((job.style, job.split), []).append((record, picture))
-            share = Share(hits, len(job.records))
-            yield Line(job.style, job.split, job.phrasing, share, float(np.median(errors)))
+            if batch.phrasing == NAME:
+                self.drawn[batch.style, batch.split] = drawn
+            share = Share(hits, len(drawn))
+            yield Line(batch.style, batch.split, batch.phrasing, share, float(np.median(errors)))
+
+
+def _plan(records: Sequence[Emoji], styles: Sequence[str], count: int) -> Iterator[Batch]:
+    for style in styles:
+        for split in SPLITS:
+            rows = [r for r in select(records, split) if r.style == style]
+            if rows:
+                yield Batch(style, split, NAME, choose(rows, count))
+        rows = [r for r in select(records, "train") if r.style == style and len(r.keywords) > 1]
+        few = choose(rows, count // 4)
+        for phrasing in PHRASINGS:
+            if phrasing != NAME:
+                yield Batch(style, "train", phrasing, few)
+
+
+def retrieval_table(lines: Sequence[Line]) -> str:
+    """Markdown."""
+    head = ("style", "pictures", "prompt", "n", "nearest real is the one asked for", "median error")
+    rows = [
+        (
+            *(line.style, line.split, line.prompt, str(line.retrieval.of)),
+            *(str(line.retrieval), f"{line.error:.3f}"),
+        )
+        for line in lines
+    ]
+    return table(head, "lllrlr", rows)

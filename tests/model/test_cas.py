@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,16 +11,16 @@ import torch
 from typer.testing import CliRunner
 
 from app.cli import cli
-from model.checkpoint import Checkpoint, load_model
 from model.data import cifar
 from model.data.pictures import DataError
-from model.evaluation import cas
 from model.evaluation.cas import CasEvaluation, CasTraining, train_classifier
-from model.evaluation.sampling import Sampling
-from model.launch import start_training
-from model.optimizer import OptimizerConfig
-from model.protocol import ImageModel, Picture, RowRequest
-from tests.model.test_train import Listener
+from model.evaluation.sampling import Sampler
+from model.loading import load_model
+from model.registry import open_checkpoint
+from model.request import Picture
+from model.training.optimizer import OptimizerConfig
+from model.training.trainer import start_training
+from tests.model.test_training import Listener
 from tests.tiny import tiny_flow
 from tests.training import tiny_training
 
@@ -43,41 +42,47 @@ def make_batches(folder: Path, each: int = 12) -> Path:
     return folder
 
 
-def painted(colours: dict[str, tuple[int, int, int]]) -> Callable[..., Iterator[Picture]]:
-    """A model that paints each class in one colour."""
-
-    def generate(
-        model: ImageModel[Any], requests: Iterable[RowRequest], on_step: Callable[[int], None]
-    ) -> Iterator[Picture]:
-        for request in requests:
-            on_step(request.steps)
-            yield Picture(16, 16, 3, bytes(colours[request.prompt]) * 256)
-
-    return generate
-
-
 @pytest.fixture
-def model(tmp_path: Path) -> ImageModel[Any]:
-    checkpoint = Checkpoint.open(tiny_flow(tmp_path / "tiny", channels=3))
-    return load_model(checkpoint, device="cpu", dtype="fp32", tile=8)
+def sampler(tmp_path: Path) -> Sampler:
+    checkpoint = open_checkpoint(tiny_flow(tmp_path / "tiny", channels=3))
+    model = load_model(checkpoint, device="cpu", dtype="fp32", tile=8)
+    return Sampler(model, {"steps": 2, "guidance": 1})
+
+
+class Painter(Sampler):
+    """Paints each class in one colour."""
+
+    def __init__(self, sampler: Sampler, colours: dict[str, tuple[int, int, int]]) -> None:
+        super().__init__(sampler.model, {"steps": 2})
+        self._colours = colours
+
+    def draw(
+        self,
+        prompts: Iterable[str],
+        on_step: Callable[[int], None] = lambda steps: None,
+        seeds: Iterable[int] | None = None,
+    ) -> list[Picture]:
+        pictures = [Picture(16, 16, 3, bytes(self._colours[prompt]) * 256) for prompt in prompts]
+        on_step(self.steps * len(pictures))
+        return pictures
 
 
 def test_who_draws_well_teaches_well_and_who_mixes_classes_up_does_not(
-    model: ImageModel[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sampler: Sampler, tmp_path: Path
 ) -> None:
     folder = make_batches(tmp_path / "cifar")
     scores = []
     for colours in ((RED, BLUE), (BLUE, RED)):
-        paint = painted(dict(zip(cifar.LABELS[:2], colours, strict=True)))
-        monkeypatch.setattr(cas, "generate", paint)
-        evaluation = CasEvaluation(model, folder, Sampling(2, 1.0), 8, TRAINING)
+        painter = Painter(sampler, dict(zip(cifar.LABELS[:2], colours, strict=True)))
+        evaluation = CasEvaluation(painter, folder, 8, TRAINING)
         done: list[int] = []
-        report = evaluation.run(done.append)
+        total, *classes = evaluation.run(done.append)
         assert sum(done) == evaluation.steps
-        assert report.real.value == 1
-        assert [line.label for line in report.classes] == ["airplane", "automobile"]
-        assert sum(line.drawn.of for line in report.classes) == report.drawn.of == 24
-        scores.append(report.drawn.value)
+        assert total.real.value == 1
+        assert [line.label for line in classes] == ["airplane", "automobile"]
+        assert sum(line.drawn.of for line in classes) == total.drawn.of == 24
+        assert evaluation.report().figures["real"]["value"] == 1
+        scores.append(total.drawn.value)
     assert scores == [1, 0]
 
 
@@ -89,10 +94,10 @@ def test_classifiers_learn_in_the_same_way_every_time() -> None:
         assert torch.equal(weight, two.state_dict()[name]), name
 
 
-def test_more_than_there_is_cannot_be_compared(model: ImageModel[Any], tmp_path: Path) -> None:
+def test_more_than_there_is_cannot_be_compared(sampler: Sampler, tmp_path: Path) -> None:
     folder = make_batches(tmp_path / "cifar")
     with pytest.raises(DataError, match="has 12 training pictures of a class, not 13"):
-        CasEvaluation(model, folder, Sampling(2, 1.0), 13, TRAINING)
+        CasEvaluation(sampler, folder, 13, TRAINING)
 
 
 def test_a_flow_of_cifar_is_trained_and_scored_by_the_same_commands(tmp_path: Path) -> None:

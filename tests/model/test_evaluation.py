@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from model.data.emoji import read_pictures, read_records
-from model.evaluation.gallery import Gallery, thumbnail
+from model.evaluation.report import Share
+from model.evaluation.retrieval import Gallery, thumbnail
 from model.evaluation.sampling import choose
-from model.evaluation.share import Share
 from tests.model.data.test_emoji import make_set
 
 NAMES = {"1f34e": "red apple", "1f680": "rocket", "1f436": "dog face", "1f419": "octopus"}
@@ -36,7 +36,7 @@ def test_pictures_that_look_alike_count_as_one(tmp_path: Path) -> None:
     assert not gallery.finds(gallery._pixels[2], records[0], "noto")
 
 
-def test_the_ceiling_counts_pictures_with_a_twin(folders: list[Path]) -> None:
+def test_the_ceiling_leaves_out_pictures_that_look_alike(folders: list[Path]) -> None:
     gallery = Gallery(read_records(folders))
     assert gallery.ceiling("noto") == Share(4, 4)
     gallery._pixels[1] = gallery._pixels[0]

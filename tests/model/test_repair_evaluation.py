@@ -1,4 +1,4 @@
-"""The figures of repairs: what is spoiled is spoiled as said, and a loss is printed as a loss."""
+"""The figures of transforms: images are corrupted as stated, and a loss is printed as a loss."""
 
 import json
 from pathlib import Path
@@ -6,15 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.checkpoint import Checkpoint, load_model
 from model.data.emoji import _bucket
 from model.evaluation.damage import TASKS
-from model.evaluation.quality import Quality, on_white, quality
-from model.evaluation.repair import RepairEvaluation, RepairLine
-from model.evaluation.repair_report import repairs_as_markdown, write_repair_report
-from model.evaluation.restyling import RestyleEvaluation
-from model.evaluation.sampling import Sampling
-from model.protocol import Picture
+from model.evaluation.metrics import Quality, on_white, quality
+from model.evaluation.sampling import Sampler
+from model.evaluation.transforms import RepairLine, TransformEvaluation, repair_table
+from model.loading import load_model
+from model.registry import open_checkpoint
+from model.request import Picture
 from tests.model.data.test_emoji import make_set
 from tests.tiny import tiny_flow
 
@@ -44,9 +43,9 @@ def ball() -> Picture:
 
 
 def task_source(name: str) -> tuple[np.ndarray, np.ndarray, bytes | None]:
-    """Pixels before and after spoiling, and the mask."""
+    """Pixels before and after it is corrupted, and the mask."""
     (task,) = [task for task in TASKS if task.name == name]
-    source = task.spoil(ball(), np.random.default_rng(0))
+    source = task.corrupt(ball(), np.random.default_rng(0))
     side = source.picture.width
     after = np.frombuffer(source.picture.pixels, np.uint8).reshape(side, side, 4)
     return np.frombuffer(ball().pixels, np.uint8).reshape(SIDE, SIDE, 4), after, source.mask
@@ -67,7 +66,7 @@ def test_nothing_of_the_colour_is_given_to_the_model() -> None:
     assert (np.ptp(after[..., :3], axis=2) == 0).all()
 
 
-def test_noise_has_the_deviation_that_is_told() -> None:
+def test_noise_has_the_deviation_that_is_stated() -> None:
     before, after, _ = task_source("denoise 0.1")
     inside = before[..., 3] == 255
     # Only where 0 and 255 are four deviations away, so that nothing is cut.
@@ -90,24 +89,24 @@ def test_a_loss_is_printed_as_a_loss() -> None:
     good, bad = Quality(30, 0.9), Quality(20, 0.8)
     won = RepairLine("a", 3, good, good, "blur", {"blur": bad})
     lost = RepairLine("b", 3, bad, bad, "blur", {"blur": good})
-    assert (won.better, lost.better) == (True, False)
-    first, second = repairs_as_markdown([won, lost]).splitlines()[2:]
+    assert (won.ahead, lost.ahead) == ([], ["blur", "blur (PSNR)"])
+    first, second = repair_table([won, lost]).splitlines()[2:]
     assert first.endswith("| none |")
     assert second.endswith("| blur, blur (PSNR) |")
 
 
 def test_a_report_twice_is_the_same_report(folders: list[Path], tmp_path: Path) -> None:
-    checkpoint = Checkpoint.open(tiny_flow(tmp_path / "tiny"))
+    checkpoint = open_checkpoint(tiny_flow(tmp_path / "tiny"))
     model = load_model(checkpoint, device="cpu", dtype="fp32", tile=8)
     reports = []
     for name in ("one", "two"):
-        evaluation = RepairEvaluation(model, folders, Sampling(2, 1.0), count=2)
-        restyling = RestyleEvaluation(model, folders, Sampling(2, 1.0), count=2)
+        evaluation = TransformEvaluation(
+            Sampler(model, {"steps": 2, "guidance": 1}), folders, count=2
+        )
         steps: list[int] = []
-        lines, restyles = list(evaluation.run(steps.append)), list(restyling.run(steps.append))
-        expected = evaluation.steps + restyling.steps
-        assert sum(steps) == expected, "the progress bar would not end at its end"
-        write_repair_report(tmp_path / name, evaluation, lines, restyling, restyles)
+        assert len(list(evaluation.run(steps.append))) == len(TASKS) + 5
+        assert sum(steps) == evaluation.steps, "the progress bar would not end at its end"
+        evaluation.report().write(tmp_path / name)
         reports.append((tmp_path / name / "transform.json").read_bytes())
         assert (tmp_path / name / "transform.png").stat().st_size > 500
     assert reports[0] == reports[1]

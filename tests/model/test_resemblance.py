@@ -9,18 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from model.checkpoint import Checkpoint
-from model.data.emoji import read_pictures, read_records
-from model.evaluation.assessment import Assessment
-from model.evaluation.diversity import among, similarity
-from model.evaluation.encoder import Encoder, load_encoder, save_encoder
-from model.evaluation.encoder_training import EncoderTraining, moved, train_encoder, twins_found
-from model.evaluation.figures import figures_as_markdown
-from model.evaluation.gallery import Gallery
-from model.evaluation.report import write_report
+from model.data.emoji import read_records
+from model.evaluation.assessment import Assessment, figure_tables
+from model.evaluation.encoder import Encoder, load_encoder
+from model.evaluation.metrics import among, kernel_distance, similarity, spread
 from model.evaluation.resemblance import NO_PROMPT
-from model.evaluation.spread import kernel_distance, spread
-from model.protocol import Picture
+from model.evaluation.retrieval import Gallery
+from model.evaluation.sampling import Sampler
+from model.loading import load_model
+from model.registry import open_checkpoint
+from model.request import Picture
 from tests.model.data.test_emoji import make_set
 from tests.tiny import tiny_flow, tiny_gan, tiny_gpt
 
@@ -55,7 +53,7 @@ def test_density_and_coverage_are_those_of_the_paper() -> None:
     found = spread(real, drawn)
     assert found.density == (4 + 2) / (5 * 2)
     assert found.coverage == 6 / 8
-    with pytest.raises(ValueError, match="5 real pictures have no 5 neighbours"):
+    with pytest.raises(ValueError, match="5 real images have no 5 neighbours"):
         spread(real[:5], drawn)
 
 
@@ -76,7 +74,7 @@ def test_equal_pictures_are_wholly_similar(side: int) -> None:
     assert among([pictures[0]] * 5) == pytest.approx(1, abs=1e-4)
 
 
-def test_a_picture_has_the_same_features_in_any_company() -> None:
+def test_a_picture_has_the_same_features_beside_any_others() -> None:
     torch.manual_seed(0)
     encoder = Encoder().eval()
     pictures = [Picture(20, 20, 4, DICE.bytes(1600)) for _ in range(3)]
@@ -84,35 +82,6 @@ def test_a_picture_has_the_same_features_in_any_company() -> None:
     assert features.shape == (3, 128)
     np.testing.assert_allclose(encoder.features(pictures[1:2])[0], features[1], atol=1e-5)
     np.testing.assert_allclose(np.square(features).sum(1), 128, rtol=1e-5)
-
-
-def test_an_encoder_learns_to_tell_symbols_apart_and_is_kept(tmp_path: Path) -> None:
-    """1f305 and 1f338, by sha256, are held out of the second style."""
-    names = {"1f34e": "red apple", "1f680": "rocket", "1f305": "sunrise", "1f436": "dog"}
-    folders = [
-        make_set(tmp_path / style, style, names if style == "noto" else {"1f305": "sunrise"})
-        for style in ("noto", "fluent 3d")
-    ]
-    losses: list[float] = []
-    encoder = train_encoder(folders, EncoderTraining(steps=25, batch=8), losses.append)
-    assert losses[-1] < losses[0] / 2
-    found = twins_found(encoder, folders)
-    assert found is not None
-    assert found.of == 1
-    save_encoder(encoder, tmp_path / "encoder.safetensors")
-    record = read_records(folders)[:1]
-    [image] = read_pictures(record)
-    picture = Picture(32, 32, 4, image.tobytes())
-    kept = load_encoder(tmp_path / "encoder.safetensors").features([picture])
-    np.testing.assert_allclose(kept, encoder.features([picture]), atol=0.05)
-
-
-def test_what_comes_into_a_moved_picture_is_white() -> None:
-    torch.manual_seed(0)
-    assert torch.allclose(moved(torch.ones(4, 3, 16, 16)), torch.ones(4, 3, 16, 16), atol=1e-6)
-    dark = moved(-torch.ones(32, 3, 16, 16))
-    assert dark.max() == 1
-    assert dark.min() == -1
 
 
 def test_the_neighbour_is_another_symbol_of_the_same_style(tmp_path: Path) -> None:
@@ -128,42 +97,53 @@ def test_the_neighbour_is_another_symbol_of_the_same_style(tmp_path: Path) -> No
 MANY = {f"1f{number:03x}": f"thing {number}" for number in range(0x400, 0x428)}
 
 
+def assessment_of(folder: Path, sets: list[Path], count: int) -> Assessment:
+    checkpoint = open_checkpoint(folder)
+    model, served = (
+        load_model(checkpoint, device="cpu", dtype="fp32", tile=tile) for tile in (32, None)
+    )
+    return Assessment(Sampler(model), served, sets, load_encoder(), count=count)
+
+
 @pytest.mark.parametrize("make", [tiny_flow, tiny_gpt, tiny_gan])
 def test_every_family_is_assessed_twice_with_the_same_figures(
     make: Callable[[Path], Path], tmp_path: Path
 ) -> None:
-    checkpoint = Checkpoint.open(make(tmp_path / "tiny"))
+    tiny = make(tmp_path / "tiny")
     folders = [make_set(tmp_path / "noto", "noto", MANY)]
     written = []
     for name in ("one", "two"):
         steps: list[int] = []
-        assessment = Assessment(checkpoint, folders, load_encoder(), count=16, dtype="fp32")
-        report = assessment.run(steps.append)
+        assessment = assessment_of(tiny, folders, 16)
+        lines = list(assessment.run(steps.append))
+        assert lines == [*assessment.lines, *assessment.sets]
         assert sum(steps) == assessment.steps
-        write_report(tmp_path / name, report, assessment.prompted)
-        data = report.as_json()
-        assert data.pop("speed")["pictures_per_second"] > 0
-        written.append(data)
+        report = assessment.report()
+        report.write(tmp_path / name)
+        assert report.figures.pop("speed")["images_per_second"] > 0
+        written.append(report.figures)
     assert written[0] == written[1]
-    sets = {line.pictures: line for line in report.sets}
+    sets = {line.pictures: line for line in assessment.sets}
     assert set(sets) == {"noto", NO_PROMPT}
     assert (sets["noto"].of, sets[NO_PROMPT].of) == (16, 8)
     assert sets["noto"].real.coverage > sets["noto"].drawn.coverage  # it draws noise
     assert sets["noto"].drawn.seeds is not None
     assert sets[NO_PROMPT].drawn.to_own is None
     text = (tmp_path / "two" / "report.md").read_text(encoding="utf-8")
-    table = figures_as_markdown(report.sets, report.lines, report.ceilings)
-    assert table in text
-    assert "| figure | better | noto (16) | real | without a prompt (8) | real |" in table
-    assert "| retrieval | high |" in table
+    tables = figure_tables({"tiny": assessment})
+    assert tables in text
+    assert "| noto, 16 pictures | better | tiny | real |" in tables
+    assert "| without a prompt, 8 pictures | better | tiny | real |" in tables
+    assert "| retrieval | high |" in tables
     assert (tmp_path / "two" / "samples.png").stat().st_size > 500
 
 
 def test_sets_too_small_to_compare_are_left_out(tmp_path: Path) -> None:
     few = dict(list(MANY.items())[:4])
-    folders = [make_set(tmp_path / "noto", "noto", few)]
-    checkpoint = Checkpoint.open(tiny_gan(tmp_path / "tiny"))
-    report = Assessment(checkpoint, folders, load_encoder(), count=8, dtype="fp32").run()
-    assert report.sets == []
-    assert len(report.lines) > 0
-    assert "density" not in report.as_markdown()
+    assessment = assessment_of(
+        tiny_gan(tmp_path / "tiny"), [make_set(tmp_path / "noto", "noto", few)], 8
+    )
+    list(assessment.run())
+    assert assessment.sets == []
+    assert len(assessment.lines) > 0
+    assert "density" not in assessment.report().text

@@ -11,15 +11,19 @@ import pytest
 from typer.testing import CliRunner
 
 from app.cli import cli
-from model.config import CodecConfig
 from model.data.emoji import Emoji
 from model.evaluation.naming import NamingEvaluation, says
-from model.evaluation.naming_report import write_naming_report
 from model.evaluation.reconstruction import CodecEvaluation
-from model.evaluation.share import Share
+from model.evaluation.report import Share
+from model.evaluation.retrieval import RetrievalEvaluation
+from model.evaluation.sampling import Sampler
 from model.gpt.codec import Codec
-from model.gpt.codec_folder import CodecFile, codec_of, save_codec
-from model.protocol import Description, Label, ModelSpec, Picture, Range, RowRequest
+from model.gpt.codec_training import codec_of
+from model.gpt.config import CodecCheckpointConfig, CodecConfig
+from model.loading import load_model, save_checkpoint
+from model.protocol import Description, Label, ModelSpec, Sizes
+from model.registry import open_checkpoint
+from model.request import ImageRequest, Picture
 from tests.model.data.test_emoji import make_set
 from tests.tiny import tiny_gpt
 
@@ -58,8 +62,16 @@ class Parrot:
 
     tile = 4
     spec = ModelSpec(
-        *("parrot", "gpt", 16, 4, Range(1, 1, 1), Range(1, 1, 1), "euler", ("describe",)),
-        *(48, "digest", "Apache-2.0", "a parrot"),
+        id="parrot",
+        family="gpt",
+        sizes=Sizes(16, 16),
+        channels=4,
+        parameters=(),
+        operations=("describe",),
+        max_prompt_tokens=48,
+        digest="digest",
+        license="Apache-2.0",
+        description="a parrot",
     )
 
     def __init__(self) -> None:
@@ -68,12 +80,20 @@ class Parrot:
     def know(self, captions: Sequence[str]) -> None:
         self.known = list(captions)
 
-    def start(self, request: RowRequest) -> Any:
+    def cost(self, request: ImageRequest) -> int:
+        return 1
+
+    def capacity(self, kind: str) -> int:
+        return self.tile
+
+    def start(self, request: ImageRequest) -> Any:
         return _Said()
 
     def step(self, rows: Sequence[Any]) -> None:
         for row in rows:
             row.step, row.done = 1, True
+
+    def preview(self, row: Any) -> None: ...
 
     def result(self, row: Any) -> Description:
         words = ("rocket, noto style", "octopus, noto style")
@@ -96,9 +116,10 @@ def test_names_are_counted(folders: list[Path], tmp_path: Path) -> None:
     lines = list(evaluation.run())
     found = [(line.label, line.labels, line.words) for line in lines]
     assert found == [(Share(1, 4), Share(2, 4), Share(1, 4))]
-    write_naming_report(tmp_path / "report", evaluation, lines)
+    evaluation.report().write(tmp_path / "report")
     written = json.loads((tmp_path / "report" / "describe.json").read_text())
-    assert written["lines"][0]["labels"] == {"hits": 2, "of": 4, "value": 0.5}
+    interval = [0.15004, 0.84996]
+    assert written["lines"][0]["labels"] == {"hits": 2, "of": 4, "value": 0.5, "interval": interval}
     assert "| noto | train | 4 | 25.0%" in (tmp_path / "report" / "describe.md").read_text()
     assert (tmp_path / "report" / "describe.png").stat().st_size > 500
 
@@ -115,8 +136,8 @@ def test_what_a_codec_keeps_is_measured(folders: list[Path]) -> None:
 def test_the_commands_write_and_say_it(folders: list[Path], tmp_path: Path) -> None:
     gpt = tiny_gpt(tmp_path / "tiny-gpt")
     codec = codec_of(gpt)
-    file = CodecFile(description="", licence="", network=codec.config)
-    save_codec(tmp_path / "codec", file, codec.state_dict())
+    config = CodecCheckpointConfig(description="", license="", network=codec.config)
+    save_checkpoint(tmp_path / "codec", config, codec.state_dict())
     runner, data = CliRunner(), str(folders[0])
     tables = []
     for folder in (gpt, tmp_path / "codec"):
@@ -133,17 +154,13 @@ def test_the_commands_write_and_say_it(folders: list[Path], tmp_path: Path) -> N
     assert (tmp_path / "out" / "describe.md").is_file()
     result = runner.invoke(cli, ["evaluate", "codec", data, "--model", str(tmp_path)])
     assert result.exit_code == 1
-    assert "no codec" in result.output
+    assert "config.json: missing" in result.output
 
 
 def test_retrieval_takes_a_gpt_as_it_takes_a_flow(folders: list[Path], tmp_path: Path) -> None:
-    from model.checkpoint import Checkpoint, load_model
-    from model.evaluation.retrieval import EmojiEvaluation
-    from model.evaluation.sampling import Sampling
-
-    checkpoint = Checkpoint.open(tiny_gpt(tmp_path / "tiny-gpt"))
+    checkpoint = open_checkpoint(tiny_gpt(tmp_path / "tiny-gpt"))
     model = load_model(checkpoint, device="cpu", dtype="fp32", tile=8)
-    evaluation = EmojiEvaluation(model, folders, Sampling(16, 2.0), count=8)
+    evaluation = RetrievalEvaluation(Sampler(model, {"guidance": 2}), folders, count=8)
     lines = list(evaluation.run())
     assert lines[0].retrieval.of == 4
     assert isinstance(evaluation.drawn["noto", "train"][0][1], Picture)

@@ -1,7 +1,7 @@
-"""What is learned from noise that belongs to no picture: the mean, or all of them.
+"""What is learned from noise that belongs to no image: the mean, or all of them.
 
-The same network, loss and steps twice, on a handful of pictures. What differs is whether noise is
-shown alone, or on its way to the picture that it is compared with.
+The same network, loss and steps twice, on a handful of images. What differs is whether noise is
+shown alone, or on its way to the image that it is compared with.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from model.pixels import to_picture
-from model.protocol import Picture
-from model.report import contact_sheet
+from model.evaluation.metrics import flat
+from model.request import Picture
+from model.runtime.pixels import to_picture
+from model.training.sheet import contact_sheet
 
 SIDE = 24
 BATCH = 128
@@ -44,20 +45,19 @@ def learn(pictures: Tensor, steps: int, *, on_the_way: bool) -> nn.Module:
 
 @torch.inference_mode()
 def draw(network: nn.Module, z: Tensor, steps: int) -> Tensor:
-    """From noise [N, D]: one look at it, or a walk towards what is seen in it (Euler)."""
+    """From noise [N, D], in steps of Euler's method, each towards what the network predicts."""
     x = z
     for step in range(steps):
         t = torch.full((len(x), 1), step / steps)
-        seen = network(torch.cat((x, t), 1))
-        x = x + (seen - x) / (steps - step)
+        predicted = network(torch.cat((x, t), 1))
+        x = x + (predicted - x) / (steps - step)
     return x
 
 
 def experiment(images: Sequence[Image.Image]) -> Image.Image:
     """A row of the pictures, and a row of what each way draws from as many seeds."""
     small = [image.convert("RGBA").resize((SIDE, SIDE), Image.Resampling.BOX) for image in images]
-    flat = [Image.alpha_composite(Image.new("RGBA", one.size, "white"), one) for one in small]
-    pixels = np.stack([np.asarray(one.convert("RGB")).transpose(2, 0, 1) for one in flat])
+    pixels = np.stack([np.asarray(flat(image)).transpose(2, 0, 1) for image in small])
     pictures = torch.from_numpy(pixels).float().flatten(1) / 127.5 - 1
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -76,4 +76,4 @@ def experiment(images: Sequence[Image.Image]) -> Image.Image:
 
 
 def _pictures(values: Tensor) -> list[Picture]:
-    return [to_picture(one) for one in values.view(-1, 3, SIDE, SIDE)]
+    return [to_picture(image) for image in values.view(-1, 3, SIDE, SIDE)]
