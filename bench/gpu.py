@@ -44,7 +44,7 @@ def main(
     configure_determinism(device)
     checkpoint = open_checkpoint(model or shipped()[0])
     modes: list[Mode] = ["eager", "cuda graph"] if device.startswith("cuda") else ["eager"]
-    sizes = [int(one) for one in tiles.split(",")]
+    sizes = [int(tile) for tile in tiles.split(",")]
     passes = list(
         measure_steps(checkpoint, device=device, modes=modes, tiles=sizes, seconds=seconds)
     )

@@ -10,7 +10,7 @@ import typer
 
 from app.cli.bench import bench
 from app.cli.describe import describe
-from app.cli.evaluation import evaluation
+from app.cli.evaluation import evaluate
 from app.cli.generate import generate, sheet
 from app.cli.models import models
 from app.cli.options import ModelCommand
@@ -32,7 +32,7 @@ cli.command(cls=EditCommand)(transform)
 cli.command()(describe)
 cli.command(cls=ModelCommand)(sheet)
 cli.command()(train)
-cli.add_typer(evaluation, name="evaluate")
+cli.command(cls=ModelCommand)(evaluate)
 cli.add_typer(bench, name="bench")
 
 

@@ -10,10 +10,8 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from app.cli import cli
 from model.data import cifar
 from model.data.pictures import DataError
-from model.evaluation.cas import CasEvaluation, CasTraining, train_classifier
 from model.evaluation.sampling import Sampler
 from model.loading import load_model
 from model.registry import open_checkpoint
@@ -23,6 +21,8 @@ from model.training.trainer import start_training
 from tests.model.test_training import Listener
 from tests.tiny import tiny_flow
 from tests.training import tiny_training
+from tools.cas import CasEvaluation, CasTraining, train_classifier
+from tools.evaluate import evaluation
 
 TRAINING = CasTraining(30, 16, OptimizerConfig(3e-3, warmup_steps=5))
 RED, BLUE = (200, 40, 40), (40, 40, 200)
@@ -106,8 +106,8 @@ def test_a_flow_of_cifar_is_trained_and_scored_by_the_same_commands(tmp_path: Pa
     options = tiny_training(folder, tmp_path / "run", **changes)
     checkpoint = start_training(options, Listener())
     out = tmp_path / "out"
-    command = f"evaluate cas {folder} --model {checkpoint} -o {out} -n 4 --steps 2 --training 3"
-    result = CliRunner().invoke(cli, command)
+    command = f"cas {folder} --model {checkpoint} -o {out} -n 4 --steps 2 --training 3"
+    result = CliRunner().invoke(evaluation, command)
     assert result.exit_code == 0, result.output
     assert "| real test pictures | learned from drawn ones | from real ones |" in result.output
     assert {path.name for path in out.iterdir()} == {"cas.json", "cas.md", "cas.png"}

@@ -19,7 +19,6 @@ from PIL import Image
 
 from model.data.emoji import Emoji, read_records, select
 from model.data.pictures import DataError
-from model.evaluation.damage import SAMPLES, TASKS, Task
 from model.evaluation.metrics import Quality, on_white, quality
 from model.evaluation.report import Report, Share, plain, table
 from model.evaluation.retrieval import Gallery, thumbnail
@@ -27,6 +26,7 @@ from model.evaluation.sampling import Sampler, choose, natives
 from model.request import Picture, Source
 from model.runtime.generate import generate
 from model.training.sheet import contact_sheet, to_image
+from tools.damage import SAMPLES, TASKS, Task
 
 STRENGTHS = (0.7, 0.85)
 WAYS = ((0.0, True), *((strength, named) for strength in STRENGTHS for named in (True, False)))

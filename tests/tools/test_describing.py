@@ -10,10 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from app.cli import cli
 from model.data.emoji import Emoji
-from model.evaluation.naming import NamingEvaluation, says
-from model.evaluation.reconstruction import CodecEvaluation
 from model.evaluation.report import Share
 from model.evaluation.retrieval import RetrievalEvaluation
 from model.evaluation.sampling import Sampler
@@ -26,6 +23,9 @@ from model.registry import open_checkpoint
 from model.request import ImageRequest, Picture
 from tests.model.data.test_emoji import make_set
 from tests.tiny import tiny_gpt
+from tools.evaluate import evaluation
+from tools.naming import NamingEvaluation, says
+from tools.reconstruction import CodecEvaluation
 
 NAMES = {"1f34e": "red apple", "1f680": "rocket", "1f436": "dog face", "1f419": "octopus"}
 
@@ -141,18 +141,18 @@ def test_the_commands_write_and_say_it(folders: list[Path], tmp_path: Path) -> N
     runner, data = CliRunner(), str(folders[0])
     tables = []
     for folder in (gpt, tmp_path / "codec"):
-        result = runner.invoke(cli, ["evaluate", "codec", data, "--model", str(folder)])
+        result = runner.invoke(evaluation, ["codec", data, "--model", str(folder)])
         assert result.exit_code == 0, result.output
         tables.append(result.stdout)
     assert "| train | 4 |" in tables[0]
     assert tables[0] == tables[1]
     result = runner.invoke(
-        cli,
-        ["evaluate", "describe", data, "--model", str(gpt), "-o", str(tmp_path / "out"), "-n", "2"],
+        evaluation,
+        ["describe", data, "--model", str(gpt), "-o", str(tmp_path / "out"), "-n", "2"],
     )
     assert result.exit_code == 0, result.output
     assert (tmp_path / "out" / "describe.md").is_file()
-    result = runner.invoke(cli, ["evaluate", "codec", data, "--model", str(tmp_path)])
+    result = runner.invoke(evaluation, ["codec", data, "--model", str(tmp_path)])
     assert result.exit_code == 1
     assert "config.json: missing" in result.output
 

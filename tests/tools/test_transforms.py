@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 from model.data.emoji import _bucket
-from model.evaluation.damage import TASKS
 from model.evaluation.metrics import Quality, on_white, quality
 from model.evaluation.sampling import Sampler
-from model.evaluation.transforms import RepairLine, TransformEvaluation, repair_table
 from model.loading import load_model
 from model.registry import open_checkpoint
 from model.request import Picture
 from tests.model.data.test_emoji import make_set
 from tests.tiny import tiny_flow
+from tools.damage import TASKS
+from tools.transforms import RepairLine, TransformEvaluation, repair_table
 
 SIDE = 16
 

@@ -1,0 +1,48 @@
+"""``python -m tools.evaluate``: reports are written, or one line says why not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from tests.model.data.test_emoji import make_set
+from tests.tiny import tiny_flow, tiny_gan
+from tools.evaluate import evaluation
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+def refusal(arguments: str) -> str:
+    """The line that says why not."""
+    result = CliRunner().invoke(evaluation, arguments)
+    assert result.exit_code == 1, result.output
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    return line.removeprefix("error: ")
+
+
+def test_transforms_are_evaluated(tmp_path: Path) -> None:
+    """By sha256, 1f305 is one of the symbols whose Fluent image is held out."""
+    model = tiny_flow(tmp_path / "tiny-flow")
+    seen = make_set(tmp_path / "noto", "noto", {"1f34e": "red apple"})
+    command = f"transform --model {model} -o report -n 2 --steps 2"
+    assert refusal(f"{command} {seen}") == "none of these images is held out of training"
+    unseen = make_set(tmp_path / "fluent", "fluent 3d", {"1f305": "a thing"})
+    result = CliRunner().invoke(evaluation, f"{command} {seen} {unseen}")
+    assert result.exit_code == 0, result.output
+    names = {path.name for path in (tmp_path / "report").iterdir()}
+    assert names == {"transform.json", "transform.md", "transform.png"}
+    assert "2 steps, guidance 1, " in result.stdout  # 1 where it is not given
+
+
+def test_what_a_model_does_not_do_is_not_evaluated(tmp_path: Path) -> None:
+    data = make_set(tmp_path / "noto", "noto", {"1f34e": "red apple"})
+    gan = f"--model {tiny_gan(tmp_path / 'tiny-gan')}"
+    assert refusal(f"describe {data} {gan}") == "tiny-gan cannot describe"
+    assert "tiny-gan cannot colorize, denoise" in refusal(f"transform {data} {gan}")
