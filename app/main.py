@@ -10,14 +10,14 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.routing import APIRoute
 
 from app.api import describe, errors, health, images, models, openapi, pages, transform
+from app.api.auth import Auth
 from app.api.deps import Services
 from app.api.errors import ErrorAnswer
-from app.api.middleware.auth import Auth
-from app.api.middleware.headers import EXPOSED, SecurityHeaders
-from app.api.middleware.limits import BodyLimit
-from app.api.middleware.request_log import RequestLog
+from app.api.headers import EXPOSED, SecurityHeaders
+from app.api.limits import BodyLimit
 from app.api.openai import routes as openai
 from app.api.rate_limit import RateLimit
+from app.api.request_log import RequestLog
 from app.api.signing import Links
 from app.engine import Engine
 from app.generation.editing.budget import UploadBudget

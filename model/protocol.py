@@ -89,11 +89,6 @@ class Sizes:
     def native(self) -> tuple[int, int]:
         return self.width, self.height
 
-    @property
-    def square(self) -> bool:
-        """Whether every size is a square."""
-        return not self.multiple and all(w == h for w, h in (self.native, *self.others))
-
     def allow(self, width: int, height: int) -> bool:
         """Whether the model draws this size."""
         if (width, height) in (self.native, *self.others):

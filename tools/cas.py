@@ -18,8 +18,7 @@ from torch import Tensor, nn
 
 from model.data import cifar
 from model.data.pictures import DataError, PictureFormat, PictureSet
-from model.evaluation.encoder import scaled, stages
-from model.evaluation.metrics import on_white
+from model.evaluation.metrics import on_white, scaled, stages
 from model.evaluation.report import Report, Share, plain, table
 from model.evaluation.sampling import Sampler
 from model.loading import resolve_dtype

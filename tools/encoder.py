@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from app.cli.console import one_line_errors, output, progress_bar
 from app.cli.evaluation import Data, evaluating
 from model.data.emoji import Emoji, read_pictures, read_records, select
-from model.evaluation.encoder import (
+from model.evaluation.metrics import (
     FEATURES,
     SHIPPED_ENCODER,
     TOGETHER,

@@ -20,7 +20,7 @@ from app.cli.evaluation import TILE, Data, evaluating
 from app.cli.options import Device, Precision, choose_model, load
 from model.data.emoji import Emoji, read_pictures, read_records
 from model.evaluation.assessment import Assessment, figure_tables, resized
-from model.evaluation.encoder import load_encoder
+from model.evaluation.metrics import load_encoder
 from model.evaluation.report import table
 from model.evaluation.sampling import Sampler
 from model.registry import shipped

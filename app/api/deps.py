@@ -9,8 +9,8 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Request
 
+from app.api.auth import Client
 from app.api.errors import CLIENT_GONE, ApiError
-from app.api.middleware.auth import Client
 from app.api.rate_limit import RateLimit
 from app.api.schemas import WithParameters, printable
 from app.api.signing import Links

@@ -7,8 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
+from app.api.auth import Caller, Client
 from app.api.deps import Services, Shared, while_connected
-from app.api.middleware.auth import Caller, Client
 from app.api.openapi import UploadField, form_body
 from app.api.responses import server_timing
 from app.api.schemas import Fields, Text

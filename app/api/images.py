@@ -9,9 +9,9 @@ from urllib.parse import unquote_to_bytes
 from fastapi import APIRouter, Depends, Header, Path, Request, Response
 from pydantic import ValidationError
 
+from app.api.auth import Caller, Client
 from app.api.deps import Services, Shared
 from app.api.errors import ApiError, invalid, of_validation
-from app.api.middleware.auth import Caller, Client
 from app.api.openapi import query_parameters
 from app.api.responses import (
     IMAGE_CONTENT,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
@@ -100,21 +100,12 @@ async def model(id: str, services: Shared) -> Model:  # noqa: A002 - the name in
 def _model(checkpoint: Checkpoint, services: Services) -> Model:
     spec = checkpoint.spec
     loaded = services.engine.models.get(spec.id)
-    return Model(
-        id=spec.id,
-        family=spec.family,
-        description=spec.description,
-        license=spec.license,
-        digest=spec.digest,
-        sizes=spec.sizes,
-        transparency=spec.channels == 4,
-        negative_prompt=spec.negative_prompt,
-        parameters=list(spec.parameters),
-        operations=offered(spec.operations),
-        max_prompt_tokens=spec.max_prompt_tokens,
-        numerics=loaded.numerics if loaded else None,
-        seed_exact=loaded.seed_exact if loaded else None,
-        device=loaded.device if loaded else None,
-        dtype=loaded.dtype if loaded else None,
-        tile=loaded.tile if loaded else None,
+    of_spec = (
+        *("id", "family", "description", "license", "digest", "sizes", "negative_prompt"),
+        *("parameters", "max_prompt_tokens"),
     )
+    of_loaded = ("numerics", "seed_exact", "device", "dtype", "tile")
+    known: dict[str, Any] = {name: getattr(spec, name) for name in of_spec}
+    known |= {name: getattr(loaded, name, None) for name in of_loaded}
+    clear = spec.channels == 4
+    return Model(**known, transparency=clear, operations=offered(spec.operations))

@@ -12,8 +12,8 @@ from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from limits.errors import ConfigurationError, StorageError
 from limits.storage import storage_from_string
 
+from app.api.auth import Client
 from app.api.errors import ApiError
-from app.api.middleware.auth import Client
 from app.metrics import Metrics
 from app.settings import Settings
 

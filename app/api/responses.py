@@ -15,9 +15,9 @@ from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from pydantic import BaseModel, Field
 from starlette.types import Receive, Scope, Send
 
+from app.api.auth import Client
 from app.api.deps import Services
 from app.api.errors import ApiError, ErrorAnswer, of_engine
-from app.api.middleware.auth import Client
 from app.api.openapi import event_stream
 from app.api.signing import path_of
 from app.engine import EngineError, Job, Progress

@@ -7,8 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Request, Response
 from pydantic import ConfigDict, Field
 
+from app.api.auth import Caller
 from app.api.deps import Shared
-from app.api.middleware.auth import Caller
 from app.api.openapi import UploadField, form_body
 from app.api.responses import RESPONSES, negotiate, respond
 from app.api.schemas import WHOLE, Background, Prompted, Several, Size

@@ -12,9 +12,8 @@ from app.cli.bench import bench
 from app.cli.describe import describe
 from app.cli.evaluation import evaluate
 from app.cli.generate import generate, sheet
-from app.cli.models import models
 from app.cli.options import ModelCommand
-from app.cli.serve import serve, sign
+from app.cli.serve import models, serve, sign
 from app.cli.training import train
 from app.cli.transform import EditCommand, transform
 

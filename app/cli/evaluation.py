@@ -52,7 +52,7 @@ def evaluate(
     """
     with evaluating():
         from model.evaluation.assessment import Assessment
-        from model.evaluation.encoder import load_encoder
+        from model.evaluation.metrics import load_encoder
         from model.evaluation.sampling import Sampler
 
         asked: Asked = ctx.obj

@@ -1,12 +1,11 @@
 """Requests become a batch, the batch becomes steps, steps become images. Does not know HTTP."""
 
-from app.engine.engine import Engine, State
+from app.engine.engine import Engine
 from app.engine.events import (
     DeadlineExceeded,
     Done,
     Draining,
     EngineError,
-    Event,
     NotReady,
     Preview,
     Progress,
@@ -18,7 +17,7 @@ from app.engine.events import (
 )
 from app.engine.job import Job
 from app.engine.metrics import EngineMetrics
-from app.engine.settings import EngineSettings, parse_devices
+from app.engine.settings import EngineSettings
 
 __all__ = [
     "DeadlineExceeded",
@@ -28,16 +27,13 @@ __all__ = [
     "EngineError",
     "EngineMetrics",
     "EngineSettings",
-    "Event",
     "Job",
     "NotReady",
     "Preview",
     "Progress",
     "QueueFull",
     "RequestRefused",
-    "State",
     "Timings",
     "UnknownModel",
     "WorkerCrashed",
-    "parse_devices",
 ]

@@ -13,7 +13,7 @@ from app.engine.messages import WorkerSettings
 from model.protocol import ImageModel, LoadedModel
 
 if TYPE_CHECKING:
-    from model.runtime.memory import DeviceMemory
+    from model.loading import DeviceMemory
 
 
 class DeviceError(Exception):
@@ -99,7 +99,7 @@ class TorchDevice:
 
     def explain(self, error: Exception, doing: str) -> DeviceError | None:
         """See `Device.explain`."""
-        from model.runtime.memory import DeviceMemory, is_shortage
+        from model.loading import DeviceMemory, is_shortage
 
         if not is_shortage(error):
             return None

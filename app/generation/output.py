@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, Literal
 
@@ -134,29 +134,6 @@ def finish(picture: Picture, output: Output, framing: Framing | None) -> Image.I
     if framing is not None:
         image = framing(image)
     return _resample(_lay(image, output.background), (output.width, output.height))
-
-
-def read_metadata(file: bytes) -> Metadata | None:
-    """What `encode` wrote, if it did."""
-    with Image.open(BytesIO(file)) as image:
-        image.load()
-        if image.format == "PNG":
-            found = {key: value for key, value in image.info.items() if key in _FIELDS}
-        else:
-            text = str(image.getexif().get(_EXIF_DESCRIPTION, "{}"))
-            found = json.loads(text) if text.startswith("{") else {}
-    if set(found) | {"operation"} != _FIELDS:
-        return None
-    return Metadata(
-        prompt=str(found["prompt"]),
-        seed=int(found["seed"]),
-        model=str(found["model"]),
-        numerics=str(found["numerics"]),
-        operation=str(found.get("operation", "generate")),
-    )
-
-
-_FIELDS = {field.name for field in fields(Metadata)}
 
 
 def open_picture(picture: Picture) -> Image.Image:

@@ -176,14 +176,17 @@ def resolve(wanted: Wanted, checkpoint: Checkpoint, limits: Limits) -> Generatio
         operation=operation,
         source=None if prepared is None else prepared.source,
     )
-    requests = _frames(first, wanted.walk) if wanted.walk else _images(first, wanted.n)
+    if wanted.walk:
+        requests = tuple(replace(first, phase=k / wanted.walk) for k in range(wanted.walk))
+    else:  # image k is the one that seed + k gives alone
+        requests = tuple(replace(first, seed=(first.seed + k) % SEEDS) for k in range(wanted.n))
     return Generation(
         requests=requests,
         output=Output(wanted.format, *size, background, wanted.quality),
         spec=spec,
         evaluations=len(requests) * checkpoint.evaluations(first),
         seeded=wanted.seed is not None,
-        edit=_edit(edit, prepared),
+        edit=Edit(edit.operation, prepared.fit, prepared.frame) if edit and prepared else None,
     )
 
 
@@ -290,12 +293,6 @@ def quoted(given: object, longest: int = 80) -> str:
     return text if len(text) <= longest else f"{text[:longest]}…"
 
 
-def _edit(edit: EditRequest | None, prepared: Prepared | None) -> Edit | None:
-    if edit is None or prepared is None:
-        return None
-    return Edit(edit.operation, prepared.fit, prepared.frame)
-
-
 def _operation(wanted: Wanted, spec: ModelSpec) -> Operation:
     if wanted.edit is None:
         return "walk" if wanted.walk is not None else "generate"
@@ -387,12 +384,3 @@ def _size_of_edit(wanted: Wanted, prepared: Prepared, limits: Limits) -> Size:
         )
         raise InvalidField("n", message)
     return width, height
-
-
-def _images(first: ImageRequest, n: int) -> tuple[ImageRequest, ...]:
-    """Image k is the one that seed + k gives alone."""
-    return tuple(replace(first, seed=(first.seed + k) % SEEDS) for k in range(n))
-
-
-def _frames(first: ImageRequest, count: int) -> tuple[ImageRequest, ...]:
-    return tuple(replace(first, phase=k / count) for k in range(count))

@@ -23,8 +23,7 @@ from app.cli.options import Chosen, choose_model, make_folder
 from bench.load import mixes
 from bench.measure import facts
 from bench.peers.drawing import PeerSettings
-from bench.peers.measuring import Plan, compare
-from bench.peers.report import report
+from bench.peers.measuring import Plan, compare, report
 from bench.peers.systems import SYSTEMS, System
 from model.checkpoint import Checkpoint
 from model.loading import resolve_dtype

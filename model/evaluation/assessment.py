@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 
 from model.data.emoji import read_pictures
-from model.evaluation.encoder import Encoder
+from model.evaluation.metrics import Encoder
 from model.evaluation.report import Report, Share, plain, table
 from model.evaluation.resemblance import Resemblance, SetEvaluation, SetLine
 from model.evaluation.retrieval import NAME, Line, RetrievalEvaluation, retrieval_table

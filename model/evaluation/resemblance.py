@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from model.data.emoji import Emoji, select
-from model.evaluation.encoder import Encoder
 from model.evaluation.metrics import (
     NEIGHBOURS,
+    Encoder,
     among,
     kernel_distance,
     mse,

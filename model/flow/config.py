@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from model.checkpoint import CheckpointConfig, Placement, TokenizedCheckpoint
 from model.protocol import DRAWING, ModelSpec, Parameter, Sizes
-from model.request import ImageRequest
+from model.request import ImageRequest, Operation
 
 if TYPE_CHECKING:
     from model.flow.sampler import FlowSampler
@@ -86,19 +86,31 @@ class FlowCheckpointConfig(CheckpointConfig):
         return self.network.text.vocabulary
 
     def spec(self, id: str, digest: str) -> ModelSpec:  # noqa: A002
-        size = self.network.image_size
-        return ModelSpec(
-            id=id,
-            family=self.family,
-            sizes=Sizes(size, size),
-            channels=self.network.channels,
-            parameters=_parameters(self.sampling),
-            operations=DRAWING,
-            max_prompt_tokens=self.network.text.max_tokens,
-            digest=digest,
-            license=self.license,
-            description=self.description,
-        )
+        """See `CheckpointConfig.spec`."""
+        return spec_of(self, self.network, id, digest, _parameters(self.sampling), DRAWING)
+
+
+def spec_of(
+    config: CheckpointConfig,
+    network: FlowConfig,
+    id: str,  # noqa: A002
+    digest: str,
+    parameters: tuple[Parameter, ...],
+    operations: tuple[Operation, ...],
+) -> ModelSpec:
+    """The spec of a network of this shape."""
+    return ModelSpec(
+        id=id,
+        family=config.family,
+        sizes=Sizes(network.image_size, network.image_size),
+        channels=network.channels,
+        parameters=parameters,
+        operations=operations,
+        max_prompt_tokens=network.text.max_tokens,
+        digest=digest,
+        license=config.license,
+        description=config.description,
+    )
 
 
 def _parameters(sampling: SamplingConfig) -> tuple[Parameter, ...]:

@@ -15,8 +15,8 @@ from model.checkpoint import (
     TokenizedCheckpoint,
     load_captions,
 )
-from model.flow.config import FlowConfig, TextConfig
-from model.protocol import ModelSpec, Parameter, Sizes
+from model.flow.config import FlowConfig, TextConfig, spec_of
+from model.protocol import ModelSpec, Parameter
 
 if TYPE_CHECKING:
     from model.gan.sampler import GanSampler
@@ -83,22 +83,11 @@ class GanCheckpointConfig(CheckpointConfig):
         return self.network.text.vocabulary
 
     def spec(self, id: str, digest: str) -> ModelSpec:  # noqa: A002
-        size = self.network.image_size
-        return ModelSpec(
-            id=id,
-            family=self.family,
-            sizes=Sizes(size, size),
-            channels=self.network.channels,
-            parameters=(
-                Parameter("steps", 1, 1, 1, 1, "An image is drawn in one pass."),
-                Parameter("guidance", 1, 1, 1, 0.1, "A generator has no guidance: 1."),
-            ),
-            operations=("generate", "walk"),
-            max_prompt_tokens=self.network.text.max_tokens,
-            digest=digest,
-            license=self.license,
-            description=self.description,
+        parameters = (
+            Parameter("steps", 1, 1, 1, 1, "An image is drawn in one pass."),
+            Parameter("guidance", 1, 1, 1, 0.1, "A generator has no guidance: 1."),
         )
+        return spec_of(self, self.network, id, digest, parameters, ("generate", "walk"))
 
 
 class GanCheckpoint(TokenizedCheckpoint[GanCheckpointConfig]):

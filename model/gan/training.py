@@ -45,13 +45,17 @@ class Players(nn.Module):
         self.discriminator = discriminator
 
 
-class DiscriminatorLoss(nn.Module):
-    """The discriminator's phase. Every image and every prompt is encoded once."""
+class PhaseLoss(nn.Module):
+    """A phase's loss, of a batch [B]."""
 
     def __init__(self, players: Players, objective: GanObjective) -> None:
         super().__init__()
         self.players = players
         self.objective = objective
+
+
+class DiscriminatorLoss(PhaseLoss):
+    """The discriminator's phase. Every image and every prompt is encoded once."""
 
     def forward(self, picture: Tensor, tokens: Tensor, latent: Tensor, noise: Tensor) -> Tensor:
         """noise [P ≤ B, C, H, W] is for the first P images, whose gradients are penalised."""
@@ -75,13 +79,8 @@ class DiscriminatorLoss(nn.Module):
         )
 
 
-class GeneratorLoss(nn.Module):
+class GeneratorLoss(PhaseLoss):
     """The generator's phase."""
-
-    def __init__(self, players: Players, objective: GanObjective) -> None:
-        super().__init__()
-        self.players = players
-        self.objective = objective
 
     def forward(self, picture: Tensor, tokens: Tensor, latent: Tensor, noise: Tensor) -> Tensor:
         """The same batch as the discriminator's; ``noise`` is not used."""

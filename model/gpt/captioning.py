@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from model.gpt.config import cost
-from model.gpt.kv_slots import KvSlot, KvSlots
-from model.gpt.passes import CHUNK, GptPasses
+from model.gpt.passes import CHUNK, GptPasses, KvSlot
 from model.gpt.search import Found, Query, Score, Search, Text, Trie, anything, best_of, score_all
 from model.gpt.sequence import END, UNKNOWN, Layout
 from model.protocol import Description, Label, ModelSpec
@@ -161,20 +160,12 @@ class Captioning:
     """Starts such rows and makes their passes."""
 
     def __init__(
-        self,
-        spec: ModelSpec,
-        layout: Layout,
-        tokenizer: PromptTokenizer,
-        captions: Sequence[str],
-        passes: GptPasses,
-        slots: KvSlots,
+        self, spec: ModelSpec, tokenizer: PromptTokenizer, texts: Sequence[str], passes: GptPasses
     ) -> None:
         self._longest = spec.max_prompt_tokens
-        self._layout = layout
         self._tokenizer = tokenizer
-        self._passes = passes
-        self._slots = slots
-        self.know(captions)
+        self._passes, self._layout, self._slots = passes, passes.layout, passes.slots
+        self.know(texts)
 
     def know(self, captions: Sequence[str]) -> None:
         """Sets what labels are chosen from where a request gives none."""

@@ -25,7 +25,7 @@ from model.request import ImageRequest, Operation
 if TYPE_CHECKING:
     from model.gpt.sampler import GptSampler
 
-DRAWING: tuple[Operation, ...] = ("generate", "inpaint")
+OPERATIONS: tuple[Operation, ...] = ("generate", "inpaint")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ class GptCheckpointConfig(CheckpointConfig):
             sizes=Sizes(codec.image_size, codec.image_size),
             channels=codec.channels,
             parameters=_parameters(self.sampling, codec),
-            operations=(*DRAWING, "describe"),
+            operations=(*OPERATIONS, "describe"),
             max_prompt_tokens=self.network.max_tokens,
             digest=digest,
             license=self.license,
@@ -137,11 +137,13 @@ def _parameters(sampling: GptSamplingConfig, codec: CodecConfig) -> tuple[Parame
     top_k = "Only so many of the likeliest tokens are chosen from; 0: all."
     top_p = "Only the likeliest tokens that together are this probable are chosen from."
     return (
-        Parameter("steps", codec.places, codec.places, codec.places, 1, steps),
-        Parameter("guidance", 1, sampling.max_guidance, sampling.guidance, 0.1, guidance),
-        Parameter("temperature", 0, 2, sampling.temperature, 0.05, temperature),
-        Parameter("top_k", 0, codec.values, sampling.top_k, 1, top_k),
-        Parameter("top_p", 0, 1, sampling.top_p, 0.01, top_p),
+        Parameter("steps", codec.places, codec.places, codec.places, 1, steps, OPERATIONS),
+        Parameter(
+            "guidance", 1, sampling.max_guidance, sampling.guidance, 0.1, guidance, OPERATIONS
+        ),
+        Parameter("temperature", 0, 2, sampling.temperature, 0.05, temperature, OPERATIONS),
+        Parameter("top_k", 0, codec.values, sampling.top_k, 1, top_k, OPERATIONS),
+        Parameter("top_p", 0, 1, sampling.top_p, 0.01, top_p, OPERATIONS),
     )
 
 

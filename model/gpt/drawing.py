@@ -9,9 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from model.gpt.kv_slots import KvSlot, KvSlots
-from model.gpt.passes import GptPasses
-from model.gpt.sequence import UNKNOWN, Layout
+from model.gpt.passes import GptPasses, KvSlot
+from model.gpt.sequence import UNKNOWN
 from model.layers import from_patches, to_patches
 from model.protocol import ModelSpec
 from model.request import ImageRequest, Picture, Source
@@ -86,23 +85,14 @@ class Drawing:
     """Starts such rows and makes their passes."""
 
     def __init__(
-        self,
-        spec: ModelSpec,
-        layout: Layout,
-        tokenizer: PromptTokenizer,
-        captions: Sequence[str],
-        passes: GptPasses,
-        slots: KvSlots,
-        patch_size: int,
+        self, spec: ModelSpec, tokenizer: PromptTokenizer, texts: Sequence[str], passes: GptPasses
     ) -> None:
         self._spec = spec
-        self._layout = layout
         self._tokenizer = tokenizer
-        self._passes = passes
-        self._slots = slots
-        self._patch_size = patch_size
-        texts = dict.fromkeys(tuple(tokenizer.tokens(caption)) for caption in captions)
-        self._captions = [text for text in texts if len(text) <= spec.max_prompt_tokens]
+        self._passes, self._layout, self._slots = passes, passes.layout, passes.slots
+        self._patch_size = passes.patch_size
+        tokens = dict.fromkeys(tuple(tokenizer.tokens(text)) for text in texts)
+        self._captions = [text for text in tokens if len(text) <= spec.max_prompt_tokens]
         # What is not drawn yet, or hidden: nothing, on white where there is no transparency.
         shape = (spec.channels, spec.sizes.height, spec.sizes.width)
         self._blank = torch.full(shape, blank(spec.channels))

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from model.gpt.captioning import Captioning, CaptioningRow
 from model.gpt.config import cost
 from model.gpt.drawing import Drawing, DrawingRow
-from model.gpt.kv_slots import KvSlots
 from model.gpt.network import Gpt
 from model.gpt.passes import CHUNK, GptPasses
 from model.protocol import ModelSpec, Result
@@ -41,17 +40,13 @@ class GptSampler:
         self.spec = spec
         self.tile = tile
         self._passes = GptPasses(network, tile, mode)
-        self._slots = KvSlots(tile)
-        layout, patch_size = network.transformer.layout, network.codec.config.patch_size
-        self._drawing = Drawing(
-            spec, layout, tokenizer, captions, self._passes, self._slots, patch_size
-        )
-        self._captioning = Captioning(spec, layout, tokenizer, captions, self._passes, self._slots)
+        self._drawing = Drawing(spec, tokenizer, captions, self._passes)
+        self._captioning = Captioning(spec, tokenizer, captions, self._passes)
 
     @property
     def free_slots(self) -> int:
         """How many KV slots no row holds."""
-        return self._slots.free
+        return self._passes.slots.free
 
     def know(self, captions: Sequence[str]) -> None:
         """Sets what labels are chosen from where a request gives none. Rows that started before
@@ -108,7 +103,7 @@ class GptSampler:
 
     def release(self, row: GptRow) -> None:
         """See `ImageModel.release`."""
-        self._slots.release(row.slots)
+        self._passes.slots.release(row.slots)
 
     def _prefill(self, rows: Sequence[GptRow]) -> None:
         inputs = self._passes.prefill.inputs()

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from pydantic import SecretStr
 
-from app.api.middleware.auth import hash_key
+from app.api.auth import hash_key
 from app.api.rate_limit import RateLimit
 from app.api.signing import Signer
 from app.metrics import Load, Metrics

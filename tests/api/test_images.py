@@ -11,10 +11,10 @@ from PIL import Image
 from pydantic import HttpUrl
 
 from app.engine import Engine
-from app.generation.output import read_metadata
 from app.settings import Settings
 from model.request import ImageRequest
 from tests.api.application import error, events, metric
+from tests.files import read_metadata
 
 APPLE = {"prompt": "red apple", "seed": 7}
 

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from app.api.middleware.auth import hash_key
+from app.api.auth import hash_key
 from app.engine import Engine, EngineSettings
 from app.main import assemble
 from app.metrics import Metrics

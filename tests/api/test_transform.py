@@ -20,10 +20,10 @@ from PIL import Image
 
 from app.generation.editing import prepare, retouch
 from app.generation.editing.decode import decode
-from app.generation.output import read_metadata
 from app.settings import Settings
 from model.request import ImageRequest, Source
 from tests.api.application import error, events, png
+from tests.files import read_metadata
 from tests.generation.corpus import box_mask, noise
 
 SIDE = 16  # of the tiny model

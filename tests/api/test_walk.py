@@ -9,10 +9,10 @@ import httpx
 import pytest
 from PIL import Image
 
-from app.generation.output import read_metadata
 from app.settings import Settings
 from model.request import ImageRequest
 from tests.api.application import error, events
+from tests.files import read_metadata
 
 WALK = {"prompt": "red apple", "seed": 7, "walk": 6}
 

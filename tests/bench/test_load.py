@@ -38,8 +38,7 @@ from bench.load import (
     sender,
     warm_up,
 )
-from bench.peers.measuring import Comparison, Measured
-from bench.peers.report import Measure, measures, report
+from bench.peers.measuring import Comparison, Measure, Measured, measures, report
 from model.registry import open_checkpoint
 from tests.tiny import tiny_flow, tiny_gan
 

@@ -11,7 +11,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from app.cli import cli
-from app.generation.output import Metadata, encode, encode_animation, read_metadata
+from app.generation.output import Metadata, encode, encode_animation
 from app.generation.resolve import Limits, Wanted, resolve
 from model.loading import load_model, resolve_dtype
 from model.registry import open_checkpoint
@@ -19,6 +19,7 @@ from model.runtime.fixed_pass import mode_on
 from model.runtime.generate import generate
 from model.runtime.numerics import numerics
 from tests.cli.conftest import Refusal, Run
+from tests.files import read_metadata
 
 Models = dict[str, Path]
 

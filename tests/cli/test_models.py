@@ -10,7 +10,8 @@ from tests.cli.conftest import Run
 
 def test_models_lists_what_ships(run: Run) -> None:
     said = " ".join(run("models").stdout.replace("│", " ").split())
-    assert "emoji-flow flow 64x64 steps 20, guidance 2, solver_order 1, strength 1, noise" in said
+    values = "steps 20, guidance 2, solver_order 1, strength 1, noise"
+    assert f"emoji-flow flow 64x64, resampled for other squares {values}" in said
 
 
 def test_help_does_not_load_torch() -> None:

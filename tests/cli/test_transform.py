@@ -10,12 +10,13 @@ import pytest
 from PIL import Image
 
 from app.generation.editing.operations import EDITS, EditName, EditRequest
-from app.generation.output import Metadata, encode, read_metadata
+from app.generation.output import Metadata, encode
 from app.generation.resolve import Limits, Wanted, resolve
 from model.loading import load_model
 from model.registry import open_checkpoint
 from model.runtime.generate import generate
 from tests.cli.conftest import Refusal, Run
+from tests.files import read_metadata
 from tests.generation.corpus import drawing
 
 Models = dict[str, Path]

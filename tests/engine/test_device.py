@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from app.engine.device import no_memory
-from model.runtime.memory import GIB, DeviceMemory
+from model.loading import GIB, DeviceMemory
 
 
 def test_only_settings_that_would_help_are_named() -> None:

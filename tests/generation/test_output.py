@@ -6,16 +6,9 @@ from io import BytesIO
 import pytest
 from PIL import Image
 
-from app.generation.output import (
-    ANIMATED,
-    Format,
-    Metadata,
-    Output,
-    encode,
-    encode_animation,
-    read_metadata,
-)
+from app.generation.output import ANIMATED, Format, Metadata, Output, encode, encode_animation
 from model.request import Picture
+from tests.files import read_metadata
 
 METADATA = Metadata(prompt='红苹果 "red" apple 🍎', seed=2**53 - 1, model="tiny", numerics="a1b2")
 PNG = Output(format="png", width=8, height=8, background="transparent", quality=90)

@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from app.generation.editing.fit import Canvas, fit, fit_exactly, framed, mean, scaled
-from app.generation.editing.mask import fitted, marked
 from app.generation.editing.prepare import enlarged, retouched, whole
-from app.generation.editing.retouch import Margins, Retouch
+from app.generation.editing.retouch import Margins, Retouch, fitted, marked
 from model.request import Picture
 from tests.generation.corpus import drawing, noise, written
 

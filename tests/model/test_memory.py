@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from model.runtime.memory import DeviceMemory, is_shortage
+from model.loading import DeviceMemory, is_shortage
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,14 @@ import torch
 
 from model.data.emoji import read_records
 from model.evaluation.assessment import Assessment, figure_tables
-from model.evaluation.encoder import Encoder, load_encoder
-from model.evaluation.metrics import among, kernel_distance, similarity, spread
+from model.evaluation.metrics import (
+    Encoder,
+    among,
+    kernel_distance,
+    load_encoder,
+    similarity,
+    spread,
+)
 from model.evaluation.resemblance import NO_PROMPT
 from model.evaluation.retrieval import Gallery
 from model.evaluation.sampling import Sampler

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from app.generation.output import read_metadata
+from tests.files import read_metadata
 from tests.service.running import Service
 
 APPLE = {"prompt": "red apple", "seed": 7}

@@ -6,7 +6,7 @@ import json
 
 import httpx
 
-from app.api.middleware.auth import hash_key
+from app.api.auth import hash_key
 from tests.service.running import Service, Start
 
 

@@ -10,7 +10,7 @@ import typer
 from typer.testing import CliRunner
 
 from model.data.emoji import read_pictures, read_records
-from model.evaluation.encoder import load_encoder, save_encoder
+from model.evaluation.metrics import load_encoder, save_encoder
 from model.request import Picture
 from tests.model.data.test_emoji import make_set
 from tools import encoder as tool

@@ -11,9 +11,9 @@ from typing import Any
 from fastapi import Request, Response
 from pydantic import BaseModel
 
+from app.api.auth import Client
 from app.api.deps import Services
 from app.api.errors import ErrorAnswer
-from app.api.middleware.auth import Client
 from app.api.openai.schemas import (
     Completed,
     Contract,

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 
 from fastapi import APIRouter, Request, Response
 
+from app.api.auth import Caller, Client
 from app.api.deps import Services, Shared
 from app.api.errors import invalid
-from app.api.middleware.auth import Caller, Client
 from app.api.openai.responses import EDIT, GENERATION, Events, json_response, respond
 from app.api.openai.schemas import (
     EditsForm,

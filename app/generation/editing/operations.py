@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from app.generation.editing.fit import Canvas
-from app.generation.editing.mask import MaskStyle
 from app.generation.editing.prepare import FACTORS, Prepared, enlarged, retouched, whole
-from app.generation.editing.retouch import Margins, Retouch
+from app.generation.editing.retouch import Margins, MaskStyle, Retouch
 from model.request import InvalidField, Operation
 
 EditName = Literal["vary", "inpaint", "outpaint", "upscale", "colorize", "denoise", "restyle"]

@@ -22,8 +22,7 @@ from app.generation.editing.fit import (
     resampled,
     scaled,
 )
-from app.generation.editing.mask import fitted, is_opaque
-from app.generation.editing.retouch import Retouch
+from app.generation.editing.retouch import Retouch, fitted, is_opaque
 from model.request import Picture, Source
 
 FACTORS = (2, 4)

@@ -13,8 +13,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import logs
+from app.api.auth import CLIENT, Client
 from app.api.errors import CLIENT_GONE
-from app.api.middleware.auth import CLIENT, Client
 from app.metrics import Metrics
 
 HEADER = "X-Request-Id"
