@@ -76,7 +76,7 @@ def assemble(settings: Settings, engine: Engine, metrics: Metrics) -> FastAPI:
         responses={"4XX": {"model": ErrorAnswer}, "5XX": {"model": ErrorAnswer}},
     )
     app.state.services = services
-    errors.install(app, metrics)
+    errors.install_handlers(app, metrics)
     uploading = (transform.router, describe.router, openai.upload_router)
     drawing = (images.router, openai.router)
     for router in (*drawing, models.router, health.router, pages.router, *uploading):
@@ -86,7 +86,9 @@ def assemble(settings: Settings, engine: Engine, metrics: Metrics) -> FastAPI:
     if documented:
         app.include_router(pages.docs_router)
 
-    openapi.install(app, settings, [checkpoint.spec for checkpoint in engine.checkpoints.values()])
+    openapi.install_document(
+        app, settings, [checkpoint.spec for checkpoint in engine.checkpoints.values()]
+    )
 
     # The last one added is the first to see a request.
     addresses = {

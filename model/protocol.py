@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar, get_args
 
 from model.request import FACTORS, ImageRequest, InvalidField, Operation, Picture, Source
 
-R = TypeVar("R", bound="Row")
+R = TypeVar("R", bound="ModelRow")
 
 DRAWING: tuple[Operation, ...] = tuple(
     operation for operation in get_args(Operation) if operation != "describe"
@@ -262,7 +262,7 @@ class Description:
 Result = Picture | Description
 
 
-class Row(Protocol):
+class ModelRow(Protocol):
     """One image or text in the making. Plain data to the engine; tensors stay the model's."""
 
     @property

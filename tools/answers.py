@@ -611,7 +611,7 @@ class Recorder:
             if "error" in names:
                 self._complain(request, "the stream ended with an error")
             elif request.previews and not any("preview" in n or "partial" in n for n in names):
-                self._complain(request, "came without previews: start the service anew")
+                self._complain(request, "came without previews: start the service again")
         return response
 
     def _complain(self, request: Request, what: str) -> None:

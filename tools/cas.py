@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from model.data import cifar
 from model.data.pictures import DataError, PictureFormat, PictureSet
-from model.evaluation.metrics import on_white, scaled, stages
+from model.evaluation.metrics import on_white, stages, to_encoder_size
 from model.evaluation.report import Report, Share, plain, table
 from model.evaluation.sampling import Sampler
 from model.loading import resolve_dtype
@@ -159,7 +159,7 @@ class CasEvaluation:
     @torch.inference_mode()
     def _named(self, classifier: Classifier) -> Tensor:
         images = torch.from_numpy(self._test.pictures).split(TOGETHER)
-        return torch.cat([classifier(scaled(part)).argmax(1) for part in images])
+        return torch.cat([classifier(to_encoder_size(part)).argmax(1) for part in images])
 
 
 def train_classifier(
@@ -174,7 +174,7 @@ def train_classifier(
             for group in optimizer.param_groups:
                 group["lr"] = training.optimizer.rate(step, training.steps)
             some = torch.randint(len(images), (training.batch,))
-            logits = classifier(_shifted(scaled(images[some])))
+            logits = classifier(_shifted(to_encoder_size(images[some])))
             loss = F.cross_entropy(logits, classes[some], label_smoothing=0.1)
             optimizer.zero_grad()
             loss.backward()

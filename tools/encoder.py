@@ -30,7 +30,7 @@ from model.evaluation.metrics import (
     TOGETHER,
     Encoder,
     save_encoder,
-    scaled,
+    to_encoder_size,
     values,
 )
 from model.evaluation.report import Share
@@ -75,7 +75,7 @@ def train_encoder(
             classes = [draw.randrange(len(groups)) for _ in range(training.batch)]
             chosen = images[[draw.choice(groups[number]) for number in classes]]
             with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-                features = encoder(moved(scaled(chosen)))
+                features = encoder(moved(to_encoder_size(chosen)))
             cosines = F.normalize(features.float()) @ F.normalize(names).T
             loss = F.cross_entropy(SHARPNESS * cosines, torch.tensor(classes))
             for group in optimizer.param_groups:
@@ -123,7 +123,7 @@ def _stack(records: Sequence[Emoji]) -> Tensor:
 
 def _features(encoder: Encoder, records: Sequence[Emoji]) -> Tensor:
     """[N, 128], of length 1."""
-    parts = [encoder(scaled(part)) for part in _stack(records).split(TOGETHER)]
+    parts = [encoder(to_encoder_size(part)) for part in _stack(records).split(TOGETHER)]
     return F.normalize(torch.cat(parts))
 
 

@@ -15,7 +15,15 @@ import typer
 
 from app.cli.console import UserError, one_line_errors, output, progress_bar
 from app.cli.evaluation import TILE, Data, Out, carry_out, evaluating
-from app.cli.options import Asked, Chosen, Device, ModelCommand, Precision, choose_model, load
+from app.cli.options import (
+    Asked,
+    Chosen,
+    Device,
+    ModelCommand,
+    Precision,
+    choose_model,
+    load_chosen,
+)
 from model.evaluation.sampling import Sampler
 from model.gpt.codec_training import codec_of
 from tools.cas import CasEvaluation, CasTraining
@@ -48,7 +56,7 @@ def transform(
         if missing := {"vary", "inpaint", "upscale", "colorize", "denoise"} - {*spec.operations}:
             raise UserError(f"{spec.id} cannot {', '.join(sorted(missing))}")
         given = {"guidance": 1.0} if spec.parameter("guidance") else {}
-        loaded = load(asked.checkpoint, device, dtype, TILE)
+        loaded = load_chosen(asked.checkpoint, device, dtype, TILE)
         sampler = Sampler(loaded, given | {**asked.parameters})
         carry_out(TransformEvaluation(sampler, data, n), "transforming", out)
 
@@ -67,7 +75,7 @@ def describe(
         checkpoint = choose_model(model)
         if "describe" not in checkpoint.spec.operations:
             raise UserError(f"{checkpoint.spec.id} cannot describe")
-        loaded = cast("Describer", load(checkpoint, device, dtype, TILE))
+        loaded = cast("Describer", load_chosen(checkpoint, device, dtype, TILE))
         carry_out(NamingEvaluation(loaded, data, n), "describing", out)
 
 
@@ -98,7 +106,7 @@ def cas(
     """What does a classifier learn from drawn images, against real ones? Writes cas.md."""
     with evaluating():
         asked: Asked = ctx.obj
-        sampler = Sampler(load(asked.checkpoint, device, dtype, TILE), asked.parameters)
+        sampler = Sampler(load_chosen(asked.checkpoint, device, dtype, TILE), asked.parameters)
         cas_evaluation = CasEvaluation(sampler, data, n, CasTraining(training))
         carry_out(cas_evaluation, "drawing and learning", out)
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from app.cli.console import UserError, one_line_errors, output, progress_bar
 from app.cli.evaluation import TILE, Data, evaluating
-from app.cli.options import Device, Precision, choose_model, load
+from app.cli.options import Device, Precision, choose_model, load_chosen
 from model.data.emoji import Emoji, read_pictures, read_records
 from model.evaluation.assessment import Assessment, figure_tables, resized
 from model.evaluation.metrics import load_encoder
@@ -67,8 +67,8 @@ def main(
             for checkpoint in checkpoints:
                 spec = checkpoint.spec
                 name = spec.id if spec.family in assessments else spec.family
-                sampler = Sampler(load(checkpoint, device, dtype, TILE))
-                served = load(checkpoint, device, dtype)
+                sampler = Sampler(load_chosen(checkpoint, device, dtype, TILE))
+                served = load_chosen(checkpoint, device, dtype)
                 assessment = Assessment(sampler, served, data, encoder, count=n, device=device)
                 task = bar.add_task(spec.id, total=assessment.steps)
                 list(assessment.run(partial(bar.advance, task)))

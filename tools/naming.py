@@ -18,7 +18,7 @@ from model.data.emoji import CHINESE_STYLE, Emoji, Split, read_records, select
 from model.data.pictures import DataError
 from model.evaluation.report import Report, Share, plain, table
 from model.evaluation.retrieval import SPLITS
-from model.evaluation.sampling import choose, natives, steps_of
+from model.evaluation.sampling import choose_records, natives, steps_of
 from model.protocol import Description, ImageModel
 from model.request import ImageRequest, Picture, Source
 from model.runtime.generate import run
@@ -60,7 +60,7 @@ class NamingEvaluation:
         self._names = {record.caption: record.name for record in records}
         model.know(sorted(self._names))
         chosen = [
-            (style, split, choose([r for r in select(records, split) if r.style == style], count))
+            (style, split, choose_records(_of(records, split, style), count))
             for style in sorted({record.style for record in records})
             for split in SPLITS
         ]
@@ -138,3 +138,7 @@ def says(caption: str, record: Emoji) -> bool:
 def _normal(text: str) -> str:
     """As the tokenizer reads it."""
     return unicodedata.normalize("NFKC", text).lower().strip()
+
+
+def _of(records: Sequence[Emoji], split: Split, style: str) -> list[Emoji]:
+    return [record for record in select(records, split) if record.style == style]

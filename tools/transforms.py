@@ -22,7 +22,7 @@ from model.data.pictures import DataError
 from model.evaluation.metrics import Quality, on_white, quality
 from model.evaluation.report import Report, Share, plain, table
 from model.evaluation.retrieval import Gallery, thumbnail
-from model.evaluation.sampling import Sampler, choose, natives
+from model.evaluation.sampling import Sampler, choose_records, natives
 from model.request import Picture, Source
 from model.runtime.generate import generate
 from model.training.sheet import contact_sheet, to_image
@@ -98,7 +98,7 @@ class TransformEvaluation:
         held_out = [*unseen, *select(self._all, "held-out tone")]
         if not held_out:
             raise DataError("none of these images is held out of training")
-        self._records = choose(held_out, count)
+        self._records = choose_records(held_out, count)
         self._pairs = list(self._in_two_styles(unseen))[:count]
 
     @property
@@ -219,7 +219,7 @@ class TransformEvaluation:
             for record in select(self._all, "train")
             if unseen and record.style != unseen[0].style
         }
-        for record in choose(unseen, len(unseen)):
+        for record in choose_records(unseen, len(unseen)):
             if record.codepoints in seen:
                 yield seen[record.codepoints], record
 

@@ -170,7 +170,7 @@ def of_http(error: HTTPException) -> ApiError:
     return ApiError(error.status_code, message, code=code, headers=error.headers)
 
 
-def install(app: FastAPI, metrics: Metrics) -> None:
+def install_handlers(app: FastAPI, metrics: Metrics) -> None:
     """Makes every error of the application one of the shape above."""
 
     async def engine(_: Request, error: Exception) -> JSONResponse:

@@ -15,29 +15,29 @@ router = APIRouter(tags=["probes"])
 metrics_router = APIRouter(tags=["probes"])
 
 
-class Alive(BaseModel):
+class AliveAnswer(BaseModel):
     """The process answers."""
 
     status: Literal["alive"] = "alive"
 
 
-class Ready(BaseModel):
+class ReadyAnswer(BaseModel):
     """New work is taken: models are loaded, warm and tested."""
 
     status: Literal["ready"] = "ready"
 
 
 @router.get("/livez")
-async def livez() -> Alive:
+async def livez() -> AliveAnswer:
     """Whether the process answers, models loaded or not. Restart it where it does not."""
-    return Alive()
+    return AliveAnswer()
 
 
 @router.get("/readyz", responses={503: {"model": ErrorAnswer}})
-async def readyz(services: Shared) -> Ready:
+async def readyz(services: Shared) -> ReadyAnswer:
     """Whether to send work here: 503 while loading, draining, or failed."""
     if services.ready:
-        return Ready()
+        return ReadyAnswer()
     engine = services.engine
     state = "draining" if services.leaving else engine.state
     message = f"the service is {state}" + (f": {engine.failure}" if engine.failure else "")

@@ -44,7 +44,7 @@ class Model(BaseModel):
     tile: int | None = Field(description="Evaluations in every pass.")
 
 
-class Limits(BaseModel):
+class LimitsAnswer(BaseModel):
     """What one request may ask for, whatever the model."""
 
     n: int = Field(description="Images.", examples=[10])
@@ -55,7 +55,7 @@ class Limits(BaseModel):
     upload_pixels: int = Field(description="Of each picture in it.", examples=[16777216])
 
     @classmethod
-    def of(cls, settings: Settings) -> Limits:
+    def of(cls, settings: Settings) -> LimitsAnswer:
         return cls(
             n=settings.max_n,
             walk=settings.max_walk,
@@ -75,7 +75,7 @@ class ModelList(BaseModel):
         description="What a model's operations on uploads are made of: the row that `does` it, "
         "`defaults` of parameters that are not the model's, and `fixed` ones that are refused."
     )
-    limits: Limits
+    limits: LimitsAnswer
     docs: bool = Field(description="Whether /docs and /openapi.json describe the interface.")
 
 
@@ -86,7 +86,7 @@ async def models(services: Shared) -> ModelList:
     return ModelList(
         data=[_model(checkpoint, services) for checkpoint in checkpoints],
         edits=EDITS,
-        limits=Limits.of(services.settings),
+        limits=LimitsAnswer.of(services.settings),
         docs=services.settings.docs_access != "off",
     )
 

@@ -101,7 +101,7 @@ def _never_null(field: Schema) -> Schema:
     return others | (rest[0] if len(rest) == 1 else {"anyOf": rest})
 
 
-def install(app: FastAPI, settings: Settings, specs: Iterable[ModelSpec]) -> None:
+def install_document(app: FastAPI, settings: Settings, specs: Iterable[ModelSpec]) -> None:
     """Has the application describe itself with what it really accepts."""
     document = app.openapi
     specs = list(specs)

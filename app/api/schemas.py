@@ -166,7 +166,7 @@ class WithParameters(Fields):
         return found
 
 
-class Prompted(WithParameters):
+class PromptFields(WithParameters):
     """What can be said of every image."""
 
     prompt: Annotated[Text, Field(examples=["red apple, fluent 3d style"])] = ""
@@ -209,7 +209,7 @@ class Prompted(WithParameters):
         )
 
 
-class Drawing(Prompted):
+class ImageFields(PromptFields):
     """An image from a prompt."""
 
     walk: Annotated[int | None, Field(ge=2, examples=[16]), WHOLE] = None
@@ -220,7 +220,7 @@ class Drawing(Prompted):
     """What lies behind: "white", "transparent" (not for jpeg), or a colour such as #ff8800."""
 
 
-class Several(Fields):
+class AnswerFields(Fields):
     """How many images, and how they are sent."""
 
     seed: Seed | None = None
@@ -237,7 +237,7 @@ class Several(Fields):
     """Whether an event stream also carries pictures of how it stands."""
 
 
-class ImagesBody(Several, Drawing):
+class ImagesBody(AnswerFields, ImageFields):
     """Images from a prompt or a seed."""
 
     model_config = ConfigDict(
@@ -282,7 +282,7 @@ class ImagesBody(Several, Drawing):
     )
 
 
-class ImageQuery(Drawing):
+class ImageQuery(ImageFields):
     """The query of an image's address."""
 
     numerics: Annotated[str | None, Field(max_length=64)] = None

@@ -11,7 +11,7 @@ from app.api.auth import Caller
 from app.api.deps import Shared
 from app.api.openapi import UploadField, form_body
 from app.api.responses import RESPONSES, negotiate, respond
-from app.api.schemas import WHOLE, Background, Prompted, Several, Size
+from app.api.schemas import WHOLE, AnswerFields, Background, PromptFields, Size
 from app.api.uploads import Form, Sent, resolve_upload
 from app.generation.editing.operations import EditName, EditRequest
 from app.generation.editing.prepare import FACTORS
@@ -36,7 +36,7 @@ UPLOADS = (
 Margin = Annotated[int | None, Field(ge=0, le=200), WHOLE]
 
 
-class TransformForm(Several, Prompted):
+class TransformForm(AnswerFields, PromptFields):
     """The texts of the form."""
 
     model_config = ConfigDict(extra="allow")

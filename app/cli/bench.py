@@ -16,7 +16,7 @@ import typer
 from rich.table import Table
 
 from app.cli.console import UserError, one_line_errors, output, progress_bar
-from app.cli.options import Chosen, Device, Precision, check_device, choose_model, load
+from app.cli.options import Chosen, Device, Precision, check_device, choose_model, load_chosen
 
 PATIENCE = 600.0  # seconds until a start is given up
 POLL = 0.05  # seconds between looks: what is measured has the cores
@@ -47,7 +47,7 @@ def tile(
         speeds = []
         with progress_bar() as bar:
             for size in bar.track(sizes, description="measuring"):
-                loaded = load(checkpoint, device, dtype, tile=size, threads=threads)
+                loaded = load_chosen(checkpoint, device, dtype, tile=size, threads=threads)
                 speeds.append(measure(loaded, seconds))
         table = Table("tile", "ms a step", "evaluations/s", "images/s", "ms an image")
         for speed in speeds:
@@ -84,14 +84,14 @@ def start(
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class StartTimes:
     """Seconds after the command."""
 
     alive: float  # until /livez answers
     ready: float  # until /readyz is 200: models loaded, warm and tested
 
 
-def measure_start() -> Start:
+def measure_start() -> StartTimes:
     """Starts the service with the settings of this environment, on a free port, and stops it.
 
     Raises `UserError` where it does not become ready.
@@ -115,7 +115,7 @@ def measure_start() -> Start:
         finally:
             process.terminate()
             process.wait()
-    return Start(alive, ready)
+    return StartTimes(alive, ready)
 
 
 def _await_address(process: subprocess.Popen[bytes], log: Path) -> str:

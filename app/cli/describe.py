@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from app.cli.console import one_line_errors, option_name, output, progress_bar
-from app.cli.options import LIMITS, Device, Precision, choose_model, load
+from app.cli.options import LIMITS, Device, Precision, choose_model, load_chosen
 from app.generation.resolve import find_describer, resolve_description
 from model.protocol import Description
 from model.registry import open_checkpoint, shipped
@@ -43,7 +43,7 @@ def describe(
         name = None if model is None else checkpoints[0].spec.id
         checkpoint = find_describer(name, {one.spec.id: one for one in checkpoints}, {})
         request = resolve_description(image.read_bytes(), tuple(label or ()), checkpoint, LIMITS)
-        loaded = load(checkpoint, device, dtype, tile=2)
+        loaded = load_chosen(checkpoint, device, dtype, tile=2)
         from model.runtime.generate import run
 
         with progress_bar() as bar:

@@ -15,7 +15,7 @@ from app.cli.options import (
     Asked,
     Device,
     Precision,
-    load,
+    load_chosen,
 )
 
 if TYPE_CHECKING:
@@ -56,8 +56,8 @@ def evaluate(
         from model.evaluation.sampling import Sampler
 
         asked: Asked = ctx.obj
-        sampler = Sampler(load(asked.checkpoint, device, dtype, TILE), asked.parameters)
-        served = load(asked.checkpoint, device, dtype)
+        sampler = Sampler(load_chosen(asked.checkpoint, device, dtype, TILE), asked.parameters)
+        served = load_chosen(asked.checkpoint, device, dtype)
         assessment = Assessment(sampler, served, data, load_encoder(), count=n, device=device)
         carry_out(assessment, "evaluating", out)
 

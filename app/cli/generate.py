@@ -21,7 +21,7 @@ from app.cli.options import (
     NegativePrompt,
     Precision,
     Seed,
-    load,
+    load_chosen,
     make_folder,
     to_size,
 )
@@ -96,7 +96,7 @@ def sheet(
         for prompt in prompts
     ]
     requests = [resolve(one, asked.checkpoint, LIMITS).requests[0] for one in wanted]
-    model = load(asked.checkpoint, device, dtype)
+    model = load_chosen(asked.checkpoint, device, dtype)
     make_folder(out.parent)
     contact_sheet(list(draw(model, requests)), prompts, columns, scale).save(out)
     output.print(str(out), highlight=False, soft_wrap=True)
@@ -124,7 +124,7 @@ def write_files(
     from model.runtime.fixed_pass import mode_on
     from model.runtime.numerics import numerics
 
-    model = load(checkpoint, device, dtype)
+    model = load_chosen(checkpoint, device, dtype)
     name = numerics(
         digest=checkpoint.spec.digest,
         device=device,

@@ -55,7 +55,7 @@ def choose_model(name: str | None) -> Checkpoint:
     return open_checkpoint(named if named.is_dir() else Path(name))
 
 
-def load(
+def load_chosen(
     checkpoint: Checkpoint,
     device: str,
     dtype: Precision,

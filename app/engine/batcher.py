@@ -3,7 +3,7 @@
 A worker keeps the rows of each model in a line. `choose` takes for the next step whoever fits,
 first in line first, and those who stepped go to the back; as the first in line is always taken,
 no row starves. Rows join at any step: neither seed, step, step count nor guidance keeps two rows
-apart, only what `Row.kind` says.
+apart, only what `ModelRow.kind` says.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from typing import Any
 
 from app.engine.batcher import admissible, choose
 from app.engine.messages import Advanced, Finished, NewRow, Previewed, Refused, Stepped
-from model.protocol import ImageModel, Row
+from model.protocol import ImageModel, ModelRow
 from model.request import Picture
 
 DECODE = "decode"
@@ -22,7 +22,7 @@ class _Running:
     """A row under way."""
 
     new: NewRow
-    row: Row
+    row: ModelRow
     cost: int
     started: float
     watched: bool

@@ -94,7 +94,7 @@ class Loop:
         return self._runners[self._last].step(self._device.memory())
 
 
-def run(connection: Connection) -> int:
+def run_worker(connection: Connection) -> int:
     """A worker's whole life; the process's exit status."""
     settings = connection.recv()
     pipe = Pipe(connection)
@@ -166,7 +166,7 @@ def main() -> None:
     die_with(parent)
     faulthandler.enable()
     os.set_inheritable(pipe, False)
-    status = run(Connection(pipe))
+    status = run_worker(Connection(pipe))
     sys.stderr.flush()
     os._exit(status)  # threads and device libraries must not delay the end
 

@@ -216,7 +216,7 @@ class Encoder(nn.Module):
         parts = []
         for begin in range(0, len(pictures), TOGETHER):
             images = [to_image(picture) for picture in pictures[begin : begin + TOGETHER]]
-            parts.append(self(scaled(torch.from_numpy(np.stack([*map(values, images)])))))
+            parts.append(self(to_encoder_size(torch.from_numpy(np.stack([*map(values, images)])))))
         return (F.normalize(torch.cat(parts)) * FEATURES**0.5).double().numpy()
 
 
@@ -231,7 +231,7 @@ def save_encoder(encoder: Encoder, path: Path) -> None:
     save_file({name: value.half() for name, value in encoder.state_dict().items()}, path)
 
 
-def scaled(images: Tensor) -> Tensor:
+def to_encoder_size(images: Tensor) -> Tensor:
     """0…255 → −1…1."""
     return images.float() / 127.5 - 1
 

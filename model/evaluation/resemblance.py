@@ -26,7 +26,7 @@ from model.evaluation.metrics import (
     spread,
 )
 from model.evaluation.retrieval import Gallery
-from model.evaluation.sampling import Sampler, choose, natives
+from model.evaluation.sampling import Sampler, choose_records, natives
 from model.request import Picture
 
 PROMPTS, SEEDS = 16, 4
@@ -168,7 +168,7 @@ class SetEvaluation:
         """Records of symbols that were not asked for, one of each."""
         bases = {record.base for record in asked}
         rows = [r for r in self._train if r.style == style and r.base not in bases]
-        return choose(rows, len(rows))
+        return choose_records(rows, len(rows))
 
 
 def _unprompted(counts: Sequence[int]) -> int:

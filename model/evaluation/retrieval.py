@@ -18,7 +18,7 @@ from PIL import Image
 from model.data.emoji import CHINESE_STYLE, Emoji, Split, read_pictures, read_records, select
 from model.evaluation.metrics import flat
 from model.evaluation.report import Share, table
-from model.evaluation.sampling import Sampler, choose
+from model.evaluation.sampling import Sampler, choose_records
 from model.request import Picture
 from model.training.sheet import to_image
 
@@ -122,7 +122,7 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class PromptBatch:
     """The images behind one line."""
 
     style: str
@@ -176,17 +176,17 @@ class RetrievalEvaluation:
             yield Line(batch.style, batch.split, batch.phrasing, share, float(np.median(errors)))
 
 
-def _plan(records: Sequence[Emoji], styles: Sequence[str], count: int) -> Iterator[Batch]:
+def _plan(records: Sequence[Emoji], styles: Sequence[str], count: int) -> Iterator[PromptBatch]:
     for style in styles:
         for split in SPLITS:
             rows = [r for r in select(records, split) if r.style == style]
             if rows:
-                yield Batch(style, split, NAME, choose(rows, count))
+                yield PromptBatch(style, split, NAME, choose_records(rows, count))
         rows = [r for r in select(records, "train") if r.style == style and len(r.keywords) > 1]
-        few = choose(rows, count // 4)
+        few = choose_records(rows, count // 4)
         for phrasing in PHRASINGS:
             if phrasing != NAME:
-                yield Batch(style, "train", phrasing, few)
+                yield PromptBatch(style, "train", phrasing, few)
 
 
 def retrieval_table(lines: Sequence[Line]) -> str:

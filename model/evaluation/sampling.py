@@ -86,7 +86,7 @@ def steps_of(model: ImageModel[Any], request: ImageRequest) -> int:
         model.release(row)
 
 
-def choose(records: Sequence[Emoji], count: int) -> list[Emoji]:
+def choose_records(records: Sequence[Emoji], count: int) -> list[Emoji]:
     """Up to ``count`` records, uniform over ``base``; the same ones every time."""
     groups: dict[str, list[Emoji]] = defaultdict(list)
     for record in records:

@@ -71,7 +71,7 @@ class ScoreInputs:
 
 
 class GptPasses:
-    """The five kinds, by the names that rows have for them (`Row.kind`)."""
+    """The five kinds, by the names that rows have for them (`ModelRow.kind`)."""
 
     def __init__(self, network: Gpt, tile: int, mode: Mode) -> None:
         transformer = network.transformer

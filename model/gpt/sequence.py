@@ -105,7 +105,7 @@ class Layout:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class TokenBatch:
     """B whole sequences in either order, of one length L, and what comes after each position."""
 
     ids: Tensor  # [B, L, per_position]
@@ -115,7 +115,7 @@ class Batch:
     text: Tensor  # [B, T + 1], targets after the T + 1 last positions; `UNKNOWN` does not count
 
 
-def text_to_image(layout: Layout, tokens: Sequence[int], codes: Tensor, longest: int) -> Batch:
+def text_to_image(layout: Layout, tokens: Sequence[int], codes: Tensor, longest: int) -> TokenBatch:
     """One sequence [1, …]: at most ``longest`` tokens, then the whole image [places, codes].
 
     Padded on the left, so that an image always begins at the same position, and on the right to
@@ -127,7 +127,7 @@ def text_to_image(layout: Layout, tokens: Sequence[int], codes: Tensor, longest:
     begin = longest + 1
     ids[0, begin - len(text) : begin] = text
     ids[0, begin:] = image
-    return Batch(
+    return TokenBatch(
         ids,
         torch.tensor([begin - len(text)]),
         torch.tensor([begin]),
@@ -136,7 +136,7 @@ def text_to_image(layout: Layout, tokens: Sequence[int], codes: Tensor, longest:
     )
 
 
-def image_to_text(layout: Layout, tokens: Sequence[int], codes: Tensor, longest: int) -> Batch:
+def image_to_text(layout: Layout, tokens: Sequence[int], codes: Tensor, longest: int) -> TokenBatch:
     """One sequence [1, …]: the whole image, then at most ``longest`` tokens, then the end.
 
     Where tokens are cut off, no end is learned.
@@ -151,12 +151,12 @@ def image_to_text(layout: Layout, tokens: Sequence[int], codes: Tensor, longest:
     text[0, : len(tokens)] = torch.tensor(tokens, dtype=torch.long)
     text[0, len(tokens)] = end
     begin = torch.zeros(1, dtype=torch.long)
-    return Batch(ids, begin, begin, codes[None], text)
+    return TokenBatch(ids, begin, begin, codes[None], text)
 
 
-def join(batches: Sequence[Batch]) -> Batch:
+def join(batches: Sequence[TokenBatch]) -> TokenBatch:
     """Batches of one length as one."""
-    return Batch(
+    return TokenBatch(
         torch.cat([batch.ids for batch in batches]),
         torch.cat([batch.first for batch in batches]),
         torch.cat([batch.image for batch in batches]),
@@ -165,7 +165,7 @@ def join(batches: Sequence[Batch]) -> Batch:
     )
 
 
-def hide(batch: Batch, hidden: Tensor) -> None:
+def hide(batch: TokenBatch, hidden: Tensor) -> None:
     """Takes what stands at the ``hidden`` [B, places] out of them; it is still a target."""
     rows, places = hidden.nonzero(as_tuple=True)
     batch.ids[rows, batch.image[rows] + 1 + places, 1:] = NOTHING

@@ -52,7 +52,7 @@ class GptLoss(nn.Module):
     def forward(
         self, ids: Tensor, first: Tensor, image: Tensor, codes: Tensor, text: Tensor
     ) -> Tensor:
-        """See `model.gpt.sequence.Batch`. Nats a code, and weighted nats a token: a scalar."""
+        """See `model.gpt.sequence.TokenBatch`. Nats a code, and weighted nats a token: a scalar."""
         states = self.network(ids, first)
         return self._codes(states, image, codes) + self.text_weight * self._text(states, text)
 
@@ -93,9 +93,9 @@ class GptRecipe(Recipe[GptTraining]):
     ) -> None:
         super().__init__(data, config, start)
         self._codec = codec.state_dict()
-        self._codes = encode(codec, data)
+        self._codes = encode_all(codec, data)
         self._moved = [
-            encode(codec, data, config.shift, random.Random(number))
+            encode_all(codec, data, config.shift, random.Random(number))
             for number in range(config.versions)
         ]
         network = GptTransformer(config.network)
@@ -181,7 +181,7 @@ class GptRecipe(Recipe[GptTraining]):
 
 
 @torch.inference_mode()
-def encode(
+def encode_all(
     codec: Codec, data: PictureSet, shift: int = 0, draw: random.Random | None = None
 ) -> Tensor:
     """The codes of all images, each moved by up to ``shift`` pixels: [N, places, codes]."""

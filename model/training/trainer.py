@@ -58,7 +58,7 @@ class TrainConfig:
         return {key: value for key, value in asdict(self).items() if key not in free}
 
 
-class Progress(Protocol):
+class ProgressReport(Protocol):
     """Is called as a run goes on."""
 
     def update(self, step: int, loss: float, images_per_second: float) -> None:
@@ -77,7 +77,7 @@ class Trainer:
         config: TrainConfig,
         folder: Path,
         accelerator: Accelerator,
-        progress: Progress,
+        progress: ProgressReport,
     ) -> None:
         if config.batch % accelerator.num_processes:
             raise TrainingError(
@@ -244,7 +244,7 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-def start_training(options: TrainingOptions, progress: Progress) -> Path:
+def start_training(options: TrainingOptions, progress: ProgressReport) -> Path:
     """Trains, or goes on training, in ``options.out``. Returns the checkpoint folder.
 
     Raises ``DataError``, ``CheckpointError``, ``TrainingError``; ``ValueError`` for sizes that do
@@ -295,7 +295,7 @@ def take_over(network: nn.Module, weights: Mapping[str, Tensor]) -> str:
     return f"took over {len(fits)} of {len(own)} tensors; new ones: {fresh or 'none'}"
 
 
-def _accelerator(options: TrainingOptions, progress: Progress) -> Accelerator:
+def _accelerator(options: TrainingOptions, progress: ProgressReport) -> Accelerator:
     """bf16 where it is fast; compiled where a C++ compiler is at hand."""
     on_cpu = options.cpu or not torch.cuda.is_available()
     bf16 = resolve_dtype("auto", "cpu" if on_cpu else "cuda") == "bf16"

@@ -18,7 +18,7 @@ from app.engine.messages import WorkerSettings
 from app.main import assemble
 from app.metrics import Metrics
 from app.settings import Settings
-from model.protocol import ImageModel, LoadedModel, Result, Row
+from model.protocol import ImageModel, LoadedModel, ModelRow, Result
 from model.request import ImageRequest
 
 POISON = "poison"
@@ -29,7 +29,7 @@ class Fragile:
 
     def __init__(self, model: ImageModel[Any]) -> None:
         self._model = model
-        self._poisonous: list[Row] = []
+        self._poisonous: list[ModelRow] = []
         self.spec = model.spec
         self.tile = model.tile
 
@@ -39,24 +39,24 @@ class Fragile:
     def capacity(self, kind: str) -> int:
         return self._model.capacity(kind)
 
-    def start(self, request: ImageRequest) -> Row:
-        row: Row = self._model.start(request)
+    def start(self, request: ImageRequest) -> ModelRow:
+        row: ModelRow = self._model.start(request)
         if request.prompt == POISON:
             self._poisonous.append(row)
         return row
 
-    def step(self, rows: Sequence[Row]) -> None:
+    def step(self, rows: Sequence[ModelRow]) -> None:
         if any(row.step == 1 for row in rows if row in self._poisonous):
             os._exit(70)
         self._model.step(rows)
 
-    def preview(self, row: Row) -> None:
+    def preview(self, row: ModelRow) -> None:
         self._model.preview(row)
 
-    def result(self, row: Row) -> Result:
+    def result(self, row: ModelRow) -> Result:
         return self._model.result(row)
 
-    def release(self, row: Row) -> None:
+    def release(self, row: ModelRow) -> None:
         self._model.release(row)
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from app.generation.editing.fit import Canvas, fit, fit_exactly, framed, mean, scaled
 from app.generation.editing.prepare import enlarged, retouched, whole
-from app.generation.editing.retouch import Margins, Retouch, fitted, marked
+from app.generation.editing.retouch import Margins, Retouch, fit_mask, marked
 from model.request import Picture
 from tests.generation.corpus import drawing, noise, written
 
@@ -68,7 +68,7 @@ def test_no_marked_pixel_is_lost(width: int, height: int, seed: int) -> None:
     row, column = int(draw.integers(height)), int(draw.integers(width))
     mask[row, column] = True
     place = fit(Image.new("1", (width, height)), CANVAS.size)
-    regenerated = np.frombuffer(fitted(mask, place), np.uint8).reshape(SIDE, SIDE)
+    regenerated = np.frombuffer(fit_mask(mask, place), np.uint8).reshape(SIDE, SIDE)
     left, top, *_ = place.box
     y = top + (2 * row + 1) * place.inner[1] // (2 * height)
     x = left + (2 * column + 1) * place.inner[0] // (2 * width)
@@ -79,12 +79,12 @@ def test_no_marked_pixel_is_lost(width: int, height: int, seed: int) -> None:
 def test_a_mask_of_the_model_s_size_reaches_it_as_it_is() -> None:
     mask = np.random.default_rng(0).random((SIDE, SIDE)) > 0.5
     place = fit(Image.new("1", (SIDE, SIDE)), CANVAS.size)
-    assert fitted(mask, place) == (mask * np.uint8(255)).tobytes()
+    assert fit_mask(mask, place) == (mask * np.uint8(255)).tobytes()
 
 
 def test_what_surrounds_the_frame_is_kept() -> None:
     place = fit(Image.new("1", (32, 8)), CANVAS.size)
-    regenerated = np.frombuffer(fitted(np.ones((8, 32), np.bool_), place), np.uint8).reshape(
+    regenerated = np.frombuffer(fit_mask(np.ones((8, 32), np.bool_), place), np.uint8).reshape(
         SIDE, SIDE
     )
     assert (regenerated[6:10] == 255).all()

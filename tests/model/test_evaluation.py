@@ -8,8 +8,8 @@ import pytest
 from model.data.emoji import read_pictures, read_records
 from model.evaluation.report import Share
 from model.evaluation.retrieval import Gallery, thumbnail
-from model.evaluation.sampling import choose
-from tests.model.data.test_emoji import make_set
+from model.evaluation.sampling import choose_records
+from tests.emoji_sets import make_set
 
 NAMES = {"1f34e": "red apple", "1f680": "rocket", "1f436": "dog face", "1f419": "octopus"}
 
@@ -52,5 +52,5 @@ def test_the_interval_is_wilsons() -> None:
 
 def test_the_choice_is_uniform_over_symbols_and_always_the_same(folders: list[Path]) -> None:
     records = read_records(folders)
-    assert choose(records, 3) == choose(records, 3)
-    assert len({record.base for record in choose(records, 100)}) == 4
+    assert choose_records(records, 3) == choose_records(records, 3)
+    assert len({record.base for record in choose_records(records, 100)}) == 4

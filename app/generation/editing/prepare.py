@@ -22,7 +22,7 @@ from app.generation.editing.fit import (
     resampled,
     scaled,
 )
-from app.generation.editing.retouch import Retouch, fitted, is_opaque
+from app.generation.editing.retouch import Retouch, fit_mask, is_opaque
 from model.request import Picture, Source
 
 FACTORS = (2, 4)
@@ -101,7 +101,7 @@ def retouched(retouch: Retouch, others: Sequence[bytes], canvas: Canvas) -> Prep
     image, mask = retouch.open()
     place = fit(image, canvas.size)
     picture = framed(image, place, canvas.channels)
-    regenerated = fitted(mask, place)
+    regenerated = fit_mask(mask, place)
     if others:
         start = whole((retouch.image, *others), canvas, retouch.most_pixels)
         picture = _put(picture, start.source.picture, regenerated)

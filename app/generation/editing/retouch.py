@@ -117,7 +117,7 @@ def is_opaque(image: Image.Image, where: Mask | None = None) -> bool:
     return bool(seen.min() == 255)
 
 
-def fitted(mask: Mask, fit: Fit) -> bytes:
+def fit_mask(mask: Mask, fit: Fit) -> bytes:
     """The mask on the model's canvas, uint8, 255 is regenerated; what lies around is kept.
 
     A pixel of the canvas is regenerated if any pixel of the upload that it covers is. Where the

@@ -19,7 +19,7 @@ from model.gpt.config import GptCheckpoint, GptConfig
 from model.gpt.network import GptTransformer
 from model.gpt.sampler import GptSampler
 from model.gpt.sequence import NOTHING, image_to_text, join, text_to_image
-from model.gpt.training import GptLoss, GptRecipe, GptTraining, encode
+from model.gpt.training import GptLoss, GptRecipe, GptTraining, encode_all
 from model.loading import load_model
 from model.protocol import Description
 from model.registry import open_checkpoint
@@ -29,9 +29,8 @@ from model.runtime.pixels import moved, to_picture, to_values
 from model.training.optimizer import OptimizerConfig
 from model.training.recipe import Start, TrainingError, TrainingOptions
 from model.training.trainer import start_training
-from tests.model.data.test_emoji import make_set
-from tests.model.test_training import Listener
-from tests.training import tiny_training
+from tests.emoji_sets import make_set
+from tests.training import Listener, tiny_training
 
 NAMES = {
     "1f34e": "red apple",
@@ -182,7 +181,7 @@ def test_a_gpt_needs_a_codec(data: Path, gpt: Path, tmp_path: Path) -> None:
 def test_the_first_loss_is_that_of_knowing_nothing(codec: Path, pictures: PictureSet) -> None:
     """ln of the number of values: every code of every place is asked for, once."""
     network = load_codec(codec)
-    codes = encode(network, pictures)
+    codes = encode_all(network, pictures)
     transformer = GptTransformer(GptConfig(network.config, vocabulary=50, width=32, depth=1))
     batch = join(
         [
@@ -208,7 +207,7 @@ def test_some_places_are_hidden_and_pictures_to_be_read_are_moved(
     generator = torch.Generator().manual_seed(0)
     ids, _, image, codes, _ = recipe.batch(64, random.Random(0), generator)
 
-    layout, plain = recipe._layout, encode(network, pictures)
+    layout, plain = recipe._layout, encode_all(network, pictures)
     assert image.unique().tolist() == [0]
     shown = ids[:, 1 : layout.places + 1]
     hidden = (shown[..., 1:] == NOTHING).all(2)
