@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,3 +34,20 @@ def tiny_training(data: Path, out: Path, **changes: object) -> TrainingOptions:
         license="Apache-2.0",
     )
     return replace(usual, **changes)  # type: ignore[arg-type]
+
+
+class Listener:
+    """Counts steps; sends this process a signal after one of them."""
+
+    def __init__(self, interrupt_after: int | None = None) -> None:
+        self.losses: list[float] = []
+        self.notes: list[str] = []
+        self._interrupt_after = interrupt_after
+
+    def update(self, step: int, loss: float, images_per_second: float) -> None:
+        self.losses.append(loss)
+        if step == self._interrupt_after:
+            signal.raise_signal(signal.SIGINT)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)

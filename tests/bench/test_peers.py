@@ -40,18 +40,19 @@ def system(program: str) -> System:
 
 
 def test_whatever_a_system_started_is_ended() -> None:
-    started: list[psutil.Process] = []
+    started: set[psutil.Process] = set()
+    before = set(psutil.Process().children(recursive=True))  # of other tests
 
     def interrupted() -> None:
         with running(system(SERVER), SETTINGS, ONE):
             time.sleep(0.5)  # for the two to become deaf
-            started.extend(psutil.Process().children(recursive=True))
+            started.update({*psutil.Process().children(recursive=True)} - before)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert len(started) == 3
-    assert not [each for each in started if each.is_running() and each.status() != "zombie"]
+    assert not [one for one in started if one.is_running() and one.status() != "zombie"]
 
 
 def test_a_system_that_ends_says_why() -> None:

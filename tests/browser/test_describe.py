@@ -11,9 +11,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, Route, expect
 
+from tests.browser.actions import SET, choose, draw, noise, png, seen, start_from, violations
 from tests.browser.conftest import Open, Start
-from tests.browser.test_page import SET, draw, violations
-from tests.browser.test_tools import choose, noise, png, seen, start_from
 from tests.service.running import Service
 from tests.tiny import PROMPTS, tiny_flow, tiny_gpt
 

@@ -15,6 +15,7 @@ from PIL import Image
 from playwright.sync_api import Page, Route, expect
 
 from app.generation.resolve import seed_of
+from tests.browser.actions import PIXELS, SET, draw, violations
 from tests.browser.conftest import MANY_STEPS, Open, Start
 from tests.service.running import Service
 
@@ -27,32 +28,6 @@ WATCH_FRAME = """() => {
   const options = {subtree: true, childList: true, attributes: true};
   new MutationObserver(look).observe(document.querySelector("#viewer"), options);
 }"""
-
-PIXELS = """(image) => {
-  const canvas = document.createElement("canvas");
-  canvas.width = image.naturalWidth;
-  canvas.height = image.naturalHeight;
-  const context = canvas.getContext("2d");
-  context.drawImage(image, 0, 0);
-  return [...context.getImageData(0, 0, canvas.width, canvas.height).data];
-}"""
-
-SET = """(input, value) => {
-  input.max = Math.max(input.max, value);
-  input.value = value;
-  input.dispatchEvent(new Event("input"));
-}"""
-
-
-def metric(service: Service, name: str) -> float:
-    lines = httpx.get(f"{service.url}/metrics").text.splitlines()
-    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(f"{name}{{"))
-
-
-def draw(page: Page, prompt: str) -> None:
-    page.fill("#prompt", prompt)
-    page.press("#prompt", "Enter")
-    page.locator("#details dl").wait_for()
 
 
 def test_previews_come_and_the_last_picture_is_the_servers(page: Page) -> None:
@@ -86,7 +61,7 @@ def seed(link: str) -> str:
 
 
 def test_stopping_frees_the_rows(page: Page, service: Service) -> None:
-    before = metric(service, "tessera_cancellations_total")
+    before = service.metric("cancellations_total")
     page.click("#fine summary")
     page.locator("#parameter-steps").evaluate(SET, MANY_STEPS)
     page.locator("#count label").last.click()
@@ -96,11 +71,11 @@ def test_stopping_frees_the_rows(page: Page, service: Service) -> None:
     page.keyboard.press("Escape")
     page.locator("#draw").wait_for()
     deadline = time.monotonic() + 10
-    while time.monotonic() < deadline and metric(service, "tessera_rows_running"):
+    while time.monotonic() < deadline and service.metric("rows_running"):
         time.sleep(0.05)
-    assert metric(service, "tessera_rows_running") == 0
-    assert metric(service, "tessera_rows_waiting") == 0
-    assert metric(service, "tessera_cancellations_total") > before, "all were drawn to the end"
+    assert service.metric("rows_running") == 0
+    assert service.metric("rows_waiting") == 0
+    assert service.metric("cancellations_total") > before, "all were drawn to the end"
 
 
 def test_several_pictures_and_what_can_be_done_with_them(page: Page) -> None:
@@ -374,11 +349,3 @@ def test_axe_finds_nothing(open_page: Open, service: Service, axe_source: str) -
         page.press("#prompt", "Enter")
         page.locator(".error").wait_for()
         assert violations(page) == []
-
-
-def violations(page: Page) -> list[Any]:
-    found: list[Any] = page.evaluate(
-        "async () => (await axe.run()).violations"
-        ".map(({id, nodes}) => [id, nodes.map(({html, any}) => [html, any.map(a => a.message)])])"
-    )
-    return found

@@ -11,15 +11,23 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import Page, Route, expect
 
+from tests.browser.actions import (
+    SET,
+    after,
+    choose,
+    draw,
+    go,
+    noise,
+    png,
+    seen,
+    start_from,
+    violations,
+)
 from tests.browser.conftest import MANY_STEPS, Open, Start
-from tests.browser.test_page import PIXELS, SET, draw, metric, violations
 from tests.service.running import Service
-
-Pixels = NDArray[np.uint8]
 
 DROP = """([name, text, how]) => {
   const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
@@ -32,46 +40,6 @@ DROP = """([name, text, how]) => {
     target.dispatchEvent(new DragEvent(name, options));
   }
 }"""
-
-
-def noise(width: int = 48, height: int = 32) -> Pixels:
-    """An opaque picture of which no pixel is like its neighbour."""
-    rgb = np.random.default_rng(7).integers(0, 256, (height, width, 3), np.uint8)
-    return np.dstack((rgb, np.full((height, width), 255, np.uint8)))
-
-
-def png(pixels: Pixels) -> bytes:
-    file = BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    return file.getvalue()
-
-
-def start_from(page: Page, pixels: Pixels, name: str = "noise.png") -> None:
-    file: Any = {"name": name, "mimeType": "image/png", "buffer": png(pixels)}
-    page.set_input_files("#file", file)
-    page.locator("#editor").wait_for()
-
-
-def choose(page: Page, operation: str) -> None:
-    page.locator(f"[name=operation][value={operation}]").check()
-
-
-def go(page: Page) -> None:
-    page.click("#draw")
-    page.locator(".compare").wait_for()
-    page.locator("#draw:visible").wait_for()
-
-
-def seen(page: Page, selector: str) -> Pixels:
-    image = page.locator(selector)
-    width, height = image.evaluate(
-        "({naturalWidth, naturalHeight}) => [naturalWidth, naturalHeight]"
-    )
-    return np.array(image.evaluate(PIXELS), np.uint8).reshape(height, width, 4)
-
-
-def after(page: Page) -> Pixels:
-    return seen(page, ".compare .after")
 
 
 def test_a_picture_is_varied_and_compared(page: Page, service: Service) -> None:
@@ -329,7 +297,7 @@ def test_to_restyle_words_are_needed(page: Page) -> None:
 
 
 def test_stopping_frees_the_rows_of_a_picture_too(page: Page, service: Service) -> None:
-    before = metric(service, "tessera_cancellations_total")
+    before = service.metric("cancellations_total")
     start_from(page, noise())
     page.click("#fine summary")
     page.locator("#parameter-steps").evaluate(SET, MANY_STEPS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.cli.conftest import Refusal, Run
-from tests.model.data.test_emoji import make_set
+from tests.emoji_sets import make_set
 
 
 def test_a_report_is_written_where_it_was_asked_for(

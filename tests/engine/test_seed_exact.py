@@ -3,7 +3,6 @@ where the fixed tile is switched off, the same tests find differences, so they a
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -20,6 +19,7 @@ from model.loading import load_model
 from model.protocol import ModelSpec
 from model.registry import open_checkpoint, shipped
 from model.request import SEEDS, ImageRequest
+from tests.crowd import in_a_crowd_and_alone
 from tests.devices import DEVICES, configured
 from tests.engine.fakes import draw, started
 from tests.engine.recorder import Recorder
@@ -56,17 +56,14 @@ async def running(
 
 async def differing(engine: Engine, jobs: list[list[ImageRequest]]) -> int:
     """How many of the jobs, submitted at random times, are answered otherwise than alone."""
-    dice = random.Random(11)
 
-    async def later(requests: list[ImageRequest]) -> list[object]:
-        await asyncio.sleep(dice.uniform(0, len(jobs) * 0.01))
+    async def answer(requests: list[ImageRequest]) -> list[object]:
         return list(await draw(engine, requests))
 
-    crowd = await asyncio.gather(*map(later, jobs))
-    alone = [list(await draw(engine, requests)) for requests in jobs]
-    pictures = {picture for answer in alone for picture in answer}
+    answers = await in_a_crowd_and_alone(answer, jobs, apart=0.01)
+    pictures = {picture for images in answers.alone for picture in images}
     assert len(pictures) == sum(map(len, jobs))
-    return sum(one != other for one, other in zip(crowd, alone, strict=True))
+    return answers.differing
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import httpx
 import psutil
 
+from tests.metrics import metric_in
 from tests.service.running import Service
 
 Body = dict[str, Any]
@@ -30,11 +30,6 @@ def bodies(count: int, *, steps: int = 20) -> list[Body]:
         }
         for k in range(count)
     ]
-
-
-def client(service: Service) -> httpx.AsyncClient:
-    limits = httpx.Limits(max_connections=500)
-    return httpx.AsyncClient(base_url=service.url, timeout=PATIENCE, limits=limits)
 
 
 async def draw(http: httpx.AsyncClient, body: Body) -> httpx.Response:
@@ -58,10 +53,8 @@ def workers(service: Service) -> list[psutil.Process]:
 
 
 async def metric(http: httpx.AsyncClient, name: str) -> float:
-    """A metric's sum over its labels; 0 where it was never told."""
-    text = (await http.get("/metrics")).text
-    values = re.findall(rf"^tessera_{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE)
-    return sum(map(float, values))
+    """See `metric_in`."""
+    return metric_in((await http.get("/metrics")).text, name)
 
 
 async def until(condition: Callable[[], Awaitable[object]], seconds: float = 120.0) -> float:

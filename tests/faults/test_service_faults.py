@@ -12,7 +12,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.faults.clients import PATIENCE, bodies, client, draw, draw_all, metric, until, workers
+from tests.faults.clients import PATIENCE, bodies, draw, draw_all, metric, until, workers
 from tests.faults.conftest import Start
 from tests.faults.poisoned import POISON
 
@@ -24,7 +24,7 @@ async def test_a_worker_killed_during_many_requests(start: Start, full: bool) ->
     requests = bodies(count)
     with start() as service:
         service.await_ready()
-        async with client(service) as http:
+        async with service.client() as http:
             undisturbed = await draw_all(http, requests)
             answers = asyncio.create_task(draw_all(http, requests))
             for kill in range(kills):
@@ -49,7 +49,7 @@ async def test_a_poisonous_row_fails_alone(start: Start) -> None:
     healthy = bodies(6)
     with start(("tests.faults.poisoned",)) as service:
         service.await_ready()
-        async with client(service) as http:
+        async with service.client() as http:
             undisturbed = await draw_all(http, healthy)
             answers = asyncio.create_task(draw_all(http, healthy))
             poisoned = await draw(http, {"prompt": POISON, "seed": 1})
@@ -66,7 +66,7 @@ async def test_a_stopped_worker_while_large_uploads_arrive(start: Start) -> None
     requests = bodies(8)
     with start(STEP_TIMEOUT="5") as service:
         service.await_ready()
-        async with client(service) as http:
+        async with service.client() as http:
             undisturbed = await draw_all(http, requests)
             workers(service)[0].send_signal(signal.SIGSTOP)
             answers = asyncio.create_task(draw_all(http, requests))
@@ -75,7 +75,7 @@ async def test_a_stopped_worker_while_large_uploads_arrive(start: Start) -> None
                 for _ in range(4)
             ]
             slowest = 0.0
-            async with client(service) as probe:
+            async with service.client() as probe:
                 await probe.get("/livez")  # opens the connection
                 while not answers.done():
                     began = time.monotonic()
@@ -92,8 +92,8 @@ async def test_a_stopped_worker_while_large_uploads_arrive(start: Start) -> None
 async def test_rows_of_clients_that_disconnect_leave_the_batch(start: Start) -> None:
     with start() as service:
         service.await_ready()
-        async with client(service) as http:
-            async with client(service) as leaving:
+        async with service.client() as http:
+            async with service.client() as leaving:
                 waiting = [
                     asyncio.create_task(draw(leaving, body | {"steps": 100})) for body in bodies(50)
                 ]
@@ -121,7 +121,7 @@ async def test_rows_of_clients_that_disconnect_leave_the_batch(start: Start) -> 
 async def test_overload_is_answered_at_once_and_passes(start: Start) -> None:
     with start(MAX_ROWS_WAITING="10") as service:
         service.await_ready()
-        async with client(service) as http:
+        async with service.client() as http:
 
             async def timed(seed: int) -> tuple[httpx.Response, float]:
                 began = time.monotonic()
@@ -146,7 +146,7 @@ async def test_sigterm_under_load_finishes_what_was_accepted(start: Start) -> No
     requests = bodies(16)
     with start(DRAIN_DELAY="0.2") as service:
         service.await_ready()
-        async with client(service) as http:
+        async with service.client() as http:
             answers = asyncio.create_task(draw_all(http, requests))
             await until(lambda: metric(http, "rows_running"))
             leftovers = workers(service)
@@ -163,7 +163,7 @@ async def test_a_server_that_was_killed_and_started_again_answers_the_same(
     settings = {"PORT": str(unused_tcp_port)}
     with start(**settings) as service:
         service.await_ready()
-        async with client(service) as http:
+        async with service.client() as http:
             undisturbed = await draw_all(http, requests)
             lost = asyncio.create_task(draw_all(http, requests))
             await until(lambda: metric(http, "rows_running"))
@@ -195,7 +195,7 @@ async def test_ctrl_c_at_a_terminal_drains_without_a_traceback(start: Start) -> 
     requests = bodies(8)
     with start() as service:
         service.await_ready()
-        async with client(service) as http:
+        async with service.client() as http:
             answers = asyncio.create_task(draw_all(http, requests))
             await until(lambda: metric(http, "rows_running"))
             group = os.getpgid(service.process.pid)

@@ -7,7 +7,7 @@ import asyncio
 import psutil
 import pytest
 
-from tests.faults.clients import client, draw, metric
+from tests.faults.clients import draw, metric
 from tests.faults.conftest import Start
 from tests.service.running import Service
 
@@ -25,7 +25,7 @@ async def test_memory_does_not_grow_with_requests(start: Start, full: bool) -> N
     # Both memories hold some fifty pictures: they are full long before the first reading.
     with start(CACHE_BYTES="100000", FILE_CACHE_BYTES="100000") as service:
         service.await_ready()
-        async with client(service) as http:
+        async with service.client() as http:
 
             async def serve(first: int, last: int) -> None:
                 for seeds in range(first, last, 50):

@@ -25,7 +25,7 @@ from model.evaluation.sampling import Sampler
 from model.loading import load_model
 from model.registry import open_checkpoint
 from model.request import Picture
-from tests.model.data.test_emoji import make_set
+from tests.emoji_sets import MANY, make_set
 from tests.tiny import tiny_flow, tiny_gan, tiny_gpt
 
 DICE = np.random.default_rng(0)
@@ -98,9 +98,6 @@ def test_the_neighbour_is_another_symbol_of_the_same_style(tmp_path: Path) -> No
     for record in records[:2]:
         neighbour = gallery.neighbour(record)
         assert (neighbour.style, neighbour.name) == ("noto", "apple")
-
-
-MANY = {f"1f{number:03x}": f"thing {number}" for number in range(0x400, 0x428)}
 
 
 def assessment_of(folder: Path, sets: list[Path], count: int) -> Assessment:

@@ -1,7 +1,6 @@
 """Training: an interrupted run must end where an undisturbed one does."""
 
 import json
-import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,25 +14,8 @@ from model.runtime.generate import generate
 from model.training.optimizer import OptimizerConfig
 from model.training.recipe import TrainingError, TrainingOptions
 from model.training.trainer import start_training
-from tests.model.data.test_emoji import make_set
-from tests.training import tiny_training
-
-
-class Listener:
-    """Counts steps; sends this process a signal after one of them."""
-
-    def __init__(self, interrupt_after: int | None = None) -> None:
-        self.losses: list[float] = []
-        self.notes: list[str] = []
-        self._interrupt_after = interrupt_after
-
-    def update(self, step: int, loss: float, images_per_second: float) -> None:
-        self.losses.append(loss)
-        if step == self._interrupt_after:
-            signal.raise_signal(signal.SIGINT)
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
+from tests.emoji_sets import make_set
+from tests.training import Listener, tiny_training
 
 
 @pytest.fixture

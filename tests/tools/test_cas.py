@@ -18,9 +18,8 @@ from model.registry import open_checkpoint
 from model.request import Picture
 from model.training.optimizer import OptimizerConfig
 from model.training.trainer import start_training
-from tests.model.test_training import Listener
 from tests.tiny import tiny_flow
-from tests.training import tiny_training
+from tests.training import Listener, tiny_training
 from tools.cas import CasEvaluation, CasTraining, train_classifier
 from tools.evaluate import evaluation
 

@@ -21,7 +21,7 @@ from model.loading import load_model, save_checkpoint
 from model.protocol import Description, Label, ModelSpec, Sizes
 from model.registry import open_checkpoint
 from model.request import ImageRequest, Picture
-from tests.model.data.test_emoji import make_set
+from tests.emoji_sets import make_set
 from tests.tiny import tiny_gpt
 from tools.evaluate import evaluation
 from tools.naming import NamingEvaluation, says

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from model.data.emoji import read_pictures, read_records
 from model.evaluation.metrics import load_encoder, save_encoder
 from model.request import Picture
-from tests.model.data.test_emoji import make_set
+from tests.emoji_sets import make_set
 from tools import encoder as tool
 from tools.encoder import EncoderTraining, counterparts_found, moved, train_encoder
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from tests.model.data.test_emoji import make_set
+from tests.emoji_sets import make_set
 from tests.tiny import tiny_flow, tiny_gan
 from tools.evaluate import evaluation
 

@@ -10,8 +10,7 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
-from tests.model.data.test_emoji import make_set
-from tests.model.test_resemblance import MANY
+from tests.emoji_sets import MANY, make_set
 from tests.tiny import tiny_flow, tiny_gan, tiny_gpt
 from tools import families
 from tools.families import PROMPTS, PageError, code, filled

@@ -12,7 +12,7 @@ from model.evaluation.sampling import Sampler
 from model.loading import load_model
 from model.registry import open_checkpoint
 from model.request import Picture
-from tests.model.data.test_emoji import make_set
+from tests.emoji_sets import make_set
 from tests.tiny import tiny_flow
 from tools.damage import TASKS
 from tools.transforms import RepairLine, TransformEvaluation, repair_table

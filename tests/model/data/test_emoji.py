@@ -1,45 +1,15 @@
 """The emoji sets, above all that what is held out stays out."""
 
-import io
-import json
 import random
-import zipfile
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from model.data import emoji, load
 from model.data.pictures import DataError, PictureFormat
+from tests.emoji_sets import make_set
 
 FOLDERS = ("emoji_noto", "emoji_fluent3d")
-
-
-def make_set(folder: Path, style: str, symbols: dict[str, str]) -> Path:
-    """A set of plain squares: ``symbols`` maps code points to names."""
-    folder.mkdir(parents=True)
-    with (
-        zipfile.ZipFile(folder / "images.zip", "w") as archive,
-        (folder / "captions.jsonl").open("w", encoding="utf-8") as captions,
-    ):
-        for number, (codepoints, name) in enumerate(symbols.items()):
-            file = io.BytesIO()
-            colour = (number * 90 % 256, number * 37 % 256, 128, 255)
-            Image.new("RGBA", (32, 32), colour).save(file, "WEBP", lossless=True)
-            archive.writestr(f"{codepoints}.webp", file.getvalue())
-            row = {
-                "file": f"{codepoints}.webp",
-                "codepoints": codepoints,
-                "name": name,
-                "keywords": name.split(),
-                "group": "Test",
-                "subgroup": "test",
-                "skin_tone": None,
-                "base": codepoints.split("_")[0],
-                "style": style,
-            }
-            captions.write(json.dumps(row) + "\n")
-    return folder
 
 
 def test_pictures_captions_and_groups(tmp_path: Path) -> None:

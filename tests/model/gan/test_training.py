@@ -26,10 +26,9 @@ from model.tokenizer import PromptTokenizer
 from model.training.optimizer import OptimizerConfig
 from model.training.recipe import Start, TrainingOptions
 from model.training.trainer import start_training
-from tests.model.data.test_emoji import make_set
-from tests.model.test_training import Listener
+from tests.emoji_sets import make_set
 from tests.tiny import GAN_SPEC, tiny_flow
-from tests.training import tiny_training
+from tests.training import Listener, tiny_training
 
 NAMES = {"1f34e": "red apple", "1f680": "rocket", "1f436": "dog", "1f419": "octopus"}
 
