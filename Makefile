@@ -12,7 +12,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; 
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help serve test check check-full gpu check-format lint types format sheets train-setup clean
+.PHONY: help serve test check coverage check-full gpu check-format lint types format sheets train-setup clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,10 @@ test: $(VENV)/.dev ## Run the tests; ARGS='-k seed' goes to pytest
 	$(BIN)/python -m pytest $(ARGS)
 
 check: check-format lint types test ## Format, lint, types, tests
+
+# Of the API process, its workers and the commands that tests start; the floor is in pyproject.toml.
+coverage: $(VENV)/.dev ## Run the tests and report which lines they ran
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(ARGS)
 
 check-full: ## The same with the full counts of every test
 	TESSERA_TEST_FULL=1 PYTEST_TIMEOUT=3600 $(MAKE) check
