@@ -49,7 +49,9 @@ def assemble(settings: Settings, engine: Engine, metrics: Metrics) -> FastAPI:
     )
     service = ImageService(engine, metrics, settings, uploads)
     limit, links = RateLimit(settings, metrics), Links(settings)
-    services = Services(settings, engine, metrics, service, uploads, limit, links)
+    specs = [checkpoint.spec for checkpoint in engine.checkpoints.values()]
+    names = dict.fromkeys(parameter.name for spec in specs for parameter in spec.parameters)
+    services = Services(settings, engine, metrics, service, uploads, limit, links, tuple(names))
     metrics.watch_ready(lambda: services.ready)
     metrics.watch_uploads(lambda: uploads.held)
 
@@ -86,9 +88,7 @@ def assemble(settings: Settings, engine: Engine, metrics: Metrics) -> FastAPI:
     if documented:
         app.include_router(pages.docs_router)
 
-    openapi.install_document(
-        app, settings, [checkpoint.spec for checkpoint in engine.checkpoints.values()]
-    )
+    openapi.install_document(app, settings, specs)
 
     # The last one added is the first to see a request.
     addresses = {

@@ -12,6 +12,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar
 
@@ -111,6 +112,7 @@ class TokenizedCheckpoint(Checkpoint, Generic[C]):
         super().__init__(folder, spec)
         self.config = config
         self.tokenizer = tokenizer
+        self._count = lru_cache(1024)(lambda prompt: len(tokenizer.tokens(prompt)))
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -129,7 +131,7 @@ class TokenizedCheckpoint(Checkpoint, Generic[C]):
 
     def count_tokens(self, prompt: str) -> int:
         """See `Checkpoint.count_tokens`."""
-        return len(self.tokenizer.tokens(prompt))
+        return self._count(prompt)
 
 
 B = TypeVar("B", bound=BaseModel)

@@ -36,6 +36,7 @@ class Services:
     uploads: UploadBudget
     rate_limit: RateLimit
     links: Links
+    parameters: tuple[str, ...]  # the names of those of any model
     leaving: bool = False  # set by the server at the first signal: /readyz turns 503
 
     @property
@@ -53,17 +54,11 @@ class Services:
 
     def check_names(self, fields: WithParameters, *files: str) -> None:
         """Raises `ApiError` for a field that is neither the route's nor any model's parameter."""
-        parameters = {
-            parameter.name: None
-            for checkpoint in self.engine.checkpoints.values()
-            for parameter in checkpoint.spec.parameters
-        }
-        known = (*files, *type(fields).model_fields, *parameters)
         for name in fields.model_extra or ():
-            if name not in parameters:
-                param = printable(name)
-                message = f"{param}: there is no such field; there are {', '.join(known)}"
-                raise ApiError(400, message, code="unknown_field", param=param)
+            if name not in self.parameters:
+                known = ", ".join((*files, *type(fields).model_fields, *self.parameters))
+                message = f"{printable(name)}: there is no such field; there are {known}"
+                raise ApiError(400, message, code="unknown_field", param=printable(name))
 
     async def submit(
         self, generation: Generation, client: Client, *, previews: bool = False

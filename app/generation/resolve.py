@@ -146,7 +146,8 @@ def resolve(wanted: Wanted, checkpoint: Checkpoint, limits: Limits) -> Generatio
     if wanted.negative_prompt and not spec.negative_prompt:
         raise InvalidField("negative_prompt", f"means nothing to {spec.id}")
     for name in ("prompt", "negative_prompt"):
-        check_text(getattr(wanted, name), checkpoint, limits, name)
+        if text := getattr(wanted, name):
+            check_text(text, checkpoint, limits, name)
     if edit is not None and edit.spec.needs_prompt and not wanted.prompt.strip():
         message = f"is required: {edit.operation} needs to know what to make"
         raise InvalidField("prompt", message)
@@ -179,7 +180,8 @@ def resolve(wanted: Wanted, checkpoint: Checkpoint, limits: Limits) -> Generatio
     if wanted.walk:
         requests = tuple(replace(first, phase=k / wanted.walk) for k in range(wanted.walk))
     else:  # image k is the one that seed + k gives alone
-        requests = tuple(replace(first, seed=(first.seed + k) % SEEDS) for k in range(wanted.n))
+        others = range(1, wanted.n)
+        requests = (first, *(replace(first, seed=(first.seed + k) % SEEDS) for k in others))
     return Generation(
         requests=requests,
         output=Output(wanted.format, *size, background, wanted.quality),
