@@ -35,6 +35,7 @@ def extras(record: LogRecord) -> dict[str, object]:
     return found if current is None else {"request_id": current, **found}
 
 
+# By hand: python-json-logger would be as many lines of settings, for one of the two kinds.
 class JsonLines(logging.Formatter):
     """One object a line."""
 

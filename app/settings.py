@@ -124,7 +124,7 @@ class Settings(EngineSettings, Limits, BaseSettings):
     """Threads that decode uploads and write edits, so that large ones hold up each other only."""
 
     file_cache_bytes: Annotated[int, Field(ge=0)] = 32 * MIB
-    """Memory for encoded pictures; 0 keeps none. Answers repeated addresses without encoding."""
+    """Memory for encoded images; 0 keeps none. Answers repeated addresses without encoding."""
 
     link_max_age: Annotated[int, Field(ge=0)] = 3600
     """Seconds for which caches keep an address that does not pin its model by digest. A new

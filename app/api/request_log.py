@@ -55,6 +55,7 @@ class RequestLog:
             await self._app(scope, receive, send)
             return
         start = time.perf_counter()
+        # Not asgi-correlation-id, a second middleware in place of these two lines.
         given = Headers(scope=scope).get(HEADER, "")
         request_id = given if _ACCEPTED_ID.fullmatch(given) else secrets.token_hex(8)
         state: dict[str, Any] = scope.setdefault("state", {})

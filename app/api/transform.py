@@ -14,7 +14,7 @@ from app.api.responses import RESPONSES, negotiate, respond
 from app.api.schemas import WHOLE, AnswerFields, Background, PromptFields, Size
 from app.api.uploads import Form, Sent, resolve_upload
 from app.generation.editing.operations import EditName, EditRequest
-from app.generation.editing.prepare import FACTORS
+from model.request import FACTORS
 
 router = APIRouter(tags=["images"])
 

@@ -43,7 +43,7 @@ class Limits(BaseModel):
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     max_n: Annotated[int, Field(ge=1)] = 10
-    """Pictures in one request."""
+    """Images in one request."""
 
     max_walk: Annotated[int, Field(ge=2)] = 24
     """Frames of one walk. Each costs what a picture costs, and is one in the queue."""
@@ -52,10 +52,10 @@ class Limits(BaseModel):
     """Longer prompts are refused before they are tokenized; the model's own limit is in tokens."""
 
     max_size: Annotated[int, Field(ge=1, le=8192)] = 1024
-    """Pixels along each side to which pictures may be resampled. Encoding time grows squarely."""
+    """Pixels along each side to which images may be resampled. Encoding time grows squarely."""
 
     max_upload_pixels: Annotated[int, Field(ge=1)] = 4096 * 4096
-    """Pixels of an uploaded picture, checked before decoding, and of all pictures of an answer
+    """Pixels of an uploaded picture, checked before decoding, and of all images of an answer
     together: edits are as large as their uploads. Each takes 12 bytes in every upload thread."""
 
 
@@ -336,7 +336,7 @@ def _check_transparency(wanted: Wanted, spec: ModelSpec) -> None:
     if wanted.format == "jpeg":
         raise InvalidField("background", "a jpeg cannot be transparent; png and webp can")
     if not _can_be_clear(wanted, spec):
-        raise InvalidField("background", f"{spec.id} draws opaque pictures only")
+        raise InvalidField("background", f"{spec.id} draws opaque images only")
 
 
 def _can_be_clear(wanted: Wanted, spec: ModelSpec) -> bool:
@@ -381,7 +381,7 @@ def _size_of_edit(wanted: Wanted, prepared: Prepared, limits: Limits) -> Size:
         raise InvalidField("size", message)
     if wanted.n * width * height > limits.max_upload_pixels:
         message = (
-            f"{wanted.n} pictures of {width} x {height} pixels were asked for; at most "
+            f"{wanted.n} images of {width} x {height} pixels were asked for; at most "
             f"{limits.max_upload_pixels} pixels are accepted, all together"
         )
         raise InvalidField("n", message)

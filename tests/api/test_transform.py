@@ -417,7 +417,7 @@ class TestLimits:
             answer = await send(client, Image.new("RGB", (80, 80)), hole, operation="inpaint", n=n)
             assert answer.status_code == status
         assert error(answer)["message"] == (
-            "n: 2 pictures of 80 x 80 pixels were asked for; "
+            "n: 2 images of 80 x 80 pixels were asked for; "
             "at most 10000 pixels are accepted, all together"
         )
         # Where the answers have another size, it is theirs that counts.

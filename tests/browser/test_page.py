@@ -8,16 +8,19 @@ import json
 import re
 import time
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from PIL import Image
 from playwright.sync_api import Page, Route, expect
 
 from app.generation.resolve import seed_of
 from tests.browser.actions import PIXELS, SET, draw, violations
 from tests.browser.conftest import MANY_STEPS, Open, Start
-from tests.service.running import Service
+from tests.ripples import FOLDER, install
+from tests.service.running import Service, running
 
 WATCH_FRAME = """() => {
   window.seen = new Set();
@@ -309,6 +312,26 @@ def test_an_unknown_parameter_has_a_control_and_is_sent(open_page: Open, service
     page.get_by_role("slider", name="Wave length").press("End")
     assert sent()["wave_length"] == 1
     page.unroute_all(behavior="wait")  # after an error the page asks for the models again
+
+
+def test_a_family_of_another_package_has_its_controls(
+    open_page: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its sizes are not square, and no code of the page knows its parameter."""
+    monkeypatch.setenv("PYTHONPATH", str(install(tmp_path)))
+    with running(FOLDER, tmp_path / "log") as ripples:
+        page = open_page(ripples.await_ready().url)
+        page.locator("#state[data-state=ready]").wait_for()
+        page.click("#fine summary")
+        expect(page.get_by_role("slider", name="Waves")).to_be_visible()
+        page.locator("#parameter-waves-number").fill("12")
+        page.fill("#prompt", "sea")
+        with page.expect_response("**/v1/images") as answer:
+            page.press("#prompt", "Enter")
+        body = answer.value.request.post_data_json
+        assert isinstance(body, dict)
+        assert body["waves"] == 12
+        page.locator("#details dl").wait_for()
 
 
 def test_it_speaks_chinese(open_page: Open, service: Service) -> None:

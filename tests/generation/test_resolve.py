@@ -432,7 +432,7 @@ class TestBackgrounds:
         )
         assert refused(models["opaque"], background=TRANSPARENT) == (
             "background",
-            "tiny-opaque draws opaque pictures only",
+            "tiny-opaque draws opaque images only",
         )
 
 
@@ -690,7 +690,7 @@ class TestEdits:
         assert refused(flow, limits, edit=asked, n=2) == (
             "n",
             (
-                "2 pictures of 80 x 80 pixels were asked for; at most 10000 pixels are accepted, "
+                "2 images of 80 x 80 pixels were asked for; at most 10000 pixels are accepted, "
                 "all together"
             ),
         )
@@ -734,7 +734,7 @@ class TestEdits:
         assert resolved(opaque, edit=edit("vary")).output.background == "ffffff"
         assert refused(opaque, edit=edit("vary"), background=TRANSPARENT) == (
             "background",
-            "tiny-opaque draws opaque pictures only",
+            "tiny-opaque draws opaque images only",
         )
 
 

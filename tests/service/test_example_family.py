@@ -11,25 +11,13 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.ripples import FOLDER, install
 from tests.service.running import Service, running
-
-EXAMPLE = Path(__file__).parents[2] / "examples" / "ripples"
-FOLDER = EXAMPLE / "checkpoints" / "ripples"
 
 
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of ``sys.path`` into which the example was installed, as pip does it."""
-    target = tmp_path_factory.mktemp("packages")
-    options = ("--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--target")
-    # Built from a copy: setuptools leaves its files beside the source.
-    source = tmp_path_factory.mktemp("source")
-    for file in ("pyproject.toml", "tessera_ripples.py"):
-        (source / file).write_bytes((EXAMPLE / file).read_bytes())
-    subprocess.run(
-        [sys.executable, "-m", "pip", "install", *options, str(target), str(source)], check=True
-    )
-    return target
+    return install(tmp_path_factory.mktemp("ripples"))
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from app.generation.editing.fit import Canvas
-from app.generation.editing.prepare import FACTORS, Prepared, enlarged, retouched, whole
+from app.generation.editing.prepare import Prepared, enlarged, retouched, whole
 from app.generation.editing.retouch import Margins, MaskStyle, Retouch
-from model.request import InvalidField, Operation
+from model.request import FACTORS, InvalidField, Operation
 
 EditName = Literal["vary", "inpaint", "outpaint", "upscale", "colorize", "denoise", "restyle"]
 """outpaint is inpaint around the upload, restyle is vary with a prompt."""

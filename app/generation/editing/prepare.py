@@ -23,10 +23,7 @@ from app.generation.editing.fit import (
     scaled,
 )
 from app.generation.editing.retouch import Retouch, fit_mask, is_opaque
-from model.request import Picture, Source
-
-FACTORS = (2, 4)
-"""How many times a picture can be upscaled."""
+from model.request import FACTORS, Picture, Source
 
 NEAR = 24
 """How far a colour may be from the background's: the sum over red, green and blue, 0…765."""
