@@ -102,7 +102,7 @@ def describe(browser: Browser, url: str) -> None:
     page.get_by_role("button", name="Start from this").click()
     page.locator("[value=describe]").check()
     page.click("#draw")
-    page.locator("#facts .labels").wait_for(timeout=60_000)
+    page.locator("#details .labels").wait_for(timeout=60_000)
     page.mouse.move(0, 0)
     shot(page, "describe")
 
@@ -135,7 +135,7 @@ def error(browser: Browser, url: str) -> None:
     draw(page, "snowman", seed="7")
     page.fill("#prompt", "very " * 80 + "red apple")
     page.keyboard.press("Enter")
-    page.locator("#trouble .trouble").wait_for()
+    page.locator("#error .error").wait_for()
     shot(page, "error")
 
 
@@ -155,7 +155,7 @@ def opened(
         has_touch=width < 500,
     ).new_page()
     page.goto(url)
-    page.locator("#status[data-state=ready]").wait_for()
+    page.locator("#state[data-state=ready]").wait_for()
     return page
 
 
