@@ -9,9 +9,10 @@ pickle can run code when it is opened.
 from __future__ import annotations
 
 import hashlib
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar
@@ -19,8 +20,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 
+from model.pipelines.settings import PipelineSettings
 from model.protocol import ImageModel, ModelSpec
-from model.request import ImageRequest
+from model.request import ImageRequest, InvalidField
 from model.tokenizer import PromptTokenizer
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ class Placement:
     dtype: Literal["fp32", "bf16"]
     tile: int  # evaluations in every pass of the network
     mode: Mode
+    pipelines: PipelineSettings = field(default_factory=PipelineSettings)
 
 
 class Checkpoint(ABC):
@@ -55,6 +58,11 @@ class Checkpoint(ABC):
         self.folder = folder
         self.spec = spec
 
+    @property
+    def bytes(self) -> int:
+        """Of the weights, on disk."""
+        return sum(path.stat().st_size for path in self.folder.rglob("*.safetensors"))
+
     @classmethod
     @abstractmethod
     def open(cls, folder: Path) -> Self:
@@ -64,6 +72,13 @@ class Checkpoint(ABC):
     def count_tokens(self, prompt: str) -> int:
         """Tokens of a prompt, of which ``spec.max_prompt_tokens`` are accepted."""
 
+    def check_prompt(self, text: str, field: str) -> None:
+        """Raises `InvalidField` (of ``field``) for a text that the model does not take."""
+        tokens, most = self.count_tokens(text), self.spec.max_prompt_tokens
+        if tokens > most:
+            message = f"has {tokens} tokens, {self.spec.id} takes at most {most}"
+            raise InvalidField(field, message, code="prompt_too_long")
+
     def cost(self, request: ImageRequest) -> int:
         """The most evaluations that one pass of the request's row takes."""
         return 1
@@ -71,6 +86,17 @@ class Checkpoint(ABC):
     def evaluations(self, request: ImageRequest) -> int:
         """All evaluations that the request takes, about: what rate limits count."""
         return int(request.value("steps", 1)) * self.cost(request)
+
+    def with_loras(self, folder: Path | None) -> Checkpoint:
+        """The same with those adapters of a folder that are for it; itself where it takes none.
+
+        Raises `CheckpointError`.
+        """
+        return self
+
+    def libraries(self, settings: PipelineSettings) -> Mapping[str, str]:
+        """What else may change the model's bits, by name: part of numerics."""
+        return {}
 
     @abstractmethod
     def build(self, placement: Placement) -> ImageModel[Any]:
@@ -127,11 +153,24 @@ class TokenizedCheckpoint(Checkpoint, Generic[C]):
                 f"{folder / TOKENIZER}: has {tokenizer.vocabulary} tokens, "
                 f"{CONFIG} has room for {config.vocabulary}"
             )
-        return cls(folder, config, config.spec(folder.name, digest(folder, files)), tokenizer)
+        id_ = name_of(folder).rpartition("/")[2]
+        return cls(folder, config, config.spec(id_, digest(folder, files)), tokenizer)
 
     def count_tokens(self, prompt: str) -> int:
         """See `Checkpoint.count_tokens`."""
         return self._count(prompt)
+
+
+_SNAPSHOT = re.compile(r"models--(?P<owner>.+?)--(?P<name>.+)")
+
+
+def name_of(folder: Path) -> str:
+    """A folder's name; "owner/name" in the cache of the Hugging Face Hub, where folders are called
+    by their revision."""
+    found = _SNAPSHOT.fullmatch(folder.parent.parent.name)
+    if found is None or folder.parent.name != "snapshots":
+        return folder.name
+    return f"{found['owner']}/{found['name']}"
 
 
 B = TypeVar("B", bound=BaseModel)

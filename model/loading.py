@@ -20,6 +20,7 @@ from model.checkpoint import (
     CheckpointError,
     Placement,
 )
+from model.pipelines.settings import PipelineSettings
 from model.protocol import ImageModel
 from model.runtime.fixed_pass import Mode, mode_on
 from model.tokenizer import PromptTokenizer
@@ -36,6 +37,7 @@ def load_model(
     dtype: Dtype,
     tile: int | None = None,
     mode: Mode | None = None,
+    pipelines: PipelineSettings | None = None,
 ) -> ImageModel[Any]:
     """The checkpoint on a device ("cpu", "cuda:0"). Raises `CheckpointError`.
 
@@ -46,6 +48,7 @@ def load_model(
         dtype=resolve_dtype(dtype, device),
         tile=tile or checkpoint.tiles[torch.device(device).type],
         mode=mode or mode_on(device),
+        pipelines=pipelines or PipelineSettings(),
     )
     return checkpoint.build(placement)
 

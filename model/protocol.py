@@ -7,8 +7,9 @@ module imports no torch, so that a process without torch can speak of models and
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import ceil, floor, log, sqrt
 from typing import Protocol, TypeVar, get_args
 
 from model.request import FACTORS, ImageRequest, InvalidField, Operation, Picture, Source
@@ -25,11 +26,17 @@ RESERVED = frozenset(
     {
         *("prompt", "negative_prompt", "model", "seed", "n", "size", "walk", "format", "quality"),
         *("background", "previews", "operation", "image", "mask", "labels", "factor"),
-        *("left", "top", "right", "bottom", "numerics", "expires", "signature"),
+        *("left", "top", "right", "bottom", "numerics", "expires", "signature", "lora"),
         *("out", "device", "dtype"),
     }
 )
 """Names of other fields of requests and options of commands, which no parameter may have."""
+
+LORA_SCALE = "lora_scale"
+"""The parameter of models with adapters that means nothing without one."""
+
+FARTHEST_ASPECT = 1.05
+"""By which factor an image's aspect may be beyond those that are drawn, see `Sizes.nearest`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +76,19 @@ class Parameter:
         return float(value)
 
 
+def aspect_of(width: int, height: int) -> float:
+    """The longer side as a multiple of the shorter one."""
+    return max(width, height) / min(width, height)
+
+
 @dataclass(frozen=True, slots=True)
 class Sizes:
     """Which images a model draws, in pixels: width x height.
 
     Beside the native size, those of ``others``, and, where ``multiple`` is not 0, all whose sides
-    are multiples of it from ``low`` to ``high`` with at most ``pixels`` in all.
+    are multiples of it from ``low`` to ``high`` with at most ``pixels`` in all. An answer of any
+    other size is resampled from the native one, but only where there is no ``multiple``: then
+    requests have what they ask for, or are refused.
     """
 
     width: int  # the native size
@@ -89,9 +103,35 @@ class Sizes:
     def native(self) -> tuple[int, int]:
         return self.width, self.height
 
+    @property
+    def listed(self) -> tuple[tuple[int, int], ...]:
+        """Those that are named one by one, the native size first."""
+        return self.native, *self.others
+
+    @property
+    def several(self) -> bool:
+        """Whether there are more than the native one."""
+        return bool(self.others or self.multiple)
+
+    @property
+    def longest(self) -> int:
+        """Pixels along the longest side that is drawn."""
+        return max(self.high if self.multiple else 0, *map(max, self.listed))
+
+    @property
+    def most(self) -> int:
+        """Pixels of the largest image that is drawn."""
+        listed = (width * height for width, height in self.listed)
+        return max(self.pixels if self.multiple else 0, *listed)
+
+    @property
+    def smallest(self) -> tuple[int, int]:
+        """A small one that is drawn, for tests of the model."""
+        return (self._shortest,) * 2 if self.multiple else self.native
+
     def allow(self, width: int, height: int) -> bool:
         """Whether the model draws this size."""
-        if (width, height) in (self.native, *self.others):
+        if (width, height) in self.listed:
             return True
         return (
             bool(self.multiple)
@@ -104,14 +144,71 @@ class Sizes:
 
     def drawn(self, width: int, height: int) -> tuple[int, int] | None:
         """The size to draw for an answer of this size: itself where the model draws it, else the
-        native one where only resampling lies between them; None for any other aspect."""
+        native one where that is resampled; None for what cannot be answered."""
         if self.allow(width, height):
             return width, height
-        return self.native if width * self.height == height * self.width else None
+        resampled = not self.multiple and width * self.height == height * self.width
+        return self.native if resampled else None
+
+    def nearest(self, width: int, height: int) -> tuple[int, int]:
+        """The size to draw for an image of this size: of its aspect as nearly as there is one, and
+        of about as many pixels as the native size.
+
+        Raises:
+            InvalidField: the aspect is beyond those that multiples have. (Where there are none,
+                the nearest of the listed sizes is always good enough: something lies around.)
+        """
+
+        def order(size: tuple[int, int]) -> tuple[float, float]:
+            stretch = abs(log(size[0] * height / (size[1] * width)))
+            return round(stretch, 9), abs(log(size[0] * size[1] / (self.width * self.height)))
+
+        if self.multiple and aspect_of(width, height) > FARTHEST_ASPECT * self.widest:
+            raise InvalidField(
+                "image",
+                f"has {width} x {height} pixels; at most {self.widest:.3g} times as long as wide "
+                f"can be drawn ({self})",
+            )
+        return min((*self.listed, *self._multiples_near(width, height)), key=order)
+
+    @property
+    def widest(self) -> float:
+        """The longest side that is drawn beside a short one, as a multiple of that."""
+        listed = max(aspect_of(*size) for size in self.listed)
+        if not self.multiple:
+            return listed
+        short = self._shortest
+        long = floor(min(self.high, self.pixels / short) / self.multiple) * self.multiple
+        return max(listed, long / short)
+
+    @property
+    def _shortest(self) -> int:
+        return ceil(max(self.low, 1) / self.multiple) * self.multiple
+
+    def _multiples_near(self, width: int, height: int) -> Iterator[tuple[int, int]]:
+        """Those about the point of this aspect with the native number of pixels, or as near to it
+        as the bounds allow."""
+        if not self.multiple:
+            return
+        aspect = aspect_of(width, height)
+        ideal = min(sqrt(self.width * self.height / aspect), self.high / aspect)
+        for short in self._about(ideal, self._shortest, min(self.high, sqrt(self.pixels))):
+            for long in self._about(short * aspect, short, min(self.high, self.pixels / short)):
+                size = (long, short) if width >= height else (short, long)
+                if self.allow(*size):
+                    yield size
+
+    def _about(self, side: float, low: int, high: float) -> set[int]:
+        """The multiples below and above, within bounds."""
+        most = floor(high / self.multiple)
+        return {
+            min(max(steps, low // self.multiple), most) * self.multiple
+            for steps in (floor(side / self.multiple), ceil(side / self.multiple))
+        }
 
     def __str__(self) -> str:
         """What is accepted, for people."""
-        listed = ", ".join(f"{width}x{height}" for width, height in (self.native, *self.others))
+        listed = ", ".join(f"{width}x{height}" for width, height in self.listed)
         if not self.multiple:
             shape = "squares" if self.width == self.height else f"{self.width}:{self.height}"
             return f"{listed}, resampled for other {shape}"
@@ -136,6 +233,18 @@ class ModelSpec:
     license: str
     description: str
     negative_prompt: bool = False  # whether it takes one
+    images: int = 1  # the most images that one edit takes
+    loras: tuple[str, ...] = ()  # adapters that a request may name
+    examples: tuple[str, ...] = ()  # prompts that show what it draws; (): it takes any text
+
+    @property
+    def own_parameters(self) -> tuple[Parameter, ...]:
+        """The parameters, each with those of its operations that the model has."""
+        return tuple(
+            replace(parameter, operations=able)
+            for parameter in self.parameters
+            if (able := tuple(one for one in parameter.operations if one in self.operations))
+        )
 
     def parameter(self, name: str, operation: Operation = "generate") -> Parameter | None:
         """The parameter of that name, if it means something to the operation."""
@@ -152,10 +261,11 @@ class ModelSpec:
         return found.default
 
     def fill(
-        self, given: Mapping[str, float], operation: Operation = "generate"
+        self, given: Mapping[str, float], operation: Operation = "generate", *, lora: str = ""
     ) -> tuple[tuple[str, float], ...]:
         """All parameters of the operation, those that are not given by default; sorted by name.
 
+        The scale of an adapter is left out where none is named, so that it makes no difference.
         Raises `InvalidField` for one out of its range, or that means nothing here.
         """
         known = {one.name: one for one in self.parameters if operation in one.operations}
@@ -166,6 +276,8 @@ class ModelSpec:
             name: parameter.check(given[name]) if name in given else parameter.default
             for name, parameter in known.items()
         }
+        if not lora:
+            values.pop(LORA_SCALE, None)
         return tuple(
             sorted((name, float(value)) for name, value in values.items() if value is not None)
         )
@@ -181,6 +293,7 @@ class ModelSpec:
         source: Source | None = None,
         labels: Sequence[str] = (),
         phase: float = 0.0,
+        lora: str = "",
         **given: float,
     ) -> ImageRequest:
         """A request with every default filled in. Raises `InvalidField`."""
@@ -189,19 +302,28 @@ class ModelSpec:
         width, height = size or self.sizes.native
         if not self.sizes.allow(width, height):
             raise InvalidField("size", f"{width}x{height} was given, accepted: {self.sizes}")
+        self.check_lora(lora)
         return ImageRequest(
             model=self.id,
             prompt=prompt,
             seed=seed,
             width=width,
             height=height,
-            parameters=self.fill(given, operation),
+            parameters=self.fill(given, operation, lora=lora),
             operation=operation,
             negative_prompt=negative_prompt,
             source=source,
             labels=tuple(labels),
             phase=phase,
+            lora=lora,
         )
+
+    def check_lora(self, name: str) -> None:
+        """Raises `InvalidField` for an adapter that the model does not have."""
+        if name and name not in self.loras:
+            has = f"it has {', '.join(self.loras)}" if self.loras else "it has none"
+            message = f"{self.id} has no adapter {name!r}; {has}"
+            raise InvalidField("lora", message, code="lora_not_found")
 
     def check(self, request: ImageRequest) -> None:
         """Whether a row can start from it: operation, size, source and mask. The parameters are
@@ -222,6 +344,11 @@ class ModelSpec:
         if picture.channels != self.channels:
             message = f"an image of {picture.channels} channels, {self.id} has {self.channels}"
             raise InvalidField("image", message)
+        if 1 + len(source.others) > (self.images if operation == "edit" else 1):
+            message = f"{1 + len(source.others)} images, {operation} takes at most {self.images}"
+            raise InvalidField("image", message)
+        if operation == "edit":
+            return
         fits = [size]
         if operation == "upscale":
             fits = [(size[0] // factor, size[1] // factor) for factor in FACTORS]
@@ -236,7 +363,8 @@ class ModelSpec:
             raise InvalidField("mask", message)
 
     def _meaningless(self, name: str, operation: Operation, known: Iterable[str]) -> str:
-        elsewhere = {each for one in self.parameters if one.name == name for each in one.operations}
+        own = self.own_parameters
+        elsewhere = {each for one in own if one.name == name for each in one.operations}
         if elsewhere:
             return f"means nothing to {operation}, only to {', '.join(sorted(elsewhere))}"
         takes = ", ".join(known) or "no parameters"
@@ -260,6 +388,17 @@ class Description:
 
 
 Result = Picture | Description
+
+
+class RowFailed(Exception):
+    """One row ended without a result; the others go on. ``str()`` says why.
+
+    ``refused`` where its request is the reason, so that no repetition helps.
+    """
+
+    def __init__(self, message: str, *, refused: bool = False) -> None:
+        super().__init__(message)
+        self.refused = refused
 
 
 class ModelRow(Protocol):
@@ -292,13 +431,14 @@ class ImageModel(Protocol[R]):
 
     spec: ModelSpec
     tile: int  # evaluations in every pass of the network, full or not
+    slots: int  # evaluations of all rows under way; where more than a tile, rows take turns
 
     def cost(self, request: ImageRequest) -> int:
         """The most evaluations that one pass of the request's row takes."""
 
     def capacity(self, kind: str) -> int:
-        """Evaluations that one pass of this kind holds: ``tile``, or fewer, e.g. 1 where texts
-        are encoded or images are decoded one at a time."""
+        """Evaluations of this kind that a step takes: ``tile``, in one pass, or fewer, each in a
+        pass of its own, e.g. where texts are encoded or images are decoded one at a time."""
 
     def start(self, request: ImageRequest) -> R:
         """Allocates a row and draws its noise from its own seed; runs no network.
@@ -308,7 +448,7 @@ class ImageModel(Protocol[R]):
         """
 
     def step(self, rows: Sequence[R]) -> None:
-        """Advances each row by one pass, with one pass for each kind among them.
+        """Advances each row by one pass, which those of one kind share (see `capacity`).
 
         Raises ``ValueError`` if the rows of one kind need more than its ``capacity``.
         """
@@ -323,7 +463,8 @@ class ImageModel(Protocol[R]):
     def result(self, row: R) -> Result:
         """The image as last decoded: final when ``row.done``. Runs no network, changes no row.
 
-        A description for a row that describes, only when it is done.
+        A description for a row that describes, only when it is done. Raises `RowFailed` for a row
+        that is done because it failed by itself, without harm to others.
         """
 
     def release(self, row: R) -> None:
@@ -338,5 +479,7 @@ class LoadedModel:
     numerics: str  # short hash of all that may change bits, see `model.runtime.numerics`
     seed_exact: bool  # what the self-test found
     tile: int
+    slots: int
     device: str  # e.g. "cpu (AMD EPYC, 2 threads)" or "cuda:0 (NVIDIA H200)"
     dtype: str  # "fp32", "bf16"
+    slowest: float = 0.0  # seconds of the self-test's slowest step

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 Operation = Literal[
-    "generate", "walk", "vary", "inpaint", "upscale", "colorize", "denoise", "describe"
+    "generate", "walk", "vary", "inpaint", "upscale", "colorize", "denoise", "edit", "describe"
 ]
 """What a row does: ``generate`` and ``walk`` start from noise alone, the others from a `Source`.
 
-``describe`` makes text of it, the others make an image. A row of a walk is one frame of an
-interpolation loop: see ``ImageRequest.phase``.
+``describe`` makes text of it, the others make an image; ``edit`` does to it what the prompt says.
+A row of a walk is one frame of an interpolation loop: see ``ImageRequest.phase``.
 """
 
 SEEDS = 2**53
@@ -52,14 +52,16 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The picture that a row starts from, fitted to the model: no other size is taken.
+    """The image that a row starts from, fitted to the model: no other size is taken.
 
     ``picture`` has the request's width and height and the model's channels. For ``upscale`` it is
-    smaller by the factor, 2 or 4; for ``colorize`` only its brightness counts.
+    smaller by the factor, 2 or 4; for ``colorize`` only its brightness counts; for ``edit`` it has
+    whatever size it was uploaded in, and so have the ``others``.
     """
 
     picture: Picture
     mask: bytes | None = None  # inpaint: uint8 [height, width], 255 is regenerated, 0 is kept
+    others: tuple[Picture, ...] = ()  # edit: further images that the prompt may speak of
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,7 @@ class ImageRequest:
     source: Source | None = None  # with every operation but "generate" and "walk"
     labels: tuple[str, ...] = ()  # describe: what to choose from; (): what the model knows
     phase: float = 0.0  # walk: position on the loop, 0…1; at ¼ is the next seed's noise
+    lora: str = ""  # the name of an adapter of the model's, "" for none
 
     def value(self, name: str, default: float | None = None) -> float:
         """The parameter's value. Raises ``KeyError`` where it has none and no default is given."""

@@ -1,15 +1,15 @@
-"""Did any picture change? Records what a service answers to 60 requests, and compares two records.
+"""Did any image change? Records what a service answers to 60 requests, and compares two records.
 
     python tools/answers.py record http://127.0.0.1:8000 before.json
     python tools/answers.py record http://127.0.0.1:8000 after.json
     python tools/answers.py compare before.json after.json
 
-The requests go through every route that answers with pictures or describes one, and every model
+The requests go through every route that answers with images or describes one, and every model
 that ships. Each names its seed, and its upload is drawn here, so that the same code on the same
 machine answers with the same bytes.
 
-Record a service that has just been started. One that drew a picture before answers from memory,
-which gives the same picture but no previews of it.
+Record a service that has just been started. One that drew an image before answers from memory,
+which gives the same image but no previews of it.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Request:
     texts: Fields = field(default_factory=dict)
     files: Sequence[tuple[str, Upload]] = ()
     accept: str | None = None
-    previews: bool = False  # whether its answer must show pictures on their way
+    previews: bool = False  # whether its answer must show images on their way
 
     def send(self, client: httpx.Client) -> httpx.Response:
         """The answer, read as fast as it comes. Raises ``httpx.HTTPError``."""
@@ -113,7 +113,7 @@ def get(name: str, path: str) -> Request:
 
 
 def address(name: str, seed: int | str, suffix: str, **query: object) -> Request:
-    """A request for the address of a picture."""
+    """A request for the address of an image."""
     path = f"/v1/images/{quote(str(seed), safe='')}.{suffix}"
     return get(name, f"{path}?{urlencode(query, quote_via=quote)}")
 
@@ -155,15 +155,15 @@ def generations(name: str, **body: object) -> Request:
 
 
 def previewed(request: Request) -> Request:
-    """The same request, whose answer must show pictures on their way."""
+    """The same request, whose answer must show images on their way."""
     return replace(request, previews=True)
 
 
-# Pictures that are uploaded -----------------------------------------------------------------------
+# Images that are uploaded -------------------------------------------------------------------------
 
 
 def encoded(file: str, image: Image.Image) -> Upload:
-    """A picture as a file, of the kind that its name says."""
+    """An image as a file, of the kind that its name says."""
     written = BytesIO()
     if file.endswith(".jpg"):
         image.save(written, "JPEG", quality=95)
@@ -194,7 +194,7 @@ def shapes(ground: Image.Image) -> Image.Image:
 
 
 def noisy(image: Image.Image, spread: int) -> Image.Image:
-    """The picture with even noise, at most ``spread`` to either side."""
+    """The image with even noise, at most ``spread`` to either side."""
     noise = random.Random(spread).randbytes(len(image.tobytes()))
     pairs = zip(image.tobytes(), noise, strict=True)
     changed = bytes(
@@ -210,7 +210,7 @@ class Uploads:
     wide: Upload  # RGBA, transparent around the thing
     tall: Upload  # RGB
     square: Upload  # RGB, a JPEG
-    exact: Upload  # RGBA, as large as the models' own pictures
+    exact: Upload  # RGBA, as large as the models' own images
     small: Upload  # RGBA, can be upscaled twice
     tiny: Upload  # RGB, can be upscaled four times
     flat: Upload  # RGB, a thing on plain white
@@ -256,7 +256,7 @@ APPLE, CAT = "red apple, fluent 3d style", "猫，noto 风格"
 
 def drawings() -> list[Request]:
     """``POST /v1/images``, of every model."""
-    last = 2**53 - 2  # the third picture from here has seed 0
+    last = 2**53 - 2  # the third image from here has seed 0
     return [
         draw("flow-defaults", seed=11),
         draw("flow-prompt", prompt=APPLE, seed=7, steps=8),
@@ -520,7 +520,7 @@ def of_openai() -> list[Request]:
 
 
 def streams() -> list[Request]:
-    """Events of both kinds. No other request may want these pictures, see the module."""
+    """Events of both kinds. No other request may want these images, see the module."""
     files = uploads()
     return [
         previewed(
@@ -586,7 +586,7 @@ class Answer:
     status: int
     content_type: str
     sha256: str
-    contents: Any  # JSON: what is hashed, or what can be seen in a picture
+    contents: Any  # JSON: what is hashed, or what can be seen in an image
 
 
 class Recorder:
@@ -682,7 +682,7 @@ def events(text: str) -> Iterator[dict[str, Any]]:
 
 
 def lasting(value: Any, key: str = "") -> Any:
-    """A JSON value without what changes from time to time, its pictures by their hashes."""
+    """A JSON value without what changes from time to time, its images by their hashes."""
     match value:
         case dict():
             return {
@@ -698,7 +698,7 @@ def lasting(value: Any, key: str = "") -> Any:
 
 
 def seen(file: bytes) -> dict[str, object]:
-    """A picture's hash, and what explains it: the pixels alone have a hash of their own."""
+    """An image's hash, and what explains it: the pixels alone have a hash of their own."""
     about: dict[str, object] = {"sha256": sha256(file)}
     try:
         with Image.open(BytesIO(file)) as image:
@@ -716,7 +716,7 @@ def seen(file: bytes) -> dict[str, object]:
                 "pixels": pixels.hexdigest(),
             }
     except OSError:
-        about["format"] = None  # no picture
+        about["format"] = None  # no image
     return about
 
 
@@ -789,7 +789,7 @@ def explained(name: str, one: Record, other: Record) -> str:
 
 
 def pixels(answer: Mapping[str, Any]) -> object:
-    """What tells the pixels of an answer that is a picture; no two others are equal in it."""
+    """What of an answer that is an image depends on its pixels; no two others are equal in it."""
     contents = answer.get("contents")
     return contents.get("pixels", object()) if isinstance(contents, Mapping) else object()
 

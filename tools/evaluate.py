@@ -1,4 +1,4 @@
-"""``python -m tools.evaluate``: what the cards and pages of this repository tell of its models.
+"""``python -m tools.evaluate``: what the cards and pages of this repository report of its models.
 
 How well transforms restore images (docs/transform.md), whether images are named rightly, what a
 codec keeps of them (the gpt's card), and what a classifier learns from CIFAR-10 images that were

@@ -23,6 +23,7 @@ from app.engine import (
     DeadlineExceeded,
     Draining,
     EngineError,
+    ImageFailed,
     NotReady,
     QueueFull,
     RequestRefused,
@@ -104,8 +105,11 @@ def invalid(param: str, message: str, *, code: str = "invalid_value") -> ApiErro
 
 def of_invalid(error: InvalidField) -> ApiError:
     """A request that cannot be served as it is, or not by the models that are here."""
-    status = 404 if error.code in ("model_not_found", "not_loaded") else 400
+    status = 404 if error.code in _NOT_HERE else 400
     return ApiError(status, f"{error.field}: {error}", code=error.code, param=error.field)
+
+
+_NOT_HERE = ("model_not_found", "not_loaded", "lora_not_found")
 
 
 def of_engine(error: EngineError) -> ApiError:
@@ -123,6 +127,8 @@ def of_engine(error: EngineError) -> ApiError:
             return ApiError(504, message, code="deadline_exceeded", headers=_NO_RETRY)
         case WorkerCrashed():
             return ApiError(500, message, code="worker_crashed", headers=_NO_RETRY)
+        case ImageFailed():
+            return ApiError(500, message, code="image_failed", headers=_NO_RETRY)
         case RequestRefused():
             return ApiError(400, message, code="request_refused")
         case UnknownModel():

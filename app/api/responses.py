@@ -44,7 +44,7 @@ class Image(BaseModel):
     width: int = Field(description="Pixels.", examples=[64])
     height: int = Field(description="Pixels.", examples=[64])
     url: str | None = Field(
-        description="Its address, which gives the same bytes; null where a picture was uploaded."
+        description="Its address, which gives the same bytes; null where an image was uploaded."
     )
     b64_json: str = Field(description="The file, in base64.")
 
@@ -57,7 +57,7 @@ class Images(BaseModel):
     numerics: str = Field(description="Names all that may change bits.", examples=["3f9a0c1be2d4"])
     prompt: str = Field(examples=["red apple, fluent 3d style"])
     fitted: str | None = Field(
-        description="How the model saw a picture that was uploaded, where it was resampled.",
+        description="How the model saw an image that was uploaded, where it was resampled.",
         examples=["640x480 -> 64x48"],
     )
     images: list[Image]

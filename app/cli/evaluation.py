@@ -11,12 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 import typer
 
 from app.cli.console import UserError, output, progress_bar
-from app.cli.options import (
-    Asked,
-    Device,
-    Precision,
-    load_chosen,
-)
+from app.cli.options import Asked, Device, Precision, load_chosen
 
 if TYPE_CHECKING:
     from model.evaluation.report import Report

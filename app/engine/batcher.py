@@ -28,7 +28,7 @@ S = TypeVar("S", bound=Steppable)
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """One forward pass: ``evaluations`` of the ``size`` that it computes, the rest is padding."""
+    """One kind of a step: ``evaluations`` of the ``size`` that is computed, the rest is padding."""
 
     kind: str
     evaluations: int
@@ -44,9 +44,10 @@ class Batch(Generic[S]):
     passes: tuple[Pass, ...]  # one for each kind, in order of first appearance
 
 
-def choose(line: Iterable[S], capacity: Callable[[str], int]) -> Batch[S]:
+def choose(line: Iterable[S], capacity: Callable[[str], int], tile: int) -> Batch[S]:
     """The next step of one model: for each kind, at most ``capacity(kind)`` evaluations.
 
+    Those of a kind that holds fewer than the tile are computed one by one, without padding.
     Raises ``ValueError`` for a row that no pass of its kind can hold.
     """
     taken: dict[str, int] = {}
@@ -64,7 +65,7 @@ def choose(line: Iterable[S], capacity: Callable[[str], int]) -> Batch[S]:
             )
         else:
             rest.append(row)
-    passes = tuple(Pass(kind, count, capacity(kind)) for kind, count in taken.items())
+    passes = tuple(Pass(k, n, tile if capacity(k) == tile else n) for k, n in taken.items())
     return Batch(tuple(rows), tuple(rest), passes)
 
 

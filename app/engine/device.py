@@ -6,6 +6,7 @@ Torch is imported when a device is opened, in the worker's process. Tests name a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,6 +14,7 @@ from app.engine.messages import WorkerSettings
 from model.protocol import ImageModel, LoadedModel
 
 if TYPE_CHECKING:
+    from app.engine.selftest import SelfTest
     from model.loading import DeviceMemory
 
 
@@ -30,7 +32,7 @@ class Device(Protocol):
     def load(self, folder: Path) -> ImageModel[Any]:
         """Loads a checkpoint. Whatever it raises is reported as the reason of a failed start."""
 
-    def describe(self, model: ImageModel[Any], *, seed_exact: bool) -> LoadedModel:
+    def describe(self, model: ImageModel[Any], test: SelfTest) -> LoadedModel:
         """What is known of a model that it loaded."""
 
     def explain(self, error: Exception, doing: str) -> DeviceError | None:
@@ -53,6 +55,7 @@ class TorchDevice:
         self._settings = settings.engine
         self._mode: Mode = mode_on(self._name) if self._settings.cuda_graphs else "eager"
         self._dtype = self._settings.dtype
+        self._libraries: dict[str, Mapping[str, str]] = {}  # by model
         try:
             configure_determinism(self._name, self._settings.threads)
             self._dtype = resolve_dtype(self._dtype, self._name)
@@ -66,15 +69,18 @@ class TorchDevice:
         from model.loading import load_model
         from model.registry import open_checkpoint
 
+        checkpoint = open_checkpoint(folder).with_loras(self._settings.loras)
+        self._libraries[checkpoint.spec.id] = checkpoint.libraries(self._settings)
         return load_model(
-            open_checkpoint(folder),
+            checkpoint,
             device=self._name,
             dtype=self._dtype,
             tile=self._settings.tile,
             mode=self._mode,
+            pipelines=self._settings,
         )
 
-    def describe(self, model: ImageModel[Any], *, seed_exact: bool) -> LoadedModel:
+    def describe(self, model: ImageModel[Any], test: SelfTest) -> LoadedModel:
         """See `Device.describe`."""
         import torch
 
@@ -90,9 +96,12 @@ class TorchDevice:
                 dtype=self._dtype,
                 tile=model.tile,
                 mode=self._mode,
+                libraries=self._libraries.get(model.spec.id),
             ),
-            seed_exact=seed_exact,
+            seed_exact=test.seed_exact,
+            slowest=test.slowest,
             tile=model.tile,
+            slots=model.slots,
             device=f"{name} ({device_name(name)}{threads})",
             dtype=self._dtype,
         )

@@ -48,6 +48,9 @@ from model.request import ImageRequest, Picture
 
 log = logging.getLogger(__name__)
 
+SLOWEST_DISK = 50e6
+"""Bytes a second at which weights are read, at least."""
+
 State = Literal["starting", "ready", "draining", "failed", "stopped"]
 
 
@@ -82,7 +85,7 @@ class Engine:
             CheckpointError: a folder is not a checkpoint.
             ValueError: two of them have one name.
         """
-        opened = [open_checkpoint(folder) for folder in settings.models]
+        opened = [open_checkpoint(model).with_loras(settings.loras) for model in settings.models]
         self.checkpoints: Mapping[str, Checkpoint] = {
             checkpoint.spec.id: checkpoint for checkpoint in opened
         }
@@ -299,8 +302,8 @@ class Engine:
             self._fail(f"{problem}.")
             return
         self._loaded[worker] = models
-        tiles = {model.spec.id: model.tile for model in models}
-        self._follow(self._scheduler.add(worker, tiles))
+        slots = {model.spec.id: model.slots for model in models}
+        self._follow(self._scheduler.add(worker, slots))
         if self.state == "starting" and all(
             supervisor.is_ready for supervisor in self._supervisors
         ):
@@ -323,7 +326,11 @@ class Engine:
         on_cpu = max(1, self._settings.devices.count("cpu"))
         threads = self._settings.threads or max(1, _cores() // on_cpu)
         folders = tuple(checkpoint.folder for checkpoint in self.checkpoints.values())
-        settings = self._settings.model_copy(update={"threads": threads, "models": folders})
+        weights = sum(checkpoint.bytes for checkpoint in self.checkpoints.values())
+        start_timeout = self._settings.start_timeout + weights / SLOWEST_DISK
+        settings = self._settings.model_copy(
+            update={"threads": threads, "models": folders, "start_timeout": start_timeout}
+        )
         supervisor = Supervisor(WorkerSettings(self._open_device, device, settings), self._on_event)
         self._supervisors.append(supervisor)
         supervisor.start()

@@ -80,5 +80,9 @@ class DeadlineExceeded(EngineError):
     """The request was not finished by its deadline."""
 
 
+class ImageFailed(EngineError):
+    """The image's own computation failed, without harm to others."""
+
+
 class WorkerCrashed(EngineError):
     """The worker died on this image again and again, while it ran alone."""

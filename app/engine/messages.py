@@ -118,6 +118,15 @@ class Finished:
 
 
 @dataclass(frozen=True, slots=True)
+class Failed:
+    """A row ended without a result, by itself; the worker has released it."""
+
+    id: int
+    reason: str
+    refused: bool  # whether its request is why
+
+
+@dataclass(frozen=True, slots=True)
 class Stepped:
     """One step of one model, and what came of it."""
 
@@ -130,6 +139,7 @@ class Stepped:
     previewed: tuple[Previewed, ...]
     finished: tuple[Finished, ...]
     memory: int  # bytes held on the device
+    failed: tuple[Failed, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

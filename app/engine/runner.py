@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from app.engine.batcher import admissible, choose
-from app.engine.messages import Advanced, Finished, NewRow, Previewed, Refused, Stepped
-from model.protocol import ImageModel, ModelRow
+from app.engine.messages import Advanced, Failed, Finished, NewRow, Previewed, Refused, Stepped
+from model.protocol import ImageModel, ModelRow, RowFailed
 from model.request import Picture
 
 DECODE = "decode"
@@ -51,7 +51,7 @@ def preview_steps(steps: int, previews: int) -> frozenset[int]:
 
 
 class Runner:
-    """Keeps the invariant that the rows under way cost at most ``model.tile`` evaluations."""
+    """Keeps the invariant that the rows under way cost at most ``model.slots`` evaluations."""
 
     def __init__(self, model: ImageModel[Any], previews: int) -> None:
         self._model = model
@@ -94,7 +94,7 @@ class Runner:
         """Starts the rows that fit; yields those that the model does not take."""
         costs = [self._model.cost(new.request) for new in self._waiting]
         used = sum(running.cost for running in self._line)
-        for cost in costs[: admissible(costs, used, self._model.tile)]:
+        for cost in costs[: admissible(costs, used, self._model.slots)]:
             new = self._waiting.popleft()
             try:
                 row = self._model.start(new.request)
@@ -106,7 +106,7 @@ class Runner:
     def step(self, memory: int = 0) -> Stepped:
         """Advances the rows that are first in line, and releases the finished ones."""
         began = time.monotonic()
-        batch = choose(self._line, self._model.capacity)
+        batch = choose(self._line, self._model.capacity, self._model.tile)
         under_way = any(not running.fresh for running in batch.rows)
         joined = sum(running.fresh for running in batch.rows) if under_way else 0
         before = [running.row.step for running in batch.rows]
@@ -121,7 +121,7 @@ class Runner:
         done = [running for running in batch.rows if running.row.done]
         going_on = [running for running in batch.rows if not running.row.done]
         previewed = tuple(self._preview(running) for running in going_on if _is_decoded(running))
-        finished = tuple(self._finish(running) for running in done)
+        ended = [self._finish(running) for running in done]
         self._line = [*batch.rest, *going_on]
         return Stepped(
             model=self._model.spec.id,
@@ -133,8 +133,9 @@ class Runner:
                 Advanced(running.id, running.row.step, running.row.steps) for running in batch.rows
             ),
             previewed=previewed,
-            finished=finished,
+            finished=tuple(one for one in ended if isinstance(one, Finished)),
             memory=memory,
+            failed=tuple(one for one in ended if isinstance(one, Failed)),
         )
 
     def _shows(self, running: _Running, before: int) -> bool:
@@ -154,9 +155,13 @@ class Runner:
         assert isinstance(picture, Picture)
         return Previewed(running.id, step, picture)
 
-    def _finish(self, running: _Running) -> Finished:
-        result = self._model.result(running.row)
-        self._model.release(running.row)
+    def _finish(self, running: _Running) -> Finished | Failed:
+        try:
+            result = self._model.result(running.row)
+        except RowFailed as error:
+            return Failed(running.id, str(error), error.refused)
+        finally:
+            self._model.release(running.row)
         return Finished(running.id, result, running.started, time.monotonic())
 
 

@@ -3,9 +3,9 @@
 Requests of jobs and news of workers go in, a list of what follows comes out: messages for workers
 and updates for jobs. Only the engine sends and delivers them.
 
-Several workers share one queue for each model. A row goes to a worker only when its room in the
-tile is free, or will be after the step that runs now; until then it waits here, where it can still
-be cancelled for nothing and go to any worker.
+Several workers share one queue for each model. A row goes to a worker only when it has slots free,
+or will after the step that runs now; until then it waits here, where it can still be cancelled
+for nothing and go to any worker.
 
 Quarantine: a row that was with two workers when they died runs alone next, one such row at a time,
 so that only the row that kills its worker can fail: the one whose worker dies twice while it is
@@ -22,7 +22,13 @@ from typing import Generic, TypeVar
 
 from cachetools import TTLCache
 
-from app.engine.events import EngineError, QueueFull, RequestRefused, WorkerCrashed
+from app.engine.events import (
+    EngineError,
+    ImageFailed,
+    QueueFull,
+    RequestRefused,
+    WorkerCrashed,
+)
 from app.engine.job import Job
 from app.engine.messages import (
     Admit,
@@ -95,7 +101,7 @@ class Scheduler(Generic[W]):
         self._quarantine: deque[Row] = deque()
         self._poisonous: TTLCache[ImageRequest, None] = TTLCache(REFUSALS, REFUSAL)
         self._workers: dict[W, _Worker[W]] = {}
-        self._tiles: dict[str, int] = {}
+        self._slots: dict[str, int] = {}
 
     @property
     def waiting(self) -> int:
@@ -158,9 +164,9 @@ class Scheduler(Generic[W]):
 
     # Workers ----------------------------------------------------------------------------------
 
-    def add(self, worker: W, tiles: Mapping[str, int]) -> list[Send[W]]:
-        """A worker is ready; ``tiles`` has the tile of each model."""
-        self._tiles = dict(tiles)
+    def add(self, worker: W, slots: Mapping[str, int]) -> list[Send[W]]:
+        """A worker is ready; ``slots`` has those of each model, in evaluations."""
+        self._slots = dict(slots)
         self._workers[worker] = _Worker(worker)
         return self._hand_out(self._waiting)
 
@@ -228,9 +234,9 @@ class Scheduler(Generic[W]):
                     f"{CRASHED}; it is not tried again for {REFUSAL / 60:.0f} minutes."
                 )
             cost = self._checkpoints[request.model].cost(request)
-            if cost > (tile := self._tiles.get(request.model, cost)):
+            if cost > (slots := self._slots.get(request.model, cost)):
                 raise RequestRefused(
-                    f"A pass of {request.model} holds {tile} evaluations, {cost} are needed."
+                    f"A worker has {slots} slots of {request.model}, {cost} are needed."
                 )
         waiting = self.waiting
         if new and waiting + len(new) > self._max_rows:
@@ -264,6 +270,11 @@ class Scheduler(Generic[W]):
             row = self._take_back(worker, finished.id)
             self._close(row)
             updates.append(Update(row, finished))
+        for failed in news.failed:
+            row = self._take_back(worker, failed.id)
+            self._close(row)
+            kind = RequestRefused if failed.refused else ImageFailed
+            updates.append(Update(row, kind(failed.reason)))
         return updates
 
     def _take_back(self, worker: _Worker[W], id_: int) -> Row:
@@ -294,9 +305,9 @@ class Scheduler(Generic[W]):
                 isolated.held[row.id] = row
                 new[isolated.key] = [row]
         for model, waiting in self._waiting.items() if free else ():
-            tile = self._tiles[model]
+            slots = self._slots[model]
             while next_row := waiting.peek():
-                rooms = {worker: room(worker.held.values(), model, tile) for worker in free}
+                rooms = {worker: room(worker.held.values(), model, slots) for worker in free}
                 worker = max(free, key=rooms.__getitem__)
                 if rooms[worker] < next_row.cost:
                     break
@@ -321,16 +332,16 @@ class Scheduler(Generic[W]):
             self._metrics.rows(model, waiting=waiting, running=running)
 
 
-def room(held: Iterable[Row], model: str, tile: int) -> int:
+def room(held: Iterable[Row], model: str, slots: int) -> int:
     """Evaluations that a worker can be given for a model.
 
     Rows in their last step, and cancelled ones, do not count: their room is free when the new rows
     arrive, and the tile never runs half empty for a round trip through the pipe. The worker itself
-    starts no row before it fits. At most two tiles' worth is with a worker at once.
+    starts no row before it fits. At most twice the slots is with a worker at once.
     """
     held = [row for row in held if row.request.model == model]
     staying = sum(row.cost for row in held if not row.leaving)
-    return min(tile - staying, 2 * tile - sum(row.cost for row in held))
+    return min(slots - staying, 2 * slots - sum(row.cost for row in held))
 
 
 class Pace:

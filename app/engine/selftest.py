@@ -2,14 +2,16 @@
 
 A few probes are computed alone, then beside other rows that have other step counts and start with
 them or a step later, at other positions of the tile, with previews on the way; their results must
-be equal, bit by bit. The rows go through the `Runner` that serves, so that its batches are what is
-tested. Each kind of pass runs on the way, decoding included: the model is warm afterwards.
+be equal, bit by bit. They are as small as the model draws them. The rows go through the `Runner`
+that serves, so that its batches are what is tested. Each kind of pass runs on the way, decoding
+included: the model is warm afterwards.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from app.engine.messages import NewRow
@@ -20,18 +22,33 @@ from model.request import ImageRequest, Picture, Source
 STEPS = 2
 
 
-def seed_exact(model: ImageModel[Any]) -> bool:
-    """Whether the model's results are the same alone and beside other rows."""
-    probes = _probes(model.spec)
-    others = _others(model, model.tile - sum(map(model.cost, probes)))
-    alone = [_compute(model, [probe])[0] for probe in probes]
-    last = _compute(model, [*others, *probes])[-len(probes) :]
-    ahead = _compute(model, probes[::-1], others)[: len(probes)]
-    return alone == last == ahead[::-1]
+@dataclass(slots=True)
+class SelfTest:
+    """What was found."""
+
+    seed_exact: bool = False  # whether results are the same alone and beside other rows
+    slowest: float = 0.0  # seconds of the slowest step, at the native size, about
+
+
+def examine(model: ImageModel[Any]) -> SelfTest:
+    """Computes the probes alone and beside others."""
+    test, spec = SelfTest(), model.spec
+    probes = _probes(spec)
+    others = _others(model, model.slots - sum(map(model.cost, probes)))
+    alone = [_compute(model, test, [probe])[0] for probe in probes]
+    last = _compute(model, test, [*others, *probes])[-len(probes) :]
+    ahead = _compute(model, test, probes[::-1], others)[: len(probes)]
+    test.seed_exact = alone == last == ahead[::-1]
+    small, native = spec.sizes.smallest, spec.sizes.native
+    test.slowest *= (native[0] * native[1]) / (small[0] * small[1])
+    return test
 
 
 def _compute(
-    model: ImageModel[Any], first: Sequence[ImageRequest], later: Sequence[ImageRequest] = ()
+    model: ImageModel[Any],
+    test: SelfTest,
+    first: Sequence[ImageRequest],
+    later: Sequence[ImageRequest] = (),
 ) -> list[Result]:
     """The requests' results, in the same order. Those of ``later`` join after the first step."""
     runner = Runner(model, previews=1)
@@ -47,7 +64,11 @@ def _compute(
             runner.add(row)
         for refused in runner.admit():
             raise RuntimeError(f"{model.spec.id} refused a row of its self-test: {refused.reason}")
-        for finished in runner.step().finished:
+        stepped = runner.step()
+        test.slowest = max(test.slowest, stepped.seconds)
+        for failed in stepped.failed:
+            raise RuntimeError(f"{model.spec.id} failed in its self-test: {failed.reason}")
+        for finished in stepped.finished:
             results[finished.id] = finished.result
     return [results[row.id] for row in rows]
 
@@ -62,7 +83,7 @@ def _probes(spec: ModelSpec) -> list[ImageRequest]:
     guidance = spec.parameter("guidance")
     strongest = {"guidance": guidance.maximum} if guidance else {}
     probes = [
-        _request(spec, "a", seed=2, steps=STEPS, **strongest),
+        _request(spec, _prompts(spec)[0], seed=2, steps=STEPS, **strongest),
         _request(spec, "", seed=1, steps=STEPS),
     ]
     if "describe" in spec.operations:
@@ -79,14 +100,20 @@ def _others(model: ImageModel[Any], room: int) -> list[ImageRequest]:
 
     Not more: whoever had to wait would wait for whole images, which a gpt draws in many steps.
     """
-    cost = model.cost(_request(model.spec, "b", seed=100, steps=1))
+    prompts = _prompts(model.spec)[1:]
+    cost = model.cost(_request(model.spec, prompts[0], seed=100, steps=1))
     return [
-        _request(model.spec, "b" * (1 + seed % 3), seed=100 + seed, steps=1 + seed % STEPS)
+        _request(model.spec, prompts[seed % len(prompts)], seed=100 + seed, steps=1 + seed % STEPS)
         for seed in range(max(1, room // cost))
     ]
+
+
+def _prompts(spec: ModelSpec) -> tuple[str, ...]:
+    """At least two, of unequal lengths where the model takes any text."""
+    return spec.examples if len(spec.examples) > 1 else ("a", "b", "bb", "bbb")
 
 
 def _request(spec: ModelSpec, prompt: str, *, seed: int, steps: int, **given: Any) -> ImageRequest:
     if parameter := spec.parameter("steps"):
         given["steps"] = max(parameter.minimum, min(steps, parameter.maximum))
-    return spec.request(prompt, seed, **given)
+    return spec.request(prompt, seed, size=spec.sizes.smallest, **given)

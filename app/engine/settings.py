@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic_settings import NoDecode
+
+from model.pipelines.settings import PipelineSettings
 
 MIB = 2**20
 
@@ -50,13 +52,15 @@ Devices = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_devices)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-class EngineSettings(BaseModel):
+class EngineSettings(PipelineSettings):
     """The engine's part of `app.settings.Settings`, which inherits these fields."""
 
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     models: Paths = ()
-    """Checkpoint folders; the first is the default model. Empty: all that ship, flow first."""
+    """Checkpoint folders, names of models that ship, or models of the Hugging Face Hub as
+    hf:owner/name@revision, which are downloaded if need be. The first is the default model. Empty:
+    all that ship, flow first."""
 
     devices: Devices = ("auto",)
     """"auto" takes every GPU, else the CPU; or "cpu", "cpu:2" (two workers), "cuda:0,cuda:1"."""
@@ -85,12 +89,14 @@ class EngineSettings(BaseModel):
     """Previews of an image whose request asks for them. Each costs the worker a decoding."""
 
     step_timeout: Seconds = 15.0
-    """A worker silent for so long is killed and replaced. Must exceed the slowest step. An image
-    that hangs its worker is tried four times, so it fails for that (500, worker_crashed) after
-    about five of these, and with a 504 where request_timeout is shorter."""
+    """A worker silent for so long is killed and replaced; where the self-test's slowest step took
+    more than a tenth of it, ten times that step. An image that hangs its worker is tried four
+    times, so it fails for that (500, worker_crashed) after about five of these, and with a 504
+    where request_timeout is shorter."""
 
     start_timeout: Seconds = 300.0
-    """A worker that loads, warms up and tests itself for longer has failed to start."""
+    """A worker that loads, warms up and tests itself for longer has failed to start. Weights add
+    their size at 50 MB/s to it."""
 
     expect_numerics: str | None = None
     """Comma-separated. Refuse to start with other numerics: a fleet then makes the same bytes."""

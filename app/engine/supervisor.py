@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 START_ATTEMPTS = 5  # failed starts in a row until a worker is given up
 STOP_GRACE = 1.5  # seconds that a worker may take for the step that runs when it is stopped
+PATIENCE = 10  # a step may take so many times as long as the slowest of the self-test
 TICKS = 4  # the watch looks so many times in each timeout
 
 
@@ -133,7 +134,7 @@ class Supervisor:
                 self._phase = "ready"
                 self._was_ready = True
                 self._failed_starts = 0
-                self._watch(self._settings.engine.step_timeout)
+                self._watch(self._patience(message))
                 self._on_event(self, message)
             case StartFailed():
                 self._refusal = message.reason
@@ -171,6 +172,11 @@ class Supervisor:
         self._after(backoff(self._losses), self.start)
         if not was_starting:
             self._on_event(self, Lost("silent" if self._silent else "crashed"))
+
+    def _patience(self, ready: Ready) -> float:
+        """Seconds after which a step is taken for a hang: slow models get more."""
+        slowest = max((model.slowest for model in ready.models), default=0.0)
+        return max(self._settings.engine.step_timeout, PATIENCE * slowest)
 
     def _watch(self, timeout: float) -> None:
         """Kills the process once it was silent for so long.

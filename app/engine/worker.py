@@ -38,7 +38,7 @@ from app.engine.messages import (
 )
 from app.engine.process import Pipe
 from app.engine.runner import Runner
-from app.engine.selftest import seed_exact
+from app.engine.selftest import examine
 from model.checkpoint import CheckpointError
 from model.protocol import ImageModel, LoadedModel
 
@@ -134,7 +134,7 @@ def _load(device: Device, folder: Path) -> ImageModel[Any]:
 
 def _test(device: Device, model: ImageModel[Any]) -> LoadedModel:
     with _explained(device, f"while {model.spec.id} was tested"):
-        return device.describe(model, seed_exact=seed_exact(model))
+        return device.describe(model, examine(model))
 
 
 @contextmanager

@@ -9,12 +9,13 @@ import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 
 from cachetools import LRUCache
 
 from app.engine import Done, Engine, Job, NotReady, Preview, Progress, Timings
 from app.generation.editing.budget import UploadBudget
-from app.generation.output import ENCODER, encode, encode_animation
+from app.generation.output import ENCODER, Output, encode, encode_animation
 from app.generation.resolve import Generation
 from app.metrics import Metrics
 from app.settings import Settings
@@ -49,7 +50,7 @@ class EncodedPreview:
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """What a picture shows, and how long it took to see."""
+    """What an image shows, and how long it took to see."""
 
     description: Description
     timings: Timings
@@ -84,9 +85,7 @@ class ImageService:
     def etag(self, generation: Generation) -> str:
         """Names the bytes of a (single) file, quoted as in the header. Raises `NotReady`."""
         numerics = self.numerics(generation.spec.id)
-        first, count = generation.requests[0], len(generation.requests)
-        parts = repr((first, count, generation.output, numerics, ENCODER))
-        return f'"{hashlib.sha256(parts.encode()).hexdigest()[:32]}"'
+        return _etag(generation.requests[0], len(generation.requests), generation.output, numerics)
 
     def submit(self, generation: Generation, *, previews: bool = False) -> Job:
         """Hands the requests to the engine. Leave the job whatever happens.
@@ -104,11 +103,11 @@ class ImageService:
         )
 
     def submit_description(self, request: ImageRequest) -> Job:
-        """The same for a picture to be described."""
+        """The same for an image to be described."""
         return self._engine.submit((request,), timeout=self._timeout)
 
     async def described(self, job: Job) -> Described:
-        """What the job's picture shows. Raises `EngineError`."""
+        """What the job's image shows. Raises `EngineError`."""
         async for event in job:
             if isinstance(event, Done) and isinstance(event.result, Description):
                 return Described(event.result, event.timings)
@@ -143,23 +142,20 @@ class ImageService:
         """All files, in the order of their index. Raises `EngineError`."""
         events = self.events(generation, job)
         files = [event async for event in events if isinstance(event, File)]
-        if len(files) == 1 and generation.seeded and generation.addressable:
-            self._keep(self.etag(generation), files[0])
+        known = len(files) == 1 and generation.seeded and generation.addressable
+        if known and self._files.getsizeof(files[0]) <= self._files.maxsize:
+            self._files[self.etag(generation)] = files[0]
         return sorted(files, key=lambda file: file.index)
 
     def kept(self, generation: Generation) -> File | None:
         """The only file of a generation, if it was made a while ago. Costs nothing."""
-        if not generation.addressable:
+        if not (generation.seeded and generation.addressable):
             return None
         kept = self._files.get(self.etag(generation))
         if kept is None:
             return None
         self._metrics.file_cache_hit(generation.spec.id)
         return File(0, kept.body, Timings(0.0, 0.0), 0.0)
-
-    def _keep(self, etag: str, file: File) -> None:
-        if self._files.getsizeof(file) <= self._files.maxsize:
-            self._files[etag] = file
 
     async def _animate(self, generation: Generation, frames: list[Done]) -> File:
         start = time.perf_counter()
@@ -192,3 +188,9 @@ class ImageService:
             body = await loop.run_in_executor(self._threads, encode, picture, output, metadata)
         self._metrics.encoded(output.format, time.perf_counter() - start)
         return body
+
+
+@lru_cache(1024)  # an answer asks up to three times, a browser for the same images again and again
+def _etag(first: ImageRequest, count: int, output: Output, numerics: str) -> str:
+    parts = repr((first, count, output, numerics, ENCODER))
+    return f'"{hashlib.sha256(parts.encode()).hexdigest()[:32]}"'

@@ -71,6 +71,7 @@ class Ripples:
     def __init__(self, spec: ModelSpec, tile: int) -> None:
         self.spec = spec
         self.tile = tile
+        self.slots = tile
 
     def cost(self, request: ImageRequest) -> int:
         return 1

@@ -11,11 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from model.checkpoint import CheckpointConfig, Placement, TokenizedCheckpoint
-from model.protocol import DRAWING, ModelSpec, Parameter, Sizes
+from model.protocol import ModelSpec, Parameter, Sizes
 from model.request import ImageRequest, Operation
 
 if TYPE_CHECKING:
     from model.flow.sampler import FlowSampler
+
+
+OPERATIONS: tuple[Operation, ...] = (
+    *("generate", "walk", "vary", "inpaint", "upscale", "colorize", "denoise"),
+)
+"""What one network does, see docs/transform.md."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +93,7 @@ class FlowCheckpointConfig(CheckpointConfig):
 
     def spec(self, id: str, digest: str) -> ModelSpec:  # noqa: A002
         """See `CheckpointConfig.spec`."""
-        return spec_of(self, self.network, id, digest, _parameters(self.sampling), DRAWING)
+        return spec_of(self, self.network, id, digest, _parameters(self.sampling), OPERATIONS)
 
 
 def spec_of(

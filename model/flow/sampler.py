@@ -95,6 +95,7 @@ class FlowSampler:
             raise ValueError(f"tile is {tile}, guidance needs at least 2")
         self.spec = spec
         self.tile = tile
+        self.slots = tile
         self._network = network.eval().requires_grad_(False)
         self._tokenizer = tokenizer
         self._dtype = network.patch_embed.weight.dtype

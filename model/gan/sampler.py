@@ -82,6 +82,7 @@ class GanSampler:
             raise ValueError(f"tile is {tile}, a pass needs at least 1")
         self.spec = spec
         self.tile = tile
+        self.slots = tile
         self._network = network.eval().requires_grad_(False)
         self._tokenizer = tokenizer
         self._latent = network.config.latent

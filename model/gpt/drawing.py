@@ -23,8 +23,8 @@ from model.tokenizer import PromptTokenizer
 class DrawingRow:
     """An image in the making: ``codes`` [places, codes] so far, `UNKNOWN` where not yet drawn.
 
-    The first KV slot is shown all codes so far. The second, for guidance, is shown those alone that
-    the request gave: it says what belongs at a place whatever was drawn at those before.
+    The first KV slot is shown all codes so far. The second, for guidance, is shown only those that
+    the request gave: what it predicts does not depend on what was drawn before.
     """
 
     slots: list[KvSlot]
@@ -175,7 +175,7 @@ class Drawing:
         row.placed = True
 
     def decode(self, row: DrawingRow) -> None:
-        """A pass: the image of the codes so far; what they do not tell yet is left blank."""
+        """A pass: the image of the codes so far; places that have none yet are blank."""
         unknown = row.codes == UNKNOWN
         values = self._passes.values_of(torch.where(unknown, self._blank_codes, row.codes))
         row.values = torch.where(self._by_pixel(unknown[:, 0]), self._blank, values)

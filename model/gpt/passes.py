@@ -50,7 +50,7 @@ class TokenInputs:
     ids: Tensor  # [tile, 1, per_position]
     positions: Tensor  # [tile, 1]
     first: Tensor  # [tile], where the slot's sequence begins
-    undrawn: Tensor  # [tile], the slot that knows nothing drawn; itself without guidance
+    undrawn: Tensor  # [tile], the slot that is not shown what was drawn; itself without guidance
     leader: Tensor  # [tile], the slot whose sample is this one's
     guidance: Tensor  # [tile]
     temperature: Tensor  # [tile]
@@ -167,10 +167,9 @@ def guided(logits: Tensor, undrawn: Tensor, guidance: Tensor) -> Tensor:
     """(logits + (g − 1) · undrawn) / g, of logits [B, V] and guidance g ≥ 1, [B].
 
     A product of experts (Hinton 2002), not classifier-free guidance: no expert is subtracted.
-    ``logits`` are what comes next after all that was drawn, ``undrawn`` after what the request said
-    alone. The first keeps an image together, but goes on from what was drawn amiss; the second
-    knows of nothing that was drawn. At 1 only the first counts; the more guidance, the more does
-    the second: closer to the prompt, less varied.
+    ``logits`` predict the next code from the request and all that was drawn, ``undrawn`` from the
+    request alone. The first keep an image coherent, but repeat its mistakes; the second cannot. At
+    1 only the first count; more guidance is closer to the prompt and less varied.
     """
     return torch.lerp(undrawn, logits, 1 / guidance[:, None])
 

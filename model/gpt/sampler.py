@@ -39,6 +39,7 @@ class GptSampler:
         network.eval().requires_grad_(False)
         self.spec = spec
         self.tile = tile
+        self.slots = tile
         self._passes = GptPasses(network, tile, mode)
         self._drawing = Drawing(spec, tokenizer, captions, self._passes)
         self._captioning = Captioning(spec, tokenizer, captions, self._passes)
@@ -58,8 +59,9 @@ class GptSampler:
         return cost(request)
 
     def capacity(self, kind: str) -> int:
-        """See `ImageModel.capacity`: the codec takes one image a pass."""
-        return 1 if kind in ("encode", "decode") else self.tile
+        """See `ImageModel.capacity`. The codec takes one image a pass, which is short: so those
+        that end together stay together, and a step is not held up by more than half a tile."""
+        return self.tile // 2 if kind in ("encode", "decode") else self.tile
 
     def start(self, request: ImageRequest) -> GptRow:
         """See `ImageModel.start`."""

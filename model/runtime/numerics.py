@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,8 +47,19 @@ def configure_determinism(device: str, threads: int | None = None) -> None:
         torch.cuda.set_device(device)
 
 
-def numerics(*, digest: str, device: str, dtype: str, tile: int, mode: Mode) -> str:
-    """12 hex digits over checkpoint, sampler, torch, device, threads, dtype, tile and mode."""
+def numerics(
+    *,
+    digest: str,
+    device: str,
+    dtype: str,
+    tile: int,
+    mode: Mode,
+    libraries: Mapping[str, str] | None = None,
+) -> str:
+    """12 hex digits over checkpoint, sampler, torch, device, threads, dtype, tile and mode.
+
+    ``libraries`` are what else a family depends on, see `model.checkpoint.Checkpoint.libraries`.
+    """
     parts: dict[str, object] = {
         "checkpoint": digest,
         "sampler": SAMPLER_VERSION,
@@ -57,6 +69,8 @@ def numerics(*, digest: str, device: str, dtype: str, tile: int, mode: Mode) -> 
         "compile": mode,
         "device": device_name(device),
     }
+    if libraries:
+        parts["libraries"] = dict(libraries)
     if device.startswith("cuda"):
         parts |= {
             "cuda": torch.version.cuda,

@@ -28,6 +28,7 @@ import psutil
 from app.engine import Done, Engine, EngineMetrics, EngineSettings
 from app.engine.device import DeviceError
 from app.engine.messages import WorkerSettings
+from app.engine.selftest import SelfTest
 from model.checkpoint import Checkpoint, Placement
 from model.protocol import ImageModel, LoadedModel, ModelSpec, Parameter, Sizes
 from model.request import SEEDS, ImageRequest, Picture
@@ -136,6 +137,7 @@ class FakeModel:
     def __init__(self, name: str, tile: int) -> None:
         self.spec = spec(name)
         self.tile = tile
+        self.slots = tile
         self.behaviour = BEHAVIOURS[name]
 
     def cost(self, request: ImageRequest) -> int:
@@ -210,11 +212,17 @@ class FakeDevice:
                 time.sleep(60)
         return FakeModel(folder.name, self.settings.engine.tile or 8)
 
-    def describe(self, model: ImageModel[Any], *, seed_exact: bool) -> LoadedModel:
+    def describe(self, model: ImageModel[Any], test: SelfTest) -> LoadedModel:
         name = model.spec.id
         numerics = str(os.getpid()) if BEHAVIOURS[name].drifts else f"{name}-{model.tile}"
         return LoadedModel(
-            model.spec, numerics, seed_exact, model.tile, self.settings.device, "fp32"
+            model.spec,
+            numerics,
+            test.seed_exact,
+            model.tile,
+            model.slots,
+            self.settings.device,
+            "fp32",
         )
 
     def explain(self, error: Exception, doing: str) -> DeviceError | None:

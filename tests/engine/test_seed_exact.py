@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from app.engine import Engine, EngineMetrics, EngineSettings
-from app.engine.selftest import seed_exact
+from app.engine.selftest import examine
 from model.flow.sampler import FlowSampler
 from model.loading import load_model
 from model.protocol import ModelSpec
@@ -110,10 +110,10 @@ def model(request: pytest.FixtureRequest, device: str) -> FlowSampler:
 
 
 def test_the_shipped_model_passes_the_self_test(model: FlowSampler) -> None:
-    assert seed_exact(model)
+    assert examine(model).seed_exact
 
 
 def test_without_the_fixed_tile_it_does_not(model: FlowSampler, device: str) -> None:
-    if seed_exact(FreeBatch.of(model)):
+    if examine(FreeBatch.of(model)).seed_exact:
         capability = torch.backends.cpu.get_cpu_capability() if device == "cpu" else device
         pytest.skip(f"{capability} draws the same bits in every batch in {model._dtype}")

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from app.engine.selftest import seed_exact
+from app.engine.selftest import examine
 from model.protocol import Parameter
 from model.request import ImageRequest, Picture
 from tests.engine.fakes import FakeModel, FakeRow
@@ -14,14 +14,14 @@ from tests.engine.fakes import FakeModel, FakeRow
 @pytest.mark.parametrize("model", ["fast", "decoding"])
 @pytest.mark.parametrize("tile", [2, 3, 8, 32])
 def test_a_model_whose_rows_are_independent_passes(model: str, tile: int) -> None:
-    assert seed_exact(FakeModel(model, tile))
+    assert examine(FakeModel(model, tile)).seed_exact
 
 
 @pytest.mark.parametrize("tile", [3, 8, 32])
 def test_a_model_whose_images_depend_on_other_rows_is_rejected(tile: int) -> None:
     # The inverse: a self-test that accepts everything would pass the other test, too. A tile of
     # two holds one guided row and no other, so there is nothing to depend on but its position.
-    assert not seed_exact(FakeModel("peeking", tile))
+    assert not examine(FakeModel("peeking", tile)).seed_exact
 
 
 class Previewing(FakeModel):
@@ -35,7 +35,7 @@ class Previewing(FakeModel):
 
 
 def test_a_model_whose_images_depend_on_previews_is_rejected() -> None:
-    assert not seed_exact(Previewing("fast", 8))
+    assert not examine(Previewing("fast", 8)).seed_exact
 
 
 class DecodingTogether(FakeModel):
@@ -50,7 +50,7 @@ class DecodingTogether(FakeModel):
 
 
 def test_a_model_whose_images_depend_on_decoding_is_rejected() -> None:
-    assert not seed_exact(DecodingTogether("decoding", 8))
+    assert not examine(DecodingTogether("decoding", 8)).seed_exact
 
 
 class Recording(FakeModel):
@@ -74,7 +74,7 @@ class Recording(FakeModel):
 def test_the_probes_fit_whatever_parameters_a_family_has() -> None:
     warmth = Parameter("warmth", 0, 1, default=0.5, step=0.1, description="Colours.")
     model = Recording((warmth,))
-    assert seed_exact(model)
+    assert examine(model).seed_exact
     assert {request.parameters for request in model.requests} == {(("warmth", 0.5),)}
 
 
@@ -82,6 +82,6 @@ def test_the_probes_take_the_strongest_guidance_and_step_counts_in_range() -> No
     steps = Parameter("steps", 1, 1, default=1, step=1, description="Steps.")
     guidance = Parameter("guidance", 0, 7, default=2, step=0.1, description="Guidance.")
     model = Recording((steps, guidance))
-    assert seed_exact(model)
+    assert examine(model).seed_exact
     assert {request.value("steps") for request in model.requests} == {1}
     assert max(request.value("guidance") for request in model.requests) == 7

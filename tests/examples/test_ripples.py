@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.engine.selftest import seed_exact
+from app.engine.selftest import examine
 from model.checkpoint import Checkpoint, CheckpointError
 from model.loading import load_model
 from model.registry import open_checkpoint
@@ -51,7 +51,7 @@ def test_it_draws_any_of_its_sizes_with_a_parameter_of_its_own(checkpoint: Check
     images = list(generate(model, requests))
     assert [(image.width, image.height) for image in images[:3]] == [(96, 64), (96, 64), (32, 128)]
     assert len(set(images)) == len(images)
-    assert seed_exact(model)
+    assert examine(model).seed_exact
 
 
 def test_its_spec_refuses_what_it_does_not_take(checkpoint: Checkpoint) -> None:

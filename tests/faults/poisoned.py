@@ -15,6 +15,7 @@ from app import server
 from app.engine import Engine
 from app.engine.device import Device, DeviceError, TorchDevice
 from app.engine.messages import WorkerSettings
+from app.engine.selftest import SelfTest
 from app.main import assemble
 from app.metrics import Metrics
 from app.settings import Settings
@@ -32,6 +33,7 @@ class Fragile:
         self._poisonous: list[ModelRow] = []
         self.spec = model.spec
         self.tile = model.tile
+        self.slots = model.slots
 
     def cost(self, request: ImageRequest) -> int:
         return self._model.cost(request)
@@ -70,8 +72,8 @@ class FragileDevice:
     def load(self, folder: Path) -> Fragile:
         return Fragile(self._device.load(folder))
 
-    def describe(self, model: ImageModel[Any], *, seed_exact: bool) -> LoadedModel:
-        return self._device.describe(model, seed_exact=seed_exact)
+    def describe(self, model: ImageModel[Any], test: SelfTest) -> LoadedModel:
+        return self._device.describe(model, test)
 
     def explain(self, error: Exception, doing: str) -> DeviceError | None:
         return self._device.explain(error, doing)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from app.engine.selftest import seed_exact
+from app.engine.selftest import examine
 from model.loading import Dtype, load_model
 from model.protocol import ImageModel, ModelSpec
 from model.registry import open_checkpoint, shipped
@@ -88,7 +88,7 @@ def no_waiting() -> Iterator[None]:
 @pytest.mark.parametrize("mode", ["eager", "cuda graph"])
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
 def test_it_is_seed_exact_at_every_tile(folder: Path, dtype: Dtype, mode: Mode, tile: int) -> None:
-    assert seed_exact(load(folder, dtype, mode, tile))
+    assert examine(load(folder, dtype, mode, tile)).seed_exact
 
 
 def test_nothing_in_a_step_makes_the_host_wait(tmp_path: Path) -> None:

@@ -38,9 +38,9 @@ class Service:
         """Where it listens, as it says itself."""
         return self.await_log(r"listening on (http://\S+?);")
 
-    def await_log(self, pattern: str) -> str:
+    def await_log(self, pattern: str, patience: float = PATIENCE) -> str:
         """The pattern's first group (or match), once it is in the log."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
             if found := re.search(pattern, self.log):
                 return found[found.lastindex or 0]
@@ -49,8 +49,8 @@ class Service:
             time.sleep(0.05)
         raise AssertionError(f"{pattern!r} was never said:\n{self.log}")
 
-    def await_ready(self) -> Service:
-        self.await_log(r"ready after [\d.]+ s: ")
+    def await_ready(self, patience: float = PATIENCE) -> Service:
+        self.await_log(r"ready after [\d.]+ s: ", patience)
         assert httpx.get(f"{self.url}/readyz").status_code == 200
         return self
 

@@ -61,6 +61,7 @@ class Parrot:
     """Knows one picture: says "rocket" whatever it sees, and doubts between it and "octopus"."""
 
     tile = 4
+    slots = tile
     spec = ModelSpec(
         id="parrot",
         family="gpt",

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from app.engine.selftest import seed_exact
+from app.engine.selftest import examine
 from model.evaluation.metrics import among, on_white
 from model.gan.network import Generator
 from model.gan.sampler import GanSampler
@@ -53,7 +53,7 @@ def test_a_picture_is_the_same_beside_any_rows_in_any_order(model: GanSampler) -
 
 
 def test_the_self_test_finds_it_seed_exact(model: GanSampler) -> None:
-    assert seed_exact(model)
+    assert examine(model).seed_exact
 
 
 def test_rows_that_see_each_other_are_found_out(
@@ -67,7 +67,7 @@ def test_rows_that_see_each_other_are_found_out(
 
     monkeypatch.setattr(Generator, "draw", together)
     checkpoint = open_checkpoint(tiny_gan(tmp_path))
-    assert not seed_exact(load_model(checkpoint, device="cpu", dtype="fp32", tile=8))
+    assert not examine(load_model(checkpoint, device="cpu", dtype="fp32", tile=8)).seed_exact
 
 
 def test_one_picture_costs_one_pass(model: GanSampler, monkeypatch: pytest.MonkeyPatch) -> None:

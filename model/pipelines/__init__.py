@@ -1,0 +1,1 @@
+"""Any pipeline of diffusers with a transformer or a U-Net, unmodified, stepped by the engine."""
