@@ -28,14 +28,25 @@ class Model(BaseModel):
     description: str
     license: str = Field(examples=["Apache-2.0"])
     digest: str = Field(description="SHA-256 of its files; pins it as id@digest.")
-    sizes: Sizes = Field(description="Answers in others of an aspect are resampled.")
+    sizes: Sizes = Field(
+        description="The native width and height, others beside them and, unless `multiple` is 0, "
+        "all whose sides are multiples of it from `low` to `high`, with at most `pixels` pixels. "
+        "Where it is 0, answers in other sizes of the native aspect are resampled."
+    )
     transparency: bool = Field(description="Whether its images can be transparent.")
     negative_prompt: bool = Field(description="Whether it takes a negative prompt.")
     parameters: list[Parameter] = Field(
         description="Numbers that requests may have, as fields of these names. Where the default "
-        "is null, the model decides; a step of 1 means whole numbers."
+        "is null, the model decides; a step of 1 means whole numbers; equal `minimum` and "
+        "`maximum` cannot be changed."
     )
     operations: list[str] = Field(examples=[["generate", "vary"]])
+    images: int = Field(description="The most images that `edit` takes.", examples=[1])
+    loras: list[str] = Field(description="Adapters that requests may name as `lora`.")
+    examples: list[str] = Field(
+        description="Prompts that show what it draws; none where it takes any text.",
+        examples=[["golden retriever"]],
+    )
     max_prompt_tokens: int
     numerics: str | None = Field(description="Names all that may change bits.")
     seed_exact: bool | None = Field(description="Whether the self-test found equal bits.")
@@ -49,7 +60,9 @@ class LimitsAnswer(BaseModel):
 
     n: int = Field(description="Images.", examples=[10])
     walk: int = Field(description="Frames of a walk.", examples=[24])
-    size: int = Field(description="Pixels along each side.", examples=[1024])
+    size: int = Field(
+        description="Pixels along each side to which images are resampled.", examples=[1024]
+    )
     prompt_characters: int = Field(examples=[1000])
     upload_bytes: int = Field(description="Of a form with pictures.", examples=[16777216])
     upload_pixels: int = Field(description="Of each picture in it.", examples=[16777216])
@@ -73,7 +86,8 @@ class ModelList(BaseModel):
     data: list[Model]
     edits: dict[EditName, EditSpec] = Field(
         description="What a model's operations on uploads are made of: the row that `does` it, "
-        "`defaults` of parameters that are not the model's, and `fixed` ones that are refused."
+        "`defaults` of parameters that are not the model's, `fixed` ones that are refused, and "
+        "whether it takes `several` images, as many as the model has `images`."
     )
     limits: LimitsAnswer
     docs: bool = Field(description="Whether /docs and /openapi.json describe the interface.")
@@ -102,10 +116,15 @@ def _model(checkpoint: Checkpoint, services: Services) -> Model:
     loaded = services.engine.models.get(spec.id)
     of_spec = (
         *("id", "family", "description", "license", "digest", "sizes", "negative_prompt"),
-        *("parameters", "max_prompt_tokens"),
+        *("max_prompt_tokens", "images", "loras", "examples"),
     )
     of_loaded = ("numerics", "seed_exact", "device", "dtype", "tile")
     known: dict[str, Any] = {name: getattr(spec, name) for name in of_spec}
     known |= {name: getattr(loaded, name, None) for name in of_loaded}
     clear = spec.channels == 4
-    return Model(**known, transparency=clear, operations=offered(spec.operations))
+    return Model(
+        **known,
+        transparency=clear,
+        parameters=list(spec.own_parameters),
+        operations=offered(spec.operations),
+    )

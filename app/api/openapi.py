@@ -105,7 +105,7 @@ def install_document(app: FastAPI, settings: Settings, specs: Iterable[ModelSpec
     """Has the application describe itself with what it really accepts."""
     document = app.openapi
     specs = list(specs)
-    limits = _limits(settings)
+    limits = _limits(settings, specs)
 
     def openapi() -> Schema:
         if app.openapi_schema is None:
@@ -123,11 +123,12 @@ def install_document(app: FastAPI, settings: Settings, specs: Iterable[ModelSpec
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def _limits(settings: Settings) -> dict[str, Schema]:
+def _limits(settings: Settings, specs: list[ModelSpec]) -> dict[str, Schema]:
     return {
         "n": {"maximum": settings.max_n},
         "walk": {"maximum": settings.max_walk},
-        "size": {"maximum": settings.max_size},
+        "size": {"maximum": max(settings.max_size, *(spec.sizes.longest for spec in specs))},
+        "lora": {"enum": ["", *dict.fromkeys(name for spec in specs for name in spec.loras)]},
         "prompt": {"maxLength": settings.max_prompt_characters},
         "negative_prompt": {"maxLength": settings.max_prompt_characters},
     }
@@ -140,7 +141,7 @@ _PARAMETERS_OF: dict[str, tuple[Operation, ...]] = {
     IMAGE_ADDRESS: ("generate", "walk"),
     "/v1/images/transform": tuple({spec.does: None for spec in EDITS.values()}),
     "/v1/images/generations": ("generate",),
-    "/v1/images/edits": ("vary", "inpaint"),
+    "/v1/images/edits": ("edit", "vary", "inpaint"),
     "/v1/images/variations": ("vary",),
 }
 """The operations of each route whose further fields are parameters of models."""
@@ -180,7 +181,7 @@ def _parameters(specs: list[ModelSpec], operations: Sequence[str]) -> dict[str, 
     """Each parameter of any model, from the least to the most that any takes."""
     found: dict[str, list[Parameter]] = {}
     for spec in specs:
-        for parameter in spec.parameters:
+        for parameter in spec.own_parameters:
             if set(parameter.operations) & set(operations):
                 found.setdefault(parameter.name, []).append(parameter)
     return {
@@ -252,6 +253,7 @@ def _leave_out_what_no_model_takes(schema: Schema, specs: list[ModelSpec]) -> No
         schema["paths"].pop("/v1/images/describe", None)
     unknown = [
         *(() if any(spec.negative_prompt for spec in specs) else ("negative_prompt",)),
+        *(() if any(spec.loras for spec in specs) else ("lora",)),
         *(() if any("walk" in spec.operations for spec in specs) else ("walk",)),
     ]
     for _, operation in _operations(schema):

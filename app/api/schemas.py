@@ -178,9 +178,12 @@ class PromptFields(WithParameters):
     model: Annotated[str | None, Field(max_length=200, examples=["emoji-flow"])] = None
     """A model's id, which may be pinned as id@digest. Without it the default model draws."""
 
+    lora: Annotated[Text, Field(max_length=200)] = ""
+    """The name of one of the model's adapters, see /v1/models, which changes how it draws."""
+
     size: Annotated[Size | None, Field(examples=[128, "128x96"])] = None
-    """Pixels along each side, or width x height. Other than a size that the model draws, the image
-    is resampled."""
+    """Pixels along each side, or width x height. A model that draws many sizes draws this one, or
+    it is refused; that of one with few sizes is resampled. Without it: the model's own size."""
 
     quality: Annotated[int, Field(ge=1, le=100), WHOLE] = 90
     """How much of the picture WebP and JPEG keep. PNG keeps everything."""
@@ -197,6 +200,7 @@ class PromptFields(WithParameters):
         return Wanted(
             prompt=self.prompt,
             negative_prompt=self.negative_prompt,
+            lora=self.lora,
             seed=seed,
             n=n,
             walk=getattr(self, "walk", None),

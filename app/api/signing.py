@@ -36,6 +36,8 @@ def path_of(generation: Generation, index: int = 0, *, pin: bool = False) -> str
     if request.negative_prompt:
         query["negative_prompt"] = request.negative_prompt
     query["model"] = f"{spec.id}@{spec.digest[:PINNED_DIGEST]}" if pin else spec.id
+    if request.lora:
+        query["lora"] = request.lora
     if generation.walk:
         query["walk"] = len(generation.requests)
     for parameter in spec.parameters:

@@ -13,7 +13,7 @@ from app.api.openapi import UploadField, form_body
 from app.api.responses import RESPONSES, negotiate, respond
 from app.api.schemas import WHOLE, AnswerFields, Background, PromptFields, Size
 from app.api.uploads import Form, Sent, resolve_upload
-from app.generation.editing.operations import EditName, EditRequest
+from app.generation.editing.operations import EDITS, EditName, EditRequest
 from model.request import FACTORS
 
 router = APIRouter(tags=["images"])
@@ -22,7 +22,8 @@ UPLOADS = (
     UploadField(
         "image",
         "The picture: PNG, JPEG, WebP or GIF (its first frame), of any size and aspect. It is "
-        "turned as its Exif orientation says.",
+        "turned as its Exif orientation says. edit: one or several of them, in several fields of "
+        "this name; each model says in /v1/models how many `images` it takes.",
         required=True,
     ),
     UploadField(
@@ -44,7 +45,8 @@ class TransformForm(AnswerFields, PromptFields):
     operation: EditName
     """What to do. vary: another picture like it. restyle: the same in what the prompt says.
     inpaint: a part regenerated. outpaint: more around it. upscale: twice or four times as large.
-    colorize: colours for its brightness. denoise: the picture beneath the noise."""
+    colorize: colours for its brightness. denoise: the picture beneath the noise. edit: what the
+    prompt says, with one or several images."""
 
     factor: Annotated[int | None, Field(ge=FACTORS[0], le=FACTORS[-1]), WHOLE] = None
     """upscale: 2 (if it is not given) or 4. The picture may have the model's size divided by it."""
@@ -64,7 +66,8 @@ class TransformForm(AnswerFields, PromptFields):
     size: Annotated[Size | None, Field(examples=[128, "128x96"])] = None
     """Pixels along the longer side of the answer, or width x height of the upload's aspect. Without
     it, inpaint and outpaint keep the upload's own pixels, upscale multiplies them, and the others
-    answer in the model's own size."""
+    answer in the model's own size, of many that which is nearest to the upload's aspect. edit draws
+    any width x height that the model draws."""
 
     background: Background | None = None
     """What lies behind: "transparent" (not for jpeg), "white", or a colour such as #ff8800. Without
@@ -72,9 +75,10 @@ class TransformForm(AnswerFields, PromptFields):
 
     def edit(self, form: Form) -> EditRequest:
         """What is to be done with the form's pictures. Raises `ApiError` and `InvalidField`."""
+        several = EDITS[self.operation].several
         return EditRequest(
             operation=self.operation,
-            images=(form.file("image"),),
+            images=form.several("image") if several else (form.file("image"),),
             mask=form.optional_file("mask"),
             factor=self.factor,
             left=self.left,
@@ -101,8 +105,10 @@ async def transform(
 
     The answer shows the frame of the upload. inpaint and outpaint answer in the upload's own size,
     and every pixel that was not to be regenerated is the upload's, exactly (in a PNG, with the
-    background that it has by default). The model sees the upload scaled to its own size;
-    `X-Tessera-Fitted` says how. Answers as `POST /v1/images` does, but has no address.
+    background that it has by default). The model sees the upload scaled to its own size, of many
+    that which is nearest to the upload's aspect; `X-Tessera-Fitted` says how. edit answers in a
+    size that the model draws, and sees its images in their own sizes, but with no more pixels
+    than the largest that it draws. Answers as `POST /v1/images` does, but has no address.
     """
     fields = form.fields(TransformForm, UPLOADS, services)
     edit = fields.edit(form)

@@ -74,8 +74,15 @@ class Form:
         """The one file of that name. Raises `ApiError`."""
         file = self.optional_file(name)
         if file is None:
-            raise invalid(name, "is required: a picture, as a file", code="missing_field")
+            raise missing(name)
         return file
+
+    def several(self, *names: str) -> tuple[bytes, ...]:
+        """All files of these names, at least one. Raises `ApiError`."""
+        found = tuple(file for name in names for file in self.files.get(name, ()))
+        if not found:
+            raise missing(names[0])
+        return found
 
     def optional_file(self, name: str) -> bytes | None:
         """The one file of that name, if it was sent. Raises `ApiError` where there are several."""
@@ -83,6 +90,11 @@ class Form:
         if len(files) > 1:
             raise invalid(name, f"{len(files)} files were sent, one is accepted")
         return files[0] if files else None
+
+
+def missing(name: str) -> ApiError:
+    """A 400 for a file that was not sent."""
+    return invalid(name, "is required: a picture, as a file", code="missing_field")
 
 
 class _InMemory(MultiPartParser):
@@ -147,11 +159,12 @@ Sent = Annotated[Form, Depends(read_form)]
 async def resolve_upload(
     wanted: Wanted, checkpoint: Checkpoint, form: Form, services: Services
 ) -> Generation:
-    """`resolve`, off the loop, because it decodes; and memory for the answer is accounted for.
+    """`resolve`, off the loop, because it decodes; and memory for the answer, and for what was
+    decoded and waits for the model, is accounted for.
 
     Raises `InvalidField` and `UploadsFull`.
     """
     services.images.numerics(checkpoint.spec.id)  # nothing is decoded while the models load
     generation = await services.uploads.work(resolve, wanted, checkpoint, services.settings)
-    form.hold.take(BYTES_PER_PIXEL * generation.pixels)
+    form.hold.take(BYTES_PER_PIXEL * generation.pixels + generation.source_bytes)
     return generation

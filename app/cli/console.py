@@ -48,7 +48,10 @@ def one_line_errors(subject: Callable[[InvalidField], str] = option_name) -> Ite
 
 
 def progress_bar(*columns: str) -> Progress:
-    """A progress bar with extra fields, on the error stream so that output can be piped."""
+    """A progress bar with extra fields, on the error stream so that output can be piped.
+
+    The time left is known from the second step on, which may take minutes.
+    """
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -57,4 +60,5 @@ def progress_bar(*columns: str) -> Progress:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=problems,
+        speed_estimate_period=600,  # seconds
     )

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from app.cli.console import UserError, output, progress_bar
+from app.cli.console import UserError, output, problems, progress_bar
 from app.cli.options import (
     LIMITS,
     Asked,
@@ -18,17 +18,19 @@ from app.cli.options import (
     Count,
     Device,
     Folder,
+    Lora,
     NegativePrompt,
     Precision,
     Seed,
     load_chosen,
     make_folder,
+    pipeline_settings,
     to_size,
 )
 from app.generation.output import encode, encode_animation
 from app.generation.resolve import Generation, Wanted, resolve
 from model.checkpoint import Checkpoint
-from model.protocol import ImageModel
+from model.protocol import ImageModel, RowFailed
 from model.request import SEEDS, ImageRequest, Picture
 
 
@@ -36,6 +38,7 @@ def generate(
     ctx: typer.Context,
     prompt: Annotated[str, typer.Argument(help='For example "red apple, fluent 3d style".')] = "",
     negative_prompt: NegativePrompt = "",
+    lora: Lora = "",
     seed: Seed = 0,
     n: Count = 1,
     walk: Annotated[
@@ -59,6 +62,7 @@ def generate(
     wanted = Wanted(
         prompt=prompt,
         negative_prompt=negative_prompt,
+        lora=lora,
         walk=walk,
         size=to_size(size),
         parameters=asked.parameters,
@@ -73,6 +77,7 @@ def sheet(
     ctx: typer.Context,
     prompts: Annotated[list[str], typer.Argument(help="One image for each.")],
     negative_prompt: NegativePrompt = "",
+    lora: Lora = "",
     out: Annotated[Path, typer.Option("-o", "--out", help="The PNG file.")] = Path("sheet.png"),
     seed: Annotated[int, typer.Option(min=0, max=SEEDS - 1, help="The same for all.")] = 0,
     columns: Annotated[int, typer.Option(min=1)] = 8,
@@ -90,13 +95,15 @@ def sheet(
         Wanted(
             prompt=prompt,
             negative_prompt=negative_prompt,
+            lora=lora,
             seed=seed,
             parameters=asked.parameters,
         )
         for prompt in prompts
     ]
     requests = [resolve(one, asked.checkpoint, LIMITS).requests[0] for one in wanted]
-    model = load_chosen(asked.checkpoint, device, dtype)
+    with problems.status(f"loading {asked.checkpoint.spec.id}"):
+        model = load_chosen(asked.checkpoint, device, dtype)
     make_folder(out.parent)
     contact_sheet(list(draw(model, requests)), prompts, columns, scale).save(out)
     output.print(str(out), highlight=False, soft_wrap=True)
@@ -104,7 +111,8 @@ def sheet(
 
 def resolve_each(wanted: Wanted, seed: int, n: int, checkpoint: Checkpoint) -> list[Generation]:
     """A generation for each of ``n`` seeds, as each becomes a file. Raises `InvalidField`."""
-    return [resolve(replace(wanted, seed=seed + k), checkpoint, LIMITS) for k in range(n)]
+    first = resolve(replace(wanted, seed=seed), checkpoint, LIMITS)
+    return [first.with_seed((seed + k) % SEEDS) for k in range(n)]
 
 
 def write_files(
@@ -124,13 +132,15 @@ def write_files(
     from model.runtime.fixed_pass import mode_on
     from model.runtime.numerics import numerics
 
-    model = load_chosen(checkpoint, device, dtype)
+    with problems.status(f"loading {checkpoint.spec.id}"):
+        model = load_chosen(checkpoint, device, dtype)
     name = numerics(
         digest=checkpoint.spec.digest,
         device=device,
         dtype=resolve_dtype(dtype, device),
         tile=model.tile,
         mode=mode_on(device),
+        libraries=checkpoint.libraries(pipeline_settings()),
     )
     make_folder(folder)
     pictures = draw(model, [request for one in generations for request in one.requests])
@@ -152,10 +162,17 @@ def encoded(generation: Generation, pictures: Sequence[Picture], numerics: str) 
 
 
 def draw(model: ImageModel[Any], requests: Sequence[ImageRequest]) -> Iterator[Picture]:
-    """An image for each, under a progress bar."""
+    """An image for each, under a bar with the steps done and the time left. Raises `UserError`."""
     from model.runtime.generate import generate as generate_all
 
+    steps = [int(request.value("steps", 1)) for request in requests]
     with progress_bar() as bar:
-        total = sum(int(request.value("steps", 1)) for request in requests)
-        task = bar.add_task("drawing", total=total)
-        yield from generate_all(model, requests, lambda steps: bar.advance(task, steps))
+        task = bar.add_task("drawing", total=sum(steps))
+        pictures = generate_all(model, requests, lambda done: bar.advance(task, done))
+        try:
+            for count, picture in enumerate(pictures, 1):
+                # What starts from an image may take fewer steps than were asked for.
+                bar.update(task, completed=max(bar.tasks[task].completed, sum(steps[:count])))
+                yield picture
+        except RowFailed as error:
+            raise UserError(str(error)) from error

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from typer.core import TyperCommand
 
-from app.cli.console import UserError, one_line_errors, option_name
+from app.cli.console import UserError, one_line_errors, option_name, problems
 from app.generation.editing.decode import UploadError
 from app.generation.editing.fit import Size
 from app.generation.resolve import Limits, parse_size, quoted
 from model.checkpoint import Checkpoint, CheckpointError
+from model.pipelines.download import Plan, Report, locate, size_text
+from model.pipelines.hub import HubName, find_cached, is_hub_name
+from model.pipelines.settings import PipelineSettings
 from model.protocol import ImageModel, ModelSpec, Parameter
 from model.registry import SHIPPED, open_checkpoint, shipped
 from model.request import SEEDS, InvalidField
@@ -29,30 +41,76 @@ LIMITS = Limits(
 )
 """For a command, which serves nobody else."""
 
-Chosen = Annotated[str | None, typer.Option(help="A shipped model's name or a folder.")]
+Chosen = Annotated[
+    str | None, typer.Option(help="A shipped model's name, a folder, or hf:owner/name.")
+]
 Device = Annotated[str, typer.Option(help="cpu, cuda:0 …")]
 Precision = Annotated[Literal["auto", "fp32", "bf16"], typer.Option(help="Precision.")]
 Seed = Annotated[int, typer.Option(min=0, max=SEEDS - 1, help="Of the first; the others follow.")]
 Count = Annotated[int, typer.Option("-n", min=1, help="How many images.")]
 Folder = Annotated[Path, typer.Option("-o", "--out", help="Folder for the images.")]
 NegativePrompt = Annotated[str, typer.Option(help="What it should not show, where models take it.")]
+Lora = Annotated[str, typer.Option(help="The name of an adapter, where the model has any.")]
 Background = Annotated[
     str | None, typer.Option(help='"white", "transparent" or a colour such as #ff8800.')
 ]
 
 
-def choose_model(name: str | None) -> Checkpoint:
-    """By folder, by the name of a shipped one, or the default.
+def choose_model(name: str | None, *, download: bool = True) -> Checkpoint:
+    """By folder, by the name of a shipped one or of one of the Hub, or the default.
 
-    Raises `UserError` and `CheckpointError`.
+    One of the Hub that is not in its cache is downloaded under a progress bar, or refused. Raises
+    `UserError` and `CheckpointError`.
     """
     if name is None:
         folders = shipped()
         if not folders:
             raise UserError(f"no checkpoint in {SHIPPED}; give one with --model FOLDER")
         return open_checkpoint(folders[0])
-    named = SHIPPED / name
-    return open_checkpoint(named if named.is_dir() else Path(name))
+    if is_hub_name(name):
+        if not download and find_cached(HubName.parse(name)) is None:
+            raise UserError(f"{name} is not here yet; get it with: tessera pull {name}")
+        folder = locate(Path(name), download_progress)
+    else:
+        folder = SHIPPED / name if (SHIPPED / name).is_dir() else Path(name)
+    return open_checkpoint(folder).with_loras(pipeline_settings().loras)
+
+
+def pipeline_settings() -> PipelineSettings:
+    """How pipelines are loaded, as it is set for the service. Raises `UserError`."""
+    from pydantic import ValidationError
+    from pydantic_settings import BaseSettings, SettingsConfigDict
+
+    from app.settings import PREFIX, Settings
+
+    class FromEnvironment(PipelineSettings, BaseSettings):
+        model_config = SettingsConfigDict(**Settings.model_config)
+
+    try:
+        return FromEnvironment()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = f"{PREFIX}{'.'.join(map(str, first['loc']))}".upper()
+        raise UserError(f"{name}: {first['msg']}") from error
+
+
+@contextlib.contextmanager
+def download_progress(plan: Plan) -> Iterator[Report]:
+    """A bar on the error stream, after a line that says what comes and whether there is room."""
+    problems.print(download_summary(plan), highlight=False, markup=False, soft_wrap=True)
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(TextColumn("{task.description}"), *columns, console=problems) as bar:
+        whole = sum(file.size for file in plan.files if file.whole)  # parts are reported
+        task = bar.add_task("downloading", total=plan.size, completed=whole)
+        yield lambda count: bar.advance(task, count)
+        bar.update(task, completed=plan.size)
+
+
+def download_summary(plan: Plan) -> str:
+    """What is downloaded, in a line."""
+    here = f", of which {size_text(plan.here)} are here" if plan.here else ""
+    size = f"{len(plan.files)} files, {size_text(plan.size)}{here}"
+    return f"{plan.name}: {size}; {size_text(plan.free)} free in {plan.cache}"
 
 
 def load_chosen(
@@ -72,7 +130,8 @@ def load_chosen(
     from model.runtime.numerics import configure_determinism
 
     configure_determinism(device, threads)
-    return load_model(checkpoint, device=device, dtype=dtype, tile=tile)
+    settings = pipeline_settings()
+    return load_model(checkpoint, device=device, dtype=dtype, tile=tile, pipelines=settings)
 
 
 def check_device(device: str) -> None:
@@ -141,11 +200,12 @@ class ModelCommand(TyperCommand):
         parser = self.make_parser(ctx)
         parser.ignore_unknown_options = True  # they may be the model's
         given, _, _ = parser.parse_args(args=[*args])
+        helping = bool({*args} & {*ctx.help_option_names})
         with one_line_errors():
             try:
-                checkpoint = choose_model(given.get("model"))
+                checkpoint = choose_model(given.get("model"), download=not helping)
             except (UserError, CheckpointError):
-                if not {*args} & {*ctx.help_option_names}:
+                if not helping:
                     raise
             else:
                 ctx.meta[_CHECKPOINT] = checkpoint

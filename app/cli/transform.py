@@ -14,15 +14,18 @@ from app.cli.options import (
     Count,
     Device,
     Folder,
+    Lora,
     ModelCommand,
     NegativePrompt,
     Precision,
     Seed,
     to_size,
 )
+from app.generation.editing.decode import UploadError
 from app.generation.editing.operations import EDITS, EditName, EditRequest, can
 from app.generation.resolve import Wanted
 from model.protocol import ModelSpec, Parameter
+from model.request import InvalidField
 
 Margin = Annotated[int | None, typer.Option(min=0, help="outpaint: per cent of that side.")]
 
@@ -40,15 +43,26 @@ class EditCommand(ModelCommand):
             and parameter.name not in edit.fixed
         }
 
+    def subject(self, ctx: typer.Context, error: InvalidField) -> str:
+        """See `ModelCommand.subject`. Of several images the message says which."""
+        if error.field != "image" or not isinstance(error, UploadError):
+            return super().subject(ctx, error)
+        images: list[Path] = ctx.params["image"]
+        return str(images[0]) if len(images) == 1 else "IMAGE"
+
 
 def transform(
     ctx: typer.Context,
     operation: Annotated[EditName, typer.Argument(help="What to do.")],
     image: Annotated[
-        Path, typer.Argument(exists=True, dir_okay=False, help="PNG, JPEG, WebP or GIF.")
+        list[Path],
+        typer.Argument(
+            exists=True, dir_okay=False, help="PNG, JPEG, WebP or GIF. edit: one or several."
+        ),
     ],
     prompt: Annotated[str, typer.Option("-p", "--prompt", help="What it should show.")] = "",
     negative_prompt: NegativePrompt = "",
+    lora: Lora = "",
     mask: Annotated[
         Path | None,
         typer.Option(
@@ -79,18 +93,22 @@ def transform(
 
     vary makes another one like it, restyle the same in what the prompt says, inpaint regenerates a
     part of it, outpaint adds more around it, upscale makes it twice or four times as large,
-    colorize finds colours for its brightness, denoise the image beneath the noise.
+    colorize finds colours for its brightness, denoise the image beneath the noise, edit does what
+    the prompt says, with one or several images.
     """
     asked: Asked = ctx.obj
+    if len(image) > 1 and not EDITS[operation].several:
+        raise InvalidField("image", f"{len(image)} were given, {operation} takes one")
     wanted = Wanted(
         prompt=prompt,
         negative_prompt=negative_prompt,
+        lora=lora,
         size=to_size(size),
         parameters=asked.parameters,
         background=background,
         edit=EditRequest(
             operation=operation,
-            images=(image.read_bytes(),),
+            images=tuple(one.read_bytes() for one in image),
             mask=None if mask is None else mask.read_bytes(),
             factor=factor,
             left=left,
@@ -103,7 +121,7 @@ def transform(
         resolve_each(wanted, seed, n, asked.checkpoint),
         asked.checkpoint,
         out,
-        prefix=f"{image.stem}-{operation}-",
+        prefix=f"{image[0].stem}-{operation}-",
         device=device,
         dtype=dtype,
     )

@@ -16,7 +16,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.generation.editing.fit import Canvas, Fit, Size
+from app.generation.editing.fit import Fit, Size, Target
 from app.generation.editing.operations import EditName, EditRequest, can, offered
 from app.generation.editing.prepare import Prepared, shown
 from app.generation.output import ANIMATED, TRANSPARENT, Format, Framing, Metadata, Output
@@ -52,11 +52,13 @@ class Limits(BaseModel):
     """Longer prompts are refused before they are tokenized; the model's own limit is in tokens."""
 
     max_size: Annotated[int, Field(ge=1, le=8192)] = 1024
-    """Pixels along each side to which images may be resampled. Encoding time grows squarely."""
+    """Pixels along each side to which images may be resampled; what a model draws itself is not
+    bounded by it. Encoding time grows squarely."""
 
     max_upload_pixels: Annotated[int, Field(ge=1)] = 4096 * 4096
-    """Pixels of an uploaded picture, checked before decoding, and of all images of an answer
-    together: edits are as large as their uploads. Each takes 12 bytes in every upload thread."""
+    """Pixels of an uploaded picture, checked before decoding, and of all images of an answer to
+    one together: edits are as large as their uploads. Each takes 12 bytes in every upload thread,
+    as several pictures of a form are decoded one after the other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +67,7 @@ class Wanted:
 
     prompt: str = ""
     negative_prompt: str = ""
+    lora: str = ""  # the name of one of the model's adapters
     seed: int | None = None  # None: a random one
     n: int = 1
     walk: int | None = None  # frames
@@ -125,6 +128,19 @@ class Generation:
         """Of all files together."""
         return self.files * self.output.width * self.output.height
 
+    @property
+    def source_bytes(self) -> int:
+        """What all its rows start from takes in memory."""
+        source = self.requests[0].source
+        if source is None:
+            return 0
+        pictures = (source.picture, *source.others)
+        return sum(len(one.pixels) for one in pictures) + len(source.mask or b"")
+
+    def with_seed(self, seed: int) -> Generation:
+        """The same from another seed, without another look at an upload. Of one image or walk."""
+        return replace(self, requests=tuple(replace(one, seed=seed) for one in self.requests))
+
     def metadata(self, index: int, numerics: str) -> Metadata:
         """What the file of image ``index`` (or of a walk) says of itself."""
         request = self.requests[index]
@@ -138,6 +154,7 @@ def resolve(wanted: Wanted, checkpoint: Checkpoint, limits: Limits) -> Generatio
     """
     spec, edit = checkpoint.spec, wanted.edit
     operation = _operation(wanted, spec)
+    spec.check_lora(wanted.lora)
     parameters = _parameters(wanted, spec, operation)
     if wanted.n > limits.max_n:
         raise InvalidField("n", f"{wanted.n} was given, at most {limits.max_n} are accepted")
@@ -148,28 +165,25 @@ def resolve(wanted: Wanted, checkpoint: Checkpoint, limits: Limits) -> Generatio
     for name in ("prompt", "negative_prompt"):
         if text := getattr(wanted, name):
             check_text(text, checkpoint, limits, name)
-    if edit is not None and edit.spec.needs_prompt and not wanted.prompt.strip():
-        message = f"is required: {edit.operation} needs to know what to make"
-        raise InvalidField("prompt", message)
+    if edit is not None:
+        _check_edit(edit, wanted, spec)
     background = parse_background(WHITE if wanted.background is None else wanted.background)
     if background == TRANSPARENT:
         _check_transparency(wanted, spec)
-    size = _size(wanted, spec, limits)
-    drawn = spec.sizes.native if edit is not None else _drawn(size, spec)
 
-    prepared = (
-        None
-        if edit is None
-        else edit.prepare(Canvas(*drawn, spec.channels), limits.max_upload_pixels)
-    )
-    if prepared is not None:
-        size = _size_of_edit(wanted, prepared, limits)
+    prepared = None
+    if edit is None:
+        size, drawn = _size(wanted, spec, limits)
+    else:
+        prepared = edit.prepare(_target(wanted, spec, operation, limits), limits.max_upload_pixels)
+        size, drawn = _size_of_edit(wanted, prepared, limits), prepared.drawn
         if wanted.background is None and not prepared.opaque and _can_be_clear(wanted, spec):
             background = TRANSPARENT
     first = ImageRequest(
         model=spec.id,
         prompt=wanted.prompt,
         negative_prompt=wanted.negative_prompt,
+        lora=wanted.lora,
         seed=secrets.randbelow(SEEDS) if wanted.seed is None else wanted.seed % SEEDS,
         width=drawn[0],
         height=drawn[1],
@@ -202,7 +216,7 @@ def resolve_description(
         raise InvalidField("labels", message)
     for label in labels:
         check_text(label, checkpoint, limits, "labels")
-    canvas = Canvas(*spec.sizes.native, spec.channels)
+    canvas = Target(spec.sizes, spec.channels).native
     prepared = shown(image, canvas, limits.max_upload_pixels)
     return spec.request(operation="describe", source=prepared.source, labels=labels)
 
@@ -283,10 +297,7 @@ def check_text(text: str, checkpoint: Checkpoint, limits: Limits, name: str) -> 
     longest = limits.max_prompt_characters
     if len(text) > longest:
         raise InvalidField(name, f"has {len(text)} characters, at most {longest} are accepted")
-    tokens, most = checkpoint.count_tokens(text), checkpoint.spec.max_prompt_tokens
-    if tokens > most:
-        message = f"has {tokens} tokens, {checkpoint.spec.id} takes at most {most}"
-        raise InvalidField(name, message, code="prompt_too_long")
+    checkpoint.check_prompt(text, name)
 
 
 def quoted(given: object, longest: int = 80) -> str:
@@ -296,10 +307,13 @@ def quoted(given: object, longest: int = 80) -> str:
 
 
 def _operation(wanted: Wanted, spec: ModelSpec) -> Operation:
+    others = ", ".join(offered(spec.operations))
     if wanted.edit is None:
+        if "generate" not in spec.operations:
+            message = f"{spec.id} draws nothing without an image; it can {others}"
+            raise InvalidField("model", message)
         return "walk" if wanted.walk is not None else "generate"
     if not can(spec.operations, wanted.edit.operation):
-        others = ", ".join(offered(spec.operations))
         message = f"{spec.id} cannot {wanted.edit.operation}; it can {others}"
         raise InvalidField("operation", message)
     return wanted.edit.spec.does
@@ -315,7 +329,17 @@ def _parameters(
         for name, value in wanted.edit.spec.defaults.items():
             if spec.parameter(name, operation) is not None:
                 given.setdefault(name, value)
-    return spec.fill(given, operation)
+    return spec.fill(given, operation, lora=wanted.lora)
+
+
+def _check_edit(edit: EditRequest, wanted: Wanted, spec: ModelSpec) -> None:
+    """What can be known to be wrong before anything is decoded."""
+    if edit.spec.needs_prompt and not wanted.prompt.strip():
+        message = f"is required: {edit.operation} needs to know what to make"
+        raise InvalidField("prompt", message)
+    if edit.spec.several and len(edit.images) > spec.images:
+        message = f"{len(edit.images)} were given, {spec.id} takes at most {spec.images}"
+        raise InvalidField("image", message)
 
 
 def _check_walk(frames: int, wanted: Wanted, spec: ModelSpec, limits: Limits) -> None:
@@ -344,24 +368,18 @@ def _can_be_clear(wanted: Wanted, spec: ModelSpec) -> bool:
     return wanted.format != "jpeg" and (spec.channels == 4 or keeps)
 
 
-def _size(wanted: Wanted, spec: ModelSpec, limits: Limits) -> Size:
-    """Of the answer, as far as it is known before an upload is decoded."""
-    match wanted.size:
-        case None:
-            return spec.sizes.native
-        case int(side):
-            size = side, side
-        case size:
-            pass
-    if min(size) < 1 or max(size) > limits.max_size:
-        given = max(size) if isinstance(wanted.size, int) else "{}x{}".format(*size)
-        message = f"{given} was given, at most {limits.max_size} is accepted along each side"
-        raise InvalidField("size", message)
-    return size
+def _size(wanted: Wanted, spec: ModelSpec, limits: Limits) -> tuple[Size, Size]:
+    """Of the answer, and of what the model draws for it."""
+    if wanted.size is None:
+        return spec.sizes.native, spec.sizes.native
+    size = (wanted.size, wanted.size) if isinstance(wanted.size, int) else wanted.size
+    return size, _drawn(size, wanted, spec, limits)
 
 
-def _drawn(size: Size, spec: ModelSpec) -> Size:
-    """What the model draws for an answer of that size."""
+def _drawn(size: Size, wanted: Wanted, spec: ModelSpec, limits: Limits) -> Size:
+    """What the model draws for an answer of that size. Raises `InvalidField`."""
+    if not spec.sizes.multiple and not spec.sizes.allow(*size):
+        _check_resampling(wanted.size or 0, limits)
     drawn = spec.sizes.drawn(*size)
     if drawn is None:
         message = f"{size[0]}x{size[1]} was given, {spec.id} draws {spec.sizes}"
@@ -369,10 +387,36 @@ def _drawn(size: Size, spec: ModelSpec) -> Size:
     return drawn
 
 
+def _check_resampling(given: int | Size, limits: Limits) -> None:
+    """Raises `InvalidField` for a size to which nothing is resampled."""
+    sides = (given,) if isinstance(given, int) else given
+    if min(sides) < 1 or max(sides) > limits.max_size:
+        text = "x".join(map(str, sides))
+        message = f"{text} was given, at most {limits.max_size} is accepted along each side"
+        raise InvalidField("size", message)
+
+
+def _target(wanted: Wanted, spec: ModelSpec, operation: Operation, limits: Limits) -> Target:
+    """What is drawn of an upload: a size that was asked for in full, where the model draws it.
+
+    Raises `InvalidField` where it has to and does not: only "edit" leaves the upload's aspect.
+    """
+    asked, sizes = wanted.size, spec.sizes
+    if not isinstance(asked, tuple):
+        asked = None
+    elif operation == "edit":
+        asked = _drawn(asked, wanted, spec, limits)
+    elif not sizes.allow(*asked):
+        asked = None
+    return Target(sizes, spec.channels, asked)
+
+
 def _size_of_edit(wanted: Wanted, prepared: Prepared, limits: Limits) -> Size:
-    """Of the answer: the upload's aspect, whatever is asked for."""
+    """Of the answer: the upload's aspect, or what was drawn, whatever is asked for."""
     longer = max(wanted.size) if isinstance(wanted.size, tuple) else wanted.size
     width, height = prepared.scaled(longer)
+    if wanted.size is not None and (width, height) not in (prepared.size, prepared.drawn):
+        _check_resampling(wanted.size, limits)
     if isinstance(wanted.size, tuple) and wanted.size != (width, height):
         message = (
             f"{wanted.size[0]}x{wanted.size[1]} was given, an image of this aspect can be answered "

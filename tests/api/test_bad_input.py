@@ -15,8 +15,8 @@ from tests.api.application import error
 JSON = {"Content-Type": "application/json"}
 
 FIELDS = (
-    "prompt, negative_prompt, model, size, quality, walk, background, seed, n, format, previews, "
-    "steps, guidance, solver_order, strength, noise, temperature, top_k, top_p"
+    "prompt, negative_prompt, model, lora, size, quality, walk, background, seed, n, format, "
+    "previews, steps, guidance, solver_order, strength, noise, temperature, top_k, top_p"
 )
 """Of POST /v1/images, and the parameters of the models that are loaded."""
 
@@ -204,9 +204,9 @@ async def test_an_unknown_name_in_an_address_is_answered_with_those_that_there_a
     found = error(await client.get("/v1/images/7.png?stepz=three"))
     assert found["code"] == "unknown_field"
     assert found["message"] == (
-        "stepz: there is no such field; there are prompt, negative_prompt, model, size, quality, "
-        "walk, background, numerics, expires, signature, steps, guidance, solver_order, strength, "
-        "noise, temperature, top_k, top_p"
+        "stepz: there is no such field; there are prompt, negative_prompt, model, lora, size, "
+        "quality, walk, background, numerics, expires, signature, steps, guidance, solver_order, "
+        "strength, noise, temperature, top_k, top_p"
     )
 
 

@@ -10,7 +10,6 @@ import httpx
 from app.engine import Engine
 from app.metrics import Load, Metrics
 from app.settings import Settings
-from model.protocol import DRAWING
 from tests.api.application import asking, metric
 from tests.engine.fakes import fake_engine, started, until
 
@@ -32,14 +31,15 @@ async def test_models_say_what_they_take(client: httpx.AsyncClient, engine: Engi
         "upload_pixels": 2**24,
     }
     edits = listed.pop("edits")
-    assert set(edits) == set(models[0]["operations"]) - {"generate", "walk"}
+    assert set(edits) - {"edit"} == set(models[0]["operations"]) - {"generate", "walk"}
     assert edits["outpaint"] == {
         "does": "inpaint",
         "takes": ["left", "top", "right", "bottom"],
-        "defaults": {},
+        "defaults": {"strength": 1.0},
         "fixed": ["strength"],
         "needs_prompt": False,
         "keeps": True,
+        "several": False,
     }
     assert (edits["restyle"]["does"], edits["restyle"]["defaults"]) == ("vary", {"strength": 0.8})
     assert listed == {"object": "list", "data": models, "docs": True}
@@ -71,6 +71,9 @@ async def test_models_say_what_they_take(client: httpx.AsyncClient, engine: Engi
             *("outpaint", "upscale", "colorize", "denoise"),
         ],
         "max_prompt_tokens": 48,
+        "images": 1,
+        "loras": [],
+        "examples": list(spec.examples),
         "numerics": loaded.numerics,
         "seed_exact": True,
         "device": loaded.device,
@@ -97,7 +100,8 @@ async def test_models_say_what_they_take(client: httpx.AsyncClient, engine: Engi
         "top_p": (0, 1),
     }
     assert gan["operations"] == ["generate", "walk"]
-    assert gan["parameters"][0]["operations"] == list(DRAWING)
+    assert gan["parameters"][0]["operations"] == ["generate", "walk"]
+    assert gpt["parameters"][0]["operations"] == ["generate", "inpaint"]
 
 
 async def test_the_status_is_how_busy_each_model_is(settings: Settings) -> None:

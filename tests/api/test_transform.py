@@ -283,8 +283,9 @@ async def test_an_unknown_field_is_answered_with_those_that_there_are(
     assert (answer.status_code, error(answer)["code"]) == (400, "unknown_field")
     assert error(answer)["message"] == (
         "strenght: there is no such field; there are image, mask, prompt, negative_prompt, model, "
-        "size, quality, seed, n, format, previews, operation, factor, left, top, right, bottom, "
-        "background, steps, guidance, solver_order, strength, noise, temperature, top_k, top_p"
+        "lora, size, quality, seed, n, format, previews, operation, factor, left, top, right, "
+        "bottom, background, steps, guidance, solver_order, strength, noise, temperature, top_k, "
+        "top_p"
     )
     answer = await client.post(URL, files={"picture": SMALL, "image": SMALL})
     assert error(answer)["message"].startswith("picture: there is no such field; there are image")

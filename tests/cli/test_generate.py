@@ -127,6 +127,7 @@ def test_a_walk_is_an_animated_file_for_each_seed(run: Run, models: Models, tmp_
         ("--model {flow} --size 32x16", "--size 32x16 was given, tiny-flow draws 16x16"),
         ("--model {flow} --size 9000", "--size 9000 was given, at most 8192 is accepted"),
         ("--model {flow} --negative-prompt y", "--negative-prompt means nothing to tiny-flow"),
+        ("--model {flow} --lora ink", "--lora tiny-flow has no adapter 'ink'; it has none"),
         ("--model {flow} --device cuda:99", "--device cuda:99 was given, there is cpu"),
         ("--model {flow} -o {file}", "--out {file}: File exists"),
         ("--model nowhere", "nowhere: no such folder"),

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from app.generation.editing import prepare
+from app.generation.editing.decode import decode
 from app.generation.editing.operations import EDITS, EditName, EditRequest
 from app.generation.output import Metadata, encode
 from app.generation.resolve import Limits, Wanted, resolve
@@ -46,7 +48,7 @@ SIZES: dict[EditName, tuple[int, int]] = {
 }
 
 
-@pytest.mark.parametrize("operation", EDITS)
+@pytest.mark.parametrize("operation", SIZES)
 def test_every_operation_writes_an_image_for_each_seed(
     run: Run, models: Models, image: Path, tmp_path: Path, operation: EditName
 ) -> None:
@@ -102,12 +104,36 @@ def test_a_file_is_what_the_service_answers(
     assert file == encode(picture, generation.output, caption, generation.edit.framing)
 
 
+def test_an_upload_is_decoded_once_for_all_seeds(
+    run: Run, models: Models, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[int] = []
+
+    def counting(file: bytes, most_pixels: int) -> Image.Image:
+        decoded.append(len(file))
+        return decode(file, most_pixels)
+
+    monkeypatch.setattr(prepare, "decode", counting)
+    run(f"transform vary {image} --seed 9007199254740990 -n 3 --model {models['flow']}")
+    assert len(decoded) == 1
+    made = sorted(path.name for path in (tmp_path / "out").iterdir())
+    seeds = (0, 9007199254740990, 9007199254740991)
+    assert made == [f"disc-vary-{seed}.png" for seed in seeds]
+    files = [(tmp_path / "out" / name).read_bytes() for name in made]
+    assert len(set(files)) == 3
+    run(f"transform vary {image} --seed 0 -o alone --model {models['flow']}")
+    assert (tmp_path / "alone/disc-vary-0.png").read_bytes() == files[0]
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
         ("restyle {image}", "--prompt is required: restyle needs to know what to make"),
         ("vary {image} --factor 2", "--factor means nothing to vary, only to upscale"),
         ("vary {image} --mask {image}", "--mask means nothing to vary, only to inpaint"),
+        ("vary {image} {image}", "IMAGE 2 were given, vary takes one"),
+        ("edit {image} -p a", "OPERATION tiny-flow cannot edit; it can generate, walk, vary"),
+        ("vary {image} --lora ink", "--lora tiny-flow has no adapter 'ink'; it has none"),
         ("upscale {image} --factor 3", "--factor 3 was given, 2 and 4 are accepted"),
         ("upscale {image}", "{image} has 40 x 24 pixels; at most 8 x 8 by 2 and 4 x 4 by 4"),
         ("outpaint {image} --strength 0.5", "--strength means nothing to outpaint"),

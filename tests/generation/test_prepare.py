@@ -8,15 +8,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from app.generation.editing.fit import Canvas, fit, fit_exactly, framed, mean, scaled
-from app.generation.editing.prepare import enlarged, retouched, whole
+from app.generation.editing.decode import UploadError
+from app.generation.editing.fit import (
+    Canvas,
+    Target,
+    fit,
+    fit_exactly,
+    framed,
+    mean,
+    reduced,
+    scaled,
+)
+from app.generation.editing.prepare import enlarged, referred, retouched, whole
 from app.generation.editing.retouch import Margins, Retouch, fit_mask, marked
+from model.protocol import Sizes
 from model.request import Picture
 from tests.generation.corpus import drawing, noise, written
 
 SIDE = 16
 MOST = 1_000_000
 CANVAS = Canvas(SIDE, SIDE, 4)
+TARGET = Target(Sizes(SIDE, SIDE), 4)
+FLEXIBLE = Sizes(64, 64, multiple=16, low=32, high=128, pixels=128 * 64)
 SIZES = st.integers(1, 90)
 
 
@@ -44,6 +57,15 @@ def test_what_was_fitted_is_cut_out_again(width: int, height: int) -> None:
     assert cut.size == place.inner
     if not place.resampled:
         assert cut.tobytes() == image.tobytes()
+
+
+@settings(max_examples=50)
+@given(SIZES, SIZES, st.sampled_from([1, 2, 3, 5, 64]))
+def test_a_smaller_preview_has_the_same_frame(width: int, height: int, side: int) -> None:
+    place = fit(Image.new("1", (width, height)), CANVAS.size)
+    cut = place.cut(Image.new("RGB", (side, side)))
+    for length, inner in zip(cut.size, place.inner, strict=True):
+        assert 0 <= length - inner * side / SIDE < 2
 
 
 def test_a_model_of_opaque_pictures_sees_white_where_nothing_is() -> None:
@@ -128,10 +150,10 @@ def test_a_mean_counts_colours_by_their_alpha() -> None:
 def test_several_pictures_start_from_their_mean_in_the_frame_of_the_first() -> None:
     files = [written(noise(SIDE, SIDE, seed), "PNG") for seed in (1, 2)]
     one, other, both = (
-        whole(given, CANVAS, MOST).source.picture for given in (files[:1], files[1:], files)
+        whole(given, TARGET, MOST).source.picture for given in (files[:1], files[1:], files)
     )
     assert both == mean((one, other))
-    wide = whole([written(noise(32, 8), "PNG"), files[0]], CANVAS, MOST)
+    wide = whole([written(noise(32, 8), "PNG"), files[0]], TARGET, MOST)
     assert wide.size == (16, 4)
 
 
@@ -140,8 +162,8 @@ def test_other_pictures_count_only_where_a_picture_is_regenerated() -> None:
     mask = Image.new("L", (SIDE, SIDE), 0)
     mask.paste(255, (2, 2, 6, 6))
     retouch = Retouch(written(image, "PNG"), written(mask, "PNG"), "any", None, MOST)
-    lone = retouched(retouch, (), CANVAS)
-    blended = retouched(retouch, (written(other, "PNG"),), CANVAS)
+    lone = retouched(retouch, (), TARGET)
+    blended = retouched(retouch, (written(other, "PNG"),), TARGET)
     assert lone.source.picture.pixels == image.tobytes()
     changed = (array(blended.source.picture) != array(lone.source.picture)).any(axis=2)
     assert changed[2:6, 2:6].all()
@@ -154,7 +176,7 @@ def test_margins_move_no_pixel(width: int, height: int, left: int, top: int, rig
     image = noise(width, height)
     margins = Margins(left, top, right, 100)
     retouch = Retouch(written(image, "PNG", compress_level=1), None, "any", margins, MOST)
-    prepared = retouched(retouch, (), CANVAS)
+    prepared = retouched(retouch, (), TARGET)
     made = prepared.frame(noise(SIDE, SIDE, 9))
     assert made.size == prepared.size
     x, y = width * left // 100, height * top // 100
@@ -170,3 +192,113 @@ def test_upscaling_resamples_nothing() -> None:
     assert seen[1:6].tobytes() == image.tobytes()
     assert prepared.frame(noise(SIDE, SIDE)).size == (16, 10)
     assert fit_exactly(Image.new("1", (9, 2)), (8, 8)) is None
+
+
+@pytest.mark.parametrize(
+    ("upload", "canvas", "inner"),
+    [
+        ((64, 64), (64, 64), (64, 64)),
+        ((300, 300), (64, 64), (64, 64)),
+        ((300, 150), (96, 48), (96, 48)),
+        ((150, 300), (48, 96), (48, 96)),
+        ((300, 148), (96, 48), (96, 48)),  # stretched by a pixel rather than laid on white
+        ((300, 140), (96, 48), (96, 45)),  # not by so many
+    ],
+)
+def test_of_many_canvases_the_one_with_the_upload_s_aspect_is_taken(
+    upload: tuple[int, int], canvas: tuple[int, int], inner: tuple[int, int]
+) -> None:
+    prepared = whole([written(noise(*upload), "PNG")], Target(FLEXIBLE, 3), MOST)
+    picture = prepared.source.picture
+    assert (picture.width, picture.height, picture.channels) == (*canvas, 3)
+    assert prepared.drawn == canvas
+    assert prepared.size == prepared.fit.inner == inner
+    made = Image.fromarray(array(picture))
+    assert prepared.frame(made).size == inner
+
+
+def test_a_repaint_has_the_size_of_its_upload_whatever_is_drawn() -> None:
+    image, mask = noise(310, 150), Image.new("L", (310, 150), 0)
+    mask.paste(255, (200, 20, 280, 120))
+    retouch = Retouch(written(image, "PNG"), written(mask, "PNG"), "any", None, MOST)
+    prepared = retouched(retouch, (), Target(FLEXIBLE, 3))
+    assert (prepared.drawn, prepared.size) == ((96, 48), (310, 150))
+    assert len(prepared.source.mask or b"") == 96 * 48
+    made = np.asarray(prepared.frame(noise(96, 48, 9)))
+    kept = np.asarray(mask) == 0
+    assert (made[kept] == np.asarray(image)[kept]).all()
+    assert (made[~kept] != np.asarray(image)[~kept]).any()
+    # Margins make a picture of another aspect, and that is what is drawn.
+    wide = Retouch(written(noise(60, 60), "PNG"), None, "any", Margins(50, 0, 50, 0), MOST)
+    assert retouched(wide, (), Target(FLEXIBLE, 3)).drawn == (96, 48)
+
+
+def test_a_size_that_was_asked_for_is_drawn_whatever_was_uploaded() -> None:
+    target = Target(FLEXIBLE, 3, asked=(128, 64))
+    assert whole([written(noise(64, 32), "PNG")], target, MOST).size == (128, 64)
+    narrow = whole([written(noise(32, 64), "PNG")], target, MOST)
+    assert (narrow.drawn, narrow.size) == ((128, 64), (32, 64))
+
+
+def test_an_aspect_that_is_not_drawn_is_refused() -> None:
+    with pytest.raises(UploadError) as refused:
+        whole([written(noise(90, 20), "PNG")], Target(FLEXIBLE, 3), MOST)
+    assert (refused.value.field, refused.value.code) == ("image", "image_aspect")
+    assert str(refused.value).startswith("has 90 x 20 pixels; at most 4 times as long as wide can")
+    # A model of few sizes lays it on its canvas, on that which is nearest.
+    assert whole([written(noise(90, 20), "PNG")], TARGET, MOST).size == (16, 4)
+    listed = Target(Sizes(16, 16, others=((24, 8), (8, 24))), 4)
+    for upload, canvas, size in (
+        ((90, 20), (24, 8), (24, 5)),
+        ((60, 20), (24, 8), (24, 8)),
+        ((20, 60), (8, 24), (8, 24)),
+    ):
+        prepared = whole([written(noise(*upload), "PNG")], listed, MOST)
+        assert (prepared.drawn, prepared.size) == (canvas, size)
+
+
+def test_pictures_that_are_referred_to_are_as_they_were_uploaded() -> None:
+    first, second = noise(60, 30), noise(7, 90, 1)
+    files = [written(image, "PNG") for image in (first, second)]
+    prepared = referred(files, Target(FLEXIBLE, 4), MOST)
+    pictures = (prepared.source.picture, *prepared.source.others)
+    assert [(one.width, one.height) for one in pictures] == [(60, 30), (7, 90)]
+    assert [one.pixels for one in pictures] == [first.tobytes(), second.tobytes()]
+    assert prepared.source.mask is None
+    assert (prepared.drawn, prepared.size) == ((96, 48), (96, 48))
+    assert not prepared.fit.resampled
+    made = noise(96, 48, 9)
+    assert prepared.frame(made).tobytes() == made.tobytes()
+    assert prepared.scaled(48) == (48, 24)
+
+
+def test_they_are_upright_and_stand_on_white_where_the_model_draws_opaque_pictures() -> None:
+    clear = Image.new("RGBA", (40, 20), (255, 0, 0, 0))
+    turned = Image.new("RGB", (40, 20), "blue")
+    tags = Image.Exif()
+    tags[0x0112] = 6
+    files = [written(clear, "PNG"), written(turned, "JPEG", exif=tags)]
+    source = referred(files, Target(FLEXIBLE, 3), MOST).source
+    assert (array(source.picture) == 255).all()
+    (other,) = source.others
+    assert (other.width, other.height, other.channels) == (20, 40, 3)
+
+
+@settings(max_examples=50)
+@given(st.integers(1, 400), st.integers(1, 400))
+def test_none_has_more_pixels_than_the_largest_that_is_drawn(width: int, height: int) -> None:
+    image = Image.new("1", (width, height))
+    place = reduced(image, FLEXIBLE.most)
+    assert place.inner[0] * place.inner[1] <= max(FLEXIBLE.most, width, height)
+    assert place.resampled == (width * height > FLEXIBLE.most)
+    if place.resampled:
+        assert abs(place.inner[0] - place.inner[1] * width / height) <= max(width / height, 1)
+
+
+def test_a_broken_one_of_several_is_numbered() -> None:
+    good = written(noise(9, 9), "PNG")
+    for make in (whole, referred):
+        with pytest.raises(UploadError, match=r"^2 of 3 is text, not a picture"):
+            make([good, b"text", good], TARGET, MOST)
+        with pytest.raises(UploadError, match=r"^is text, not a picture"):
+            make([b"text"], TARGET, MOST)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -39,6 +40,9 @@ from tests.generation.corpus import box_mask, written
 LIMITS = Limits()
 SIDE = 16  # of the tiny models
 
+FREE = Sizes(64, 64, multiple=16, low=32, high=128, pixels=8192)
+LARGE = Sizes(1328, 1328, multiple=32, low=512, high=2048, pixels=2048 * 1024)
+
 STEPS = Parameter("steps", 1, 50, default=8, step=1, description="Steps.", operations=DRAWING)
 
 
@@ -61,6 +65,11 @@ class Paper(Checkpoint):
             ),
             **changes,
         )
+        self.checked: list[tuple[str, str]] = []  # texts, and the fields that they were in
+
+    def check_prompt(self, text: str, field: str) -> None:
+        self.checked.append((text, field))
+        super().check_prompt(text, field)
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -264,9 +273,50 @@ class TestParameters:
         taking = Paper(negative_prompt=True)
         (request,) = resolved(taking, negative_prompt="blur").requests
         assert request.negative_prompt == "blur"
+        assert taking.checked == [("blur", "negative_prompt")]
         field, message, code = refusal(lambda: resolved(taking, negative_prompt="a " * 9))
         assert (field, code) == ("negative_prompt", "prompt_too_long")
         assert message == "has 9 tokens, paper takes at most 8"
+
+
+class TestAdapters:
+    """LoRA, by name."""
+
+    SCALE = Parameter("lora_scale", 0, 2, 1, 0.05, "How much of the adapter.")
+
+    @pytest.fixture
+    def styled(self) -> Paper:
+        return Paper(loras=("ink", "oil"), parameters=(STEPS, self.SCALE))
+
+    def test_one_is_named(self, styled: Paper) -> None:
+        (request,) = resolved(styled, seed=1, lora="ink").requests
+        assert request.lora == "ink"
+        assert dict(request.parameters) == {"steps": 8, "lora_scale": 1}
+        assert request == styled.spec.request(seed=1, lora="ink")
+
+    def test_one_that_is_not_there_is_refused_with_those_that_are(self, styled: Paper) -> None:
+        for checkpoint, has in ((styled, "it has ink, oil"), (Paper(), "it has none")):
+            assert refusal(partial(resolved, checkpoint, lora="tin")) == (
+                "lora",
+                f"paper has no adapter 'tin'; {has}",
+                "lora_not_found",
+            )
+
+    def test_without_one_its_scale_makes_no_difference(self, styled: Paper) -> None:
+        plain, scaled = (
+            resolved(styled, seed=1, parameters=parameters)
+            for parameters in ({}, {"lora_scale": 0.5})
+        )
+        assert plain.requests == scaled.requests
+        assert dict(plain.requests[0].parameters) == {"steps": 8}
+        assert refused(styled, parameters={"lora_scale": 3}) == (
+            "lora_scale",
+            "3 was given, 0 to 2 is accepted",
+        )
+        assert refused(Paper(), parameters={"lora_scale": 1}) == (
+            "lora_scale",
+            "means nothing to paper, which takes steps",
+        )
 
 
 class TestCost:
@@ -361,10 +411,15 @@ class TestSizes:
             (Sizes(64, 48, others=((48, 64),)), None, (64, 48)),
             (Sizes(64, 48, others=((48, 64),)), (48, 64), (48, 64)),
             (Sizes(64, 48, others=((48, 64),)), (128, 96), (64, 48)),
-            # Any multiple within bounds.
-            (Sizes(64, 64, multiple=16, low=32, high=128, pixels=8192), (128, 64), (128, 64)),
-            (Sizes(64, 64, multiple=16, low=32, high=128, pixels=8192), 32, (32, 32)),
-            (Sizes(64, 64, multiple=16, low=32, high=128, pixels=8192), 128, (64, 64)),
+            # Any multiple within bounds, also beyond those of resampling.
+            (FREE, None, (64, 64)),
+            (FREE, (128, 64), (128, 64)),
+            (FREE, 32, (32, 32)),
+            (LARGE, None, (1328, 1328)),
+            (LARGE, 1328, (1328, 1328)),
+            (LARGE, (1536, 640), (1536, 640)),
+            (Sizes(2048, 2048), 2048, (2048, 2048)),
+            (Sizes(2048, 2048), 512, (2048, 2048)),
         ],
     )
     def test_a_model_draws_what_it_can(
@@ -380,13 +435,19 @@ class TestSizes:
         [
             (Sizes(64, 48), 64, "64x64 was given, paper draws 64x48, resampled for other "),
             (
-                Sizes(64, 64, multiple=16, low=32, high=128, pixels=8192),
+                FREE,
                 (128, 80),
                 (
                     "128x80 was given, paper draws 64x64, or multiples of 16 from 32 to 128 "
                     "with at most 8192 pixels"
                 ),
             ),
+            # What could be resampled is not: its size would be a lie about what is drawn.
+            (FREE, 128, "128x128 was given, paper draws 64x64, or multiples of 16"),
+            (FREE, 65, "65x65 was given, paper draws 64x64, or multiples of 16"),
+            (FREE, 0, "0x0 was given, paper draws 64x64, or multiples of 16"),
+            (LARGE, 9000, "9000x9000 was given, paper draws 1328x1328, or multiples of 32"),
+            (Sizes(2048, 2048), 1025, "1025 was given, at most 1024 is accepted along each side"),
         ],
     )
     def test_and_refuses_the_rest(self, sizes: Sizes, size: int | Size, says: str) -> None:
@@ -736,6 +797,171 @@ class TestEdits:
             "background",
             "tiny-opaque draws opaque images only",
         )
+
+
+class TestFlexibleModels:
+    """Models that draw many sizes, and take uploads in the aspect that these have."""
+
+    @pytest.fixture
+    def flexible(self) -> Paper:
+        strength = Parameter("strength", 0, 1, 1, 0.1, "Strength.", ("vary", "inpaint"))
+        return Paper(
+            sizes=FREE,
+            parameters=(STEPS, strength),
+            operations=("generate", "vary", "inpaint", "edit"),
+            images=3,
+        )
+
+    @pytest.mark.parametrize(
+        ("operation", "image", "size", "drawn", "answered"),
+        [
+            ("vary", (64, 64), None, (64, 64), (64, 64)),
+            ("vary", (300, 150), None, (96, 48), (96, 48)),
+            ("restyle", (150, 300), None, (48, 96), (48, 96)),
+            ("vary", (300, 150), 200, (96, 48), (200, 100)),
+            ("vary", (300, 150), (200, 100), (96, 48), (200, 100)),
+            ("vary", (300, 150), (64, 32), (64, 32), (64, 32)),  # drawn as it was asked for
+            ("inpaint", (300, 150), None, (96, 48), (300, 150)),
+            ("inpaint", (300, 150), (64, 32), (64, 32), (64, 32)),
+            ("outpaint", (100, 100), None, (64, 64), (150, 150)),
+            ("edit", (300, 150), None, (96, 48), (96, 48)),
+            ("edit", (300, 150), 48, (96, 48), (48, 24)),
+            ("edit", (300, 150), (64, 64), (64, 64), (64, 64)),  # any that it draws
+            ("edit", (10, 10), (128, 32), (128, 32), (128, 32)),
+        ],
+    )
+    def test_what_is_drawn_and_what_is_answered(
+        self,
+        flexible: Paper,
+        operation: EditName,
+        image: Size,
+        size: int | Size | None,
+        drawn: Size,
+        answered: Size,
+    ) -> None:
+        mask = square(*image, (4, 4, 8, 8)) if operation == "inpaint" else None
+        asked = edit(operation, noise(*image), mask=mask)
+        generation = resolved(flexible, prompt="a", size=size, edit=asked)
+        (request,) = generation.requests
+        assert (request.width, request.height) == drawn
+        assert (generation.output.width, generation.output.height) == answered
+        flexible.spec.check(request)
+
+    @pytest.mark.parametrize(
+        ("operation", "image", "size", "field", "says"),
+        [
+            ("vary", (90, 20), None, "image", "has 90 x 20 pixels; at most 4 times as long as"),
+            ("edit", (20, 90), None, "image", "has 20 x 90 pixels; at most 4 times as long as"),
+            ("edit", (64, 64), (65, 65), "size", "65x65 was given, paper draws 64x64, or mult"),
+            ("edit", (64, 64), (300, 300), "size", "300x300 was given, paper draws 64x64, or"),
+            ("edit", (64, 64), 1025, "size", "1025 was given, at most 1024 is accepted along"),
+            ("vary", (64, 64), (64, 32), "size", "64x32 was given, an image of this aspect can"),
+            ("vary", (64, 64), 0, "size", "0 was given, at most 1024 is accepted along each"),
+        ],
+    )
+    def test_what_is_refused(
+        self,
+        flexible: Paper,
+        operation: EditName,
+        image: Size,
+        size: int | Size | None,
+        field: str,
+        says: str,
+    ) -> None:
+        asked = edit(operation, noise(*image))
+        found = refusal(lambda: resolved(flexible, prompt="a", size=size, edit=asked))
+        assert found[0] == field
+        assert found[1].startswith(says)
+
+    def test_an_edit_draws_its_own_sizes_though_they_are_large(self) -> None:
+        large = Paper(sizes=LARGE, operations=("edit",))
+        for size, drawn in ((None, (1856, 928)), ((1536, 640), (1536, 640)), (1856, (1856, 928))):
+            generation = resolved(large, prompt="a", size=size, edit=edit("edit", noise(40, 20)))
+            output = generation.output
+            assert (output.width, output.height) == drawn
+        repainted = edit("inpaint", noise(40, 20), mask=square(40, 20, (4, 4, 8, 8)))
+        painting = Paper(sizes=LARGE, operations=("inpaint",))
+        assert refused(painting, size=1536, edit=repainted)[0] == "size"  # that is resampling
+
+
+class TestReferences:
+    """ "edit": what the prompt says, with one or several images."""
+
+    @pytest.fixture
+    def editor(self) -> Paper:
+        return Paper(operations=("generate", "vary", "edit"), images=2, negative_prompt=True)
+
+    def test_all_images_reach_the_model_in_their_order(self, editor: Paper) -> None:
+        asked = EditRequest(operation="edit", images=(noise(20, 10), RED))
+        generation = resolved(
+            editor, prompt="a red hat", negative_prompt="blur", seed=7, n=2, edit=asked
+        )
+        assert [request.seed for request in generation.requests] == [7, 8]
+        assert (generation.operation, generation.addressable) == ("edit", False)
+        (first, _) = generation.requests
+        editor.spec.check(first)
+        assert (first.operation, first.negative_prompt) == ("edit", "blur")
+        assert dict(first.parameters) == {"steps": 8}
+        assert first.source is not None
+        assert (first.source.picture.width, first.source.picture.height) == (20, 10)
+        (other,) = first.source.others
+        assert other.pixels == bytes((255, 0, 0)) * 400
+        assert generation.source_bytes == 3 * (20 * 10 + 20 * 20)
+        assert ("a red hat", "prompt") in editor.checked
+
+    @pytest.mark.parametrize(
+        ("wanted", "images", "field", "message"),
+        [
+            ({}, 1, "prompt", "is required: edit needs to know what to make"),
+            ({"prompt": "a"}, 3, "image", "3 were given, paper takes at most 2"),
+            (
+                {"prompt": "a", "parameters": {"strength": 0.5}},
+                1,
+                "strength",
+                "means nothing to paper, which takes steps",
+            ),
+            (
+                {"prompt": "a", "size": (64, 48)},
+                1,
+                "size",
+                "64x48 was given, paper draws 64x64, resampled for other squares",
+            ),
+        ],
+    )
+    def test_what_is_refused(
+        self, editor: Paper, wanted: dict[str, Any], images: int, field: str, message: str
+    ) -> None:
+        asked = EditRequest(operation="edit", images=(RED,) * images)
+        assert refused(editor, edit=asked, **wanted) == (field, message)
+
+    def test_a_mask_means_nothing_to_it(self) -> None:
+        field, message, _ = refusal(lambda: edit("edit", mask=b"mask"))
+        assert (field, message) == ("mask", "means nothing to edit, only to inpaint")
+
+    def test_a_model_of_one_size_resamples_its_answer(self, editor: Paper) -> None:
+        for size, answered in ((None, (64, 64)), (128, (128, 128)), ((32, 32), (32, 32))):
+            asked = edit("edit", noise(90, 20))
+            generation = resolved(editor, prompt="a", size=size, edit=asked)
+            assert (generation.requests[0].width, generation.requests[0].height) == (64, 64)
+            assert (generation.output.width, generation.output.height) == answered
+
+    def test_a_model_that_draws_nothing_without_an_image_says_so(self) -> None:
+        assert refused(Paper(operations=("edit",)), prompt="a") == (
+            "model",
+            "paper draws nothing without an image; it can edit",
+        )
+        assert offered(("generate", "edit", "vary")) == ["generate", "vary", "restyle", "edit"]
+
+    def test_another_seed_needs_no_other_look_at_the_images(self, editor: Paper) -> None:
+        asked = edit("edit", RED)
+        first, second = (resolved(editor, prompt="a", seed=k, edit=asked) for k in (7, 8))
+        assert first.with_seed(8).requests == second.requests
+        walk = resolved(Paper(operations=("generate", "walk")), seed=7, walk=3, format="webp")
+        assert [(one.seed, one.phase) for one in walk.with_seed(9).requests] == [
+            (9, 0),
+            (9, 1 / 3),
+            (9, 2 / 3),
+        ]
 
 
 class TestDescriptions:

@@ -1,7 +1,8 @@
 """``POST /v1/images/generations``, ``/edits`` and ``/variations``.
 
-Other than with OpenAI's own models, what a mask keeps is kept to the last bit, and of several
-images the first is the one that is edited: the others lend it their looks, blended with its own.
+A model that edits by the prompt takes several images as references, as OpenAI's own do. With other
+models, and with a mask, the first image is the one that is edited, and the others lend it their
+looks, blended with its own; what a mask keeps is kept to the last bit.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from app.api.openapi import UploadField, event_stream, form_body
 from app.api.responses import EVENTS, generation_headers
 from app.api.signing import path_of
 from app.api.uploads import Form, Sent, resolve_upload
-from app.generation.editing.operations import EDITS, EditRequest
+from app.generation.editing.operations import EDITS, EditRequest, can
 from app.generation.resolve import resolve
 
 router = APIRouter(tags=["openai"])
@@ -40,8 +41,10 @@ HALF_WAY = 0.5
 EDIT_UPLOADS = (
     UploadField(
         "image",
-        f"What is edited: {PICTURE} Where there are several, up to {MOST_IMAGES} and also as "
-        "`image[]`, the first is edited, and blended with the others where it is regenerated.",
+        f"What is edited: {PICTURE} There may be several, up to {MOST_IMAGES} and also as "
+        "`image[]`. Models with the operation `edit` take them all as references, as many as they "
+        "have `images` in /v1/models; with others, and with a mask, the first is edited, and "
+        "blended with the others where it is regenerated.",
         required=True,
     ),
     UploadField(
@@ -94,8 +97,9 @@ async def edits(form: Sent, request: Request, services: Shared, client: Caller) 
         raise invalid("markup", "is not possible here: say in the prompt what to change")
     fields = form.fields(EditsForm, (*EDIT_UPLOADS, UploadField("image[]", "")), services)
     mask = form.optional_file("mask")
+    refers = can(services.checkpoint(fields.model).spec.operations, "edit")
     edit = EditRequest(
-        operation="restyle" if mask is None else "inpaint",
+        operation="inpaint" if mask is not None else "edit" if refers else "restyle",
         images=_images(form),
         mask=mask,
         mask_style="alpha",
@@ -141,9 +145,7 @@ async def _edited(
 
 
 def _images(form: Form) -> tuple[bytes, ...]:
-    images = tuple(file for name in ("image", "image[]") for file in form.files.get(name, ()))
-    if not images:
-        raise invalid("image", "is required: a picture, as a file", code="missing_field")
+    images = form.several("image", "image[]")
     if len(images) > MOST_IMAGES:
         message = f"{len(images)} files were sent, at most {MOST_IMAGES} are accepted"
         raise invalid("image", message)
@@ -151,7 +153,7 @@ def _images(form: Form) -> tuple[bytes, ...]:
 
 
 def _strength(edit: EditRequest) -> Mapping[str, float]:
-    """How far to go from the images, where it is not said.
+    """How far to go from the images, where it is not said and the model can be told.
 
     Only what starts from something can show anything of the other images.
     """

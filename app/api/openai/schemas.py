@@ -94,9 +94,17 @@ class Contract(WithParameters):
     seed: Seed | None = None
     """An integer or any string; image k is the one that seed + k gives alone."""
 
+    negative_prompt: Text = ""
+    """Beside the contract: what not to draw, for models that take one."""
+
+    lora: Annotated[Text, Field(max_length=200)] = ""
+    """Beside the contract: the name of one of the model's adapters."""
+
     size: Annotated[Size | None, Field(examples=["256x256"])] = None
     """"auto", which it is by default, is the model's own size, and of an edit with a mask the
-    image's. An edit has the aspect of its image. Other sizes are resampled to."""
+    image's. A model that draws many sizes draws the one that is asked for, or it is refused; other
+    models are resampled. An edit has the aspect of its image, unless the model takes images as
+    references: then it draws any size that it has."""
 
     background: Ground | None = None
     """Anything but "transparent" is white; of an edit, with "auto", what could be seen through
@@ -152,6 +160,8 @@ class Contract(WithParameters):
         compression = 100 if self.output_compression is None else self.output_compression
         return Wanted(
             prompt=self.prompt,
+            negative_prompt=self.negative_prompt,
+            lora=self.lora,
             seed=self.seed,
             n=self.n or 1,
             size=self.pixels,
@@ -227,7 +237,8 @@ class EditsForm(WithUpload):
     """The texts of an edit."""
 
     input_fidelity: Literal["low", "high"] | None = None
-    """"high" starts half-way from the image ("strength" 0.5), also where a mask marks it."""
+    """"high" starts half-way from the image ("strength" 0.5), also where a mask marks it. Nothing
+    to a model that takes images as references."""
 
 
 class VariationsForm(WithUpload):

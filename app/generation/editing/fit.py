@@ -2,21 +2,30 @@
 
 The upload keeps its aspect: it lies in the middle of the canvas, scaled until it touches two
 opposite edges, with nothing (white, for a model of opaque images) around it. The answer shows the
-same frame.
+same frame. A model that draws many sizes has a canvas of the upload's own aspect, as nearly as
+there is one, and nothing lies around.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import ceil, floor, sqrt
 
 import numpy as np
 from PIL import Image
 
-from model.request import Picture
+from app.generation.editing.decode import UploadError
+from model.protocol import Sizes
+from model.request import InvalidField, Picture
 
 Size = tuple[int, int]
 """Width and height in pixels."""
+
+
+STRETCH = 1 / 32
+"""The part of a flexible canvas that may be missing beside an upload: rather than lie in slivers of
+nothing, which a model takes for a frame, the upload is stretched over it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +35,44 @@ class Canvas:
     width: int
     height: int
     channels: int
+    flexible: bool = False  # whether it is one of many, chosen for the upload
 
     @property
     def size(self) -> Size:
         return self.width, self.height
+
+    def fit(self, image: Image.Image) -> Fit:
+        """Where an upload lies on it."""
+        place = fit(image, self.size)
+        missing = max(
+            1 - inner / outer for inner, outer in zip(place.inner, self.size, strict=True)
+        )
+        return replace(place, inner=self.size) if self.flexible and missing <= STRETCH else place
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a model draws."""
+
+    sizes: Sizes
+    channels: int
+    asked: Size | None = None  # one that is drawn, whatever was uploaded
+
+    @property
+    def native(self) -> Canvas:
+        """The canvas of the native size."""
+        return Canvas(*self.sizes.native, self.channels)
+
+    def canvas(self, image: Image.Image) -> Canvas:
+        """The canvas for an upload: of the size that was asked for, or nearest to the upload's.
+
+        Raises `UploadError` for an aspect that the model does not draw.
+        """
+        try:
+            size = self.asked or self.sizes.nearest(*image.size)
+        except InvalidField as error:
+            raise UploadError(str(error), "image_aspect") from error
+        return Canvas(*size, self.channels, flexible=self.sizes.several)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +101,14 @@ class Fit:
         return f"{width}x{height} -> {inner_width}x{inner_height}"
 
     def cut(self, image: Image.Image) -> Image.Image:
-        """The frame out of the model's image, which may be larger than the canvas."""
+        """The frame out of the model's image, which may be larger than the canvas, or smaller as
+        some previews are."""
         if self.inner == self.canvas:
             return image
-        factor = image.width // self.canvas[0]
-        left, top, right, bottom = (edge * factor for edge in self.box)
-        return image.crop((left, top, right, bottom))
+        left, top, right, bottom = self.box
+        across, down = image.width / self.canvas[0], image.height / self.canvas[1]
+        start = floor(left * across), floor(top * down)
+        return image.crop((*start, ceil(right * across), ceil(bottom * down)))
 
 
 def fit(image: Image.Image, canvas: Size) -> Fit:
@@ -115,6 +160,15 @@ def mean(pictures: Sequence[Picture]) -> Picture:
     colours = (values[..., :3] * weights).sum(0) / np.maximum(weights.sum(0), 1e-9)
     mixed = np.concatenate((colours, 255 * weights.mean(0)), axis=2)[..., : first.channels]
     return replace(first, pixels=mixed.round().astype(np.uint8).tobytes())
+
+
+def reduced(image: Image.Image, most_pixels: int) -> Fit:
+    """The whole upload, in its own size or with at most so many pixels."""
+    share = most_pixels / (image.width * image.height)
+    if share >= 1:
+        return Fit(image.size, image.size, image.size)
+    width, height = (max(1, floor(side * sqrt(share))) for side in image.size)
+    return Fit(image.size, (width, height), (width, height))
 
 
 def scaled(size: Size, longer: int) -> Size:

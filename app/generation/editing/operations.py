@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from app.generation.editing.fit import Canvas
-from app.generation.editing.prepare import Prepared, enlarged, retouched, whole
+from app.generation.editing.fit import Target
+from app.generation.editing.prepare import Prepared, enlarged, referred, retouched, whole
 from app.generation.editing.retouch import Margins, MaskStyle, Retouch
 from model.request import FACTORS, InvalidField, Operation
 
-EditName = Literal["vary", "inpaint", "outpaint", "upscale", "colorize", "denoise", "restyle"]
+EditName = Literal[
+    "vary", "inpaint", "outpaint", "upscale", "colorize", "denoise", "restyle", "edit"
+]
 """outpaint is inpaint around the upload, restyle is vary with a prompt."""
 
 MARGINS = ("left", "top", "right", "bottom")
@@ -29,17 +31,22 @@ class EditSpec:
     fixed: tuple[str, ...] = ()  # parameters that mean nothing to it
     needs_prompt: bool = False
     keeps: bool = False  # whether the upload's own pixels are in the answer
+    several: bool = False  # whether it takes as many images as the model does, not one
 
 
 EDITS: dict[EditName, EditSpec] = {
     "vary": EditSpec("vary", defaults={"strength": 0.7}),
     "restyle": EditSpec("vary", defaults={"strength": 0.8}, needs_prompt=True),
     "inpaint": EditSpec("inpaint", ("mask",), keeps=True),
-    "outpaint": EditSpec("inpaint", MARGINS, fixed=("strength",), keeps=True),
+    # Nothing is where it paints: a start from less than noise alone would be one from white.
+    "outpaint": EditSpec(
+        "inpaint", MARGINS, defaults={"strength": 1.0}, fixed=("strength",), keeps=True
+    ),
     "upscale": EditSpec("upscale", ("factor",)),
     "colorize": EditSpec("colorize"),
     # One prediction at the noise that is there is the mean of all that it could have been.
     "denoise": EditSpec("denoise", defaults={"steps": 1}),
+    "edit": EditSpec("edit", needs_prompt=True, several=True),
 }
 
 
@@ -51,7 +58,7 @@ class EditRequest:
     """
 
     operation: EditName
-    images: tuple[bytes, ...]  # the first is edited; the others are blended with it
+    images: tuple[bytes, ...]  # the first is edited; the others are blended with it, or lent to it
     mask: bytes | None = None
     mask_style: MaskStyle = "any"
     factor: int | None = None
@@ -73,20 +80,23 @@ class EditRequest:
     def spec(self) -> EditSpec:
         return EDITS[self.operation]
 
-    def prepare(self, canvas: Canvas, most_pixels: int) -> Prepared:
+    def prepare(self, target: Target, most_pixels: int) -> Prepared:
         """Decodes what the operation needs. Raises `UploadError`."""
         image, *others = self.images
         match self.operation:
             case "inpaint":
                 retouch = Retouch(image, self.mask, self.mask_style, None, most_pixels)
-                return retouched(retouch, others, canvas)
+                return retouched(retouch, others, target)
             case "outpaint":
                 retouch = Retouch(image, None, "any", self._margins(), most_pixels)
-                return retouched(retouch, others, canvas)
+                return retouched(retouch, others, target)
             case "upscale":
-                return enlarged(image, canvas, most_pixels, factor=self.factor or FACTORS[0])
+                factor = self.factor or FACTORS[0]
+                return enlarged(image, target.native, most_pixels, factor=factor)
+            case "edit":
+                return referred(self.images, target, most_pixels)
             case _:
-                return whole(self.images, canvas, most_pixels)
+                return whole(self.images, target, most_pixels)
 
     def _margins(self) -> Margins:
         given = [self.left, self.top, self.right, self.bottom]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,11 +14,12 @@ from app.generation.editing.fit import (
     Canvas,
     Fit,
     Size,
-    fit,
+    Target,
     fit_exactly,
     framed,
     mean,
     on_canvas,
+    reduced,
     resampled,
     scaled,
 )
@@ -35,27 +36,48 @@ class Prepared:
 
     source: Source
     fit: Fit
+    drawn: Size  # by the model
     size: Size  # of the answer, where no other is asked for
     opaque: bool  # whether nothing of what was uploaded, and is kept, can be seen through
     frame: Callable[[Image.Image], Image.Image]
+    shape: Size  # whose aspect the answer has
 
     def scaled(self, longer: int | None) -> Size:
         """The size of the answer whose longer side has so many pixels; None is its own."""
         if longer is None or longer == max(self.size):
             return self.size
-        return scaled(self.fit.upload, longer)
+        return scaled(self.shape, longer)
 
 
-def whole(files: Sequence[bytes], canvas: Canvas, most_pixels: int) -> Prepared:
+def whole(files: Sequence[bytes], target: Target, most_pixels: int) -> Prepared:
     """The whole picture; of several the mean, in the frame of the first. Raises `UploadError`."""
-    images = [decode(file, most_pixels) for file in files]
-    fits = [fit(image, canvas.size) for image in images]
-    pictures = [
-        framed(image, place, canvas.channels) for image, place in zip(images, fits, strict=True)
-    ]
+    images = _decoded(files, most_pixels)
+    first = next(images)
+    canvas = target.canvas(first)
+    place = canvas.fit(first)
+    pictures = [framed(first, place, canvas.channels)]
+    pictures += [framed(image, canvas.fit(image), canvas.channels) for image in images]
     source = Source(mean(pictures))
-    first = fits[0]
-    return Prepared(source, first, first.inner, is_opaque(images[0]), first.cut)
+    opaque = is_opaque(first)
+    return Prepared(source, place, canvas.size, place.inner, opaque, place.cut, first.size)
+
+
+def referred(files: Sequence[bytes], target: Target, most_pixels: int) -> Prepared:
+    """All pictures, each as it is, for a model that reads of them in the prompt.
+
+    None is fitted to a canvas, as each pipeline scales them in its own way; but they are scaled
+    down to the pixels of the largest image that the model draws. What is drawn has the size that
+    was asked for, or the aspect of the first. Raises `UploadError`.
+    """
+    images = _decoded(files, most_pixels)
+    first = next(images)
+    drawn, most = target.canvas(first).size, target.sizes.most
+    place = reduced(first, most)
+    source = Source(
+        framed(first, place, target.channels),
+        others=tuple(framed(one, reduced(one, most), target.channels) for one in images),
+    )
+    return Prepared(source, place, drawn, drawn, is_opaque(first), place.cut, drawn)
 
 
 def shown(file: bytes, canvas: Canvas, most_pixels: int) -> Prepared:
@@ -65,12 +87,13 @@ def shown(file: bytes, canvas: Canvas, most_pixels: int) -> Prepared:
     background, that is taken away.
     """
     image = decode(file, most_pixels)
-    place = fit(image, canvas.size)
+    place = canvas.fit(image)
     small = resampled(image, place)
     if canvas.channels == 4:
         small = cut_out(small)
     source = Source(on_canvas(small, place, canvas.channels))
-    return Prepared(source, place, place.inner, is_opaque(image), place.cut)
+    opaque = is_opaque(image)
+    return Prepared(source, place, canvas.size, place.inner, opaque, place.cut, image.size)
 
 
 def enlarged(file: bytes, canvas: Canvas, most_pixels: int, *, factor: int) -> Prepared:
@@ -86,25 +109,41 @@ def enlarged(file: bytes, canvas: Canvas, most_pixels: int, *, factor: int) -> P
         raise UploadError(message, "image_too_large")
     source = Source(framed(image, place, canvas.channels))
     size = factor * image.width, factor * image.height
-    return Prepared(source, place, size, is_opaque(image), place.cut)
+    opaque = is_opaque(image)
+    return Prepared(source, place, canvas.size, size, opaque, place.cut, image.size)
 
 
-def retouched(retouch: Retouch, others: Sequence[bytes], canvas: Canvas) -> Prepared:
+def retouched(retouch: Retouch, others: Sequence[bytes], target: Target) -> Prepared:
     """The picture with a part to be regenerated. Raises `UploadError`.
 
     That part starts, as far as the request's strength leaves something of it, from the mean of the
     picture and the others.
     """
     image, mask = retouch.open()
-    place = fit(image, canvas.size)
+    canvas = target.canvas(image)
+    place = canvas.fit(image)
     picture = framed(image, place, canvas.channels)
     regenerated = fit_mask(mask, place)
     if others:
-        start = whole((retouch.image, *others), canvas, retouch.most_pixels)
-        picture = _put(picture, start.source.picture, regenerated)
+        seen = _decoded((retouch.image, *others), retouch.most_pixels)
+        start = mean([framed(one, canvas.fit(one), canvas.channels) for one in seen])
+        picture = _put(picture, start, regenerated)
     source = Source(picture, mask=regenerated)
     opaque = is_opaque(image, ~mask)
-    return Prepared(source, place, image.size, opaque, partial(retouch.lay, fit=place))
+    lay = partial(retouch.lay, fit=place)
+    return Prepared(source, place, canvas.size, image.size, opaque, lay, image.size)
+
+
+def _decoded(files: Sequence[bytes], most_pixels: int) -> Iterator[Image.Image]:
+    """One after the other, so that only one of them takes its memory. Raises `UploadError`."""
+    for number, file in enumerate(files, 1):
+        try:
+            yield decode(file, most_pixels)
+        except UploadError as error:
+            if len(files) == 1:
+                raise
+            message = f"{number} of {len(files)} {error}"
+            raise UploadError(message, error.code) from error
 
 
 def _put(below: Picture, above: Picture, mask: bytes) -> Picture:
