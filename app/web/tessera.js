@@ -6,14 +6,15 @@
  *
  * Attributes (all may change at any time):
  *   seed      an integer or any text; without it, 0
- *   size      "128" or "128x96": pixels of the picture, and CSS pixels of the element
+ *   size      "128" or "128x96": pixels of the picture, and CSS pixels of the element, which becomes
+ *             smaller, in the same shape, where there is less room
  *   format    "png" (without it), "webp" or "jpeg"
  *   live      shows the picture while it is drawn; without it, a plain image that caches may keep
  *   alt       its description; without it, the prompt. Empty for decoration
  *   loading   "lazy" waits until it is near the screen (not with `live`)
  *   service   where the service is; without it, where this file came from
  *   any other name of lower-case letters, digits and _, except HTML's own (class, id, title …): a
- *       field of the request, as in the service's addresses: prompt, negative_prompt, model,
+ *       field of the request, as in the service's addresses: prompt, negative_prompt, lora, model,
  *       background, and the model's parameters, such as steps
  *
  * Events: `progress` (detail: step, steps), `load` (detail: src), `error` (detail: code, message).
@@ -36,7 +37,7 @@ const NOT_FIELDS = new Set(
 );
 
 /** Fields whose values are text, also where they look like numbers; all others may be numbers. */
-const TEXTS = new Set(["prompt", "negative_prompt", "model", "background", "format"]);
+const TEXTS = new Set(["prompt", "negative_prompt", "lora", "model", "background", "format"]);
 
 /** An error answer of the service. `code` is for programs; `status` 0: no answer. */
 export class ServiceError extends Error {
@@ -260,7 +261,8 @@ class TesseraImage extends HTMLElement {
     const prompt = this.getAttribute("prompt");
     this.#image.alt = given ?? (prompt || (CHINESE() ? "生成的图片" : "generated picture"));
     const [, width, height = width] = /^(\d+)(?:x(\d+))?$/.exec(this.getAttribute("size") ?? "") ?? [];
-    this.#size.replaceSync(width > 0 ? `:host { width: ${width}px; height: ${height}px; }` : "");
+    const sized = `:host { width: ${width}px; max-width: 100%; aspect-ratio: ${width} / ${height}; }`;
+    this.#size.replaceSync(width > 0 ? sized : "");
     this.#image.loading = this.getAttribute("loading") === "lazy" ? "lazy" : "eager";
     const live = this.hasAttribute("live");
     const shown = `${live} ${this.src}`;

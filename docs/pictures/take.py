@@ -135,7 +135,7 @@ def error(browser: Browser, url: str) -> None:
     draw(page, "snowman", seed="7")
     page.fill("#prompt", "very " * 80 + "red apple")
     page.keyboard.press("Enter")
-    page.locator("#error .error").wait_for()
+    page.locator(".problem[role=alert]").wait_for()
     shot(page, "error")
 
 

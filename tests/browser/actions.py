@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from io import BytesIO
 from typing import Any
 
@@ -24,6 +25,19 @@ SET = """(input, value) => {
   input.max = Math.max(input.max, value);
   input.value = value;
   input.dispatchEvent(new Event("input"));
+}"""
+
+
+DROP = """([name, text, how]) => {
+  const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+  const data = new DataTransfer();
+  data.items.add(new File([bytes], name, {type: "image/png"}));
+  const target = document.querySelector("#prompt");
+  const options = {bubbles: true, cancelable: true, dataTransfer: data, clipboardData: data};
+  if (how === "paste") return target.dispatchEvent(new ClipboardEvent("paste", options));
+  for (const name of ["dragenter", "dragover", "drop"]) {
+    target.dispatchEvent(new DragEvent(name, options));
+  }
 }"""
 
 
@@ -60,6 +74,12 @@ def start_from(page: Page, pixels: Pixels, name: str = "noise.png") -> None:
     file: Any = {"name": name, "mimeType": "image/png", "buffer": png(pixels)}
     page.set_input_files("#file", file)
     page.locator("#editor").wait_for()
+
+
+def drop(page: Page, pixels: Pixels, name: str, how: str = "drop") -> None:
+    """As if a file were dropped on the page, or pasted."""
+    text = base64.b64encode(png(pixels)).decode()
+    page.locator("body").evaluate(f"(_, given) => ({DROP})(given)", [name, text, how])
 
 
 def choose(page: Page, operation: str) -> None:

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from tests.browser import hills as family
 from tests.service.running import Service, running
 from tests.tiny import tiny_flow
 
@@ -104,6 +105,17 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Start:
 def service(start: Start, elsewhere: Elsewhere) -> Iterator[Service]:
     with start(CORS_ORIGINS=elsewhere.trusted) as service:
         yield service.await_ready()
+
+
+@pytest.fixture(scope="session")
+def hills(tmp_path_factory: pytest.TempPathFactory, elsewhere: Elsewhere) -> Iterator[Service]:
+    """A server of the family in `tests.browser.hills`, which takes all that a pipeline may."""
+    packages = tmp_path_factory.mktemp("packages")
+    checkpoint = family.install(packages)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(packages))
+        with running(checkpoint, packages / "log", CORS_ORIGINS=elsewhere.trusted) as service:
+            yield service.await_ready()
 
 
 @dataclass

@@ -101,8 +101,8 @@ def test_labels_can_be_given(open_page: Open, both: Service) -> None:
     )
     page.fill("#labels", "\n".join(f"label {number}" for number in range(65)))
     page.click("#draw")
-    expect(page.locator("#error")).to_contain_text("List of labels")
-    expect(page.locator("#error")).to_contain_text("at most 64")
+    expect(page.locator("#labels-error")).to_contain_text("List of labels")
+    expect(page.locator("#labels-error")).to_contain_text("at most 64")
 
 
 def test_describing_can_be_stopped(open_page: Open, both: Service) -> None:

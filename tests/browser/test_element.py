@@ -97,6 +97,17 @@ def test_any_attribute_that_is_not_its_own_is_a_field(
     }
 
 
+def test_it_keeps_its_shape_where_there_is_less_room(
+    open_page: Open, service: Service, elsewhere: Elsewhere
+) -> None:
+    element = '<tessera-image seed="1" size="96x64"></tessera-image>'
+    body = f'<div style="width: 48px">{element}</div> <div>{element}</div>'
+    page = visit(open_page, elsewhere.trusted, elsewhere, service, body)
+    page.get_by_role("button", name="Retry").first.wait_for()  # the tiny flow draws squares
+    boxes = [one.bounding_box() for one in page.locator("tessera-image").all()]
+    assert [box and (box["width"], box["height"]) for box in boxes] == [(48, 32), (96, 64)]
+
+
 def test_live_it_shows_how_it_is_drawn(
     open_page: Open, service: Service, elsewhere: Elsewhere
 ) -> None:

@@ -179,9 +179,12 @@ def test_errors_are_in_words_and_the_page_goes_on(open_page: Open, service: Serv
     page.locator("#state[data-state=ready]").wait_for()
     page.fill("#prompt", "very " * 150 + "red")
     page.press("#prompt", "Enter")
-    expect(page.locator("#error")).to_contain_text("The prompt is too long")
-    draw(page, "red apple")
+    problem = page.get_by_role("alert").filter(has_text="too long")
+    expect(problem).to_have_text(re.compile("Has 764 tokens, emoji-tiny takes at most 48"))
+    expect(page.locator("#prompt")).to_have_accessible_description(re.compile("too long"))
     expect(page.locator("#error")).to_be_empty()
+    draw(page, "red apple")
+    expect(problem).to_have_count(0)
 
 
 def test_a_full_queue_and_a_lost_connection_are_explained_and_overcome(
@@ -299,6 +302,7 @@ def test_an_unknown_parameter_has_a_control_and_is_sent(open_page: Open, service
     number.press("Tab")
     expect(number).to_have_value("12")
     expect(page.get_by_role("slider", name="Depth")).to_have_count(0)
+    expect(page.locator("#parameters")).to_contain_text("Depth3")
     expect(page.get_by_role("slider", name="Wave length")).to_be_hidden()
     page.fill("#negative-prompt", "clouds")
     page.select_option("#size", "16x24")
@@ -370,5 +374,5 @@ def test_axe_finds_nothing(open_page: Open, service: Service, axe_source: str) -
         draw(page, "red apple")
         page.fill("#prompt", "very " * 150)
         page.press("#prompt", "Enter")
-        page.locator(".error").wait_for()
+        page.locator(".problem[role=alert]").wait_for()
         assert violations(page) == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 from io import BytesIO
@@ -19,6 +18,7 @@ from tests.browser.actions import (
     after,
     choose,
     draw,
+    drop,
     go,
     noise,
     png,
@@ -29,23 +29,11 @@ from tests.browser.actions import (
 from tests.browser.conftest import MANY_STEPS, Open, Start
 from tests.service.running import Service
 
-DROP = """([name, text, how]) => {
-  const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
-  const data = new DataTransfer();
-  data.items.add(new File([bytes], name, {type: "image/png"}));
-  const target = document.querySelector("#prompt");
-  const options = {bubbles: true, cancelable: true, dataTransfer: data, clipboardData: data};
-  if (how === "paste") return target.dispatchEvent(new ClipboardEvent("paste", options));
-  for (const name of ["dragenter", "dragover", "drop"]) {
-    target.dispatchEvent(new DragEvent(name, options));
-  }
-}"""
-
 
 def test_a_picture_is_varied_and_compared(page: Page, service: Service) -> None:
     start_from(page, noise())
     expect(page.locator("h1")).to_have_text("What should be done with it?")
-    expect(page.locator("#source-size")).to_have_text("48 × 32 pixels")
+    expect(page.locator(".source-size")).to_have_text("48 × 32 pixels")
     assert page.evaluate("() => document.activeElement.value") == "vary"
     page.locator("#count label").nth(1).click()
     page.locator("#parameter-strength").evaluate(SET, 0.3)
@@ -225,9 +213,8 @@ def test_the_other_operations(page: Page, operation: str, note: str, size: str) 
 
 @pytest.mark.parametrize("how", ["drop", "paste"])
 def test_pictures_come_in_by_dropping_and_pasting(page: Page, how: str) -> None:
-    text = base64.b64encode(png(noise())).decode()
-    page.locator("body").evaluate(f"(_, given) => ({DROP})(given)", ["in.png", text, how])
-    expect(page.locator("#source-name")).to_have_text("in.png")
+    drop(page, noise(), "in.png", how)
+    expect(page.locator(".source-name")).to_have_text("in.png")
 
 
 def test_a_large_picture_is_made_smaller_before_it_is_sent(start: Start, open_page: Open) -> None:
@@ -235,7 +222,7 @@ def test_a_large_picture_is_made_smaller_before_it_is_sent(start: Start, open_pa
         page = open_page(service.await_ready().url)
         page.locator("#state[data-state=ready]").wait_for()
         start_from(page, noise(300, 200))
-        expect(page.locator("#source-size")).to_have_text("150 × 100 pixels")
+        expect(page.locator(".source-size")).to_have_text("150 × 100 pixels")
         go(page)
 
 
@@ -281,7 +268,7 @@ def test_files_that_are_no_pictures_are_refused_in_words(open_page: Open, servic
     page.locator("#editor").wait_for()
     expect(page.locator("#error")).to_be_empty()
     page.click("#draw")
-    expect(page.locator("#error")).to_contain_text("This picture is damaged")
+    expect(page.locator(".sources + .problem")).to_contain_text("This picture is damaged")
     expect(page.locator("#frame .sheet img")).to_be_visible()
 
 
@@ -327,8 +314,7 @@ def test_without_operations_there_are_no_tools(open_page: Open, service: Service
     page.locator("#state[data-state=ready]").wait_for()
     draw(page, "red apple")
     expect(page.get_by_role("button", name="Start from")).to_have_count(0)
-    text = base64.b64encode(png(noise())).decode()
-    page.locator("body").evaluate(f"(_, given) => ({DROP})(given)", ["in.png", text, "drop"])
+    drop(page, noise(), "in.png")
     expect(page.locator("#editor")).to_be_hidden()
 
 

@@ -2,14 +2,22 @@
 
 const $ = (id) => document.getElementById(id);
 
-/** `take(file)` is called with each of them, while `accepting()` is true. */
+/**
+ * `take(files, added)` is called with them, while `accepting()` is true; `added` is true where they
+ * are to stand beside those that are there, undefined where that is open.
+ */
 export function dropzone(take, accepting) {
-  for (const id of ["start", "source-other"]) {
-    $(id).addEventListener("click", () => $("file").click());
+  let added;
+  for (const id of ["start", "source-other", "add"]) {
+    $(id).addEventListener("click", () => {
+      added = id === "add";
+      $("file").click();
+    });
   }
   $("file").addEventListener("change", () => {
-    const [file] = $("file").files;
-    if (file) take(file);
+    const files = [...$("file").files];
+    if (files.length) take(files, added);
+    added = undefined;
     $("file").value = ""; // so that the same file can be chosen again
   });
 
@@ -28,12 +36,12 @@ export function dropzone(take, accepting) {
     if (!holds(event)) return;
     event.preventDefault();
     enter(-Infinity);
-    take(event.dataTransfer.files[0]);
+    take([...event.dataTransfer.files]);
   });
   document.addEventListener("paste", (event) => {
-    const [file] = event.clipboardData?.files ?? [];
-    if (!file || !accepting()) return; // text goes where the cursor is
+    const files = [...(event.clipboardData?.files ?? [])];
+    if (!files.length || !accepting()) return; // text goes where the cursor is
     event.preventDefault();
-    take(file);
+    take(files);
   });
 }

@@ -1,9 +1,11 @@
-// The part of the form about a picture to start from: which one, and what to do with it.
+// The part of the form about pictures to start from: which ones, and what to do with them.
 
 import { t } from "../i18n/i18n.js";
 import { h, icon } from "../page/dom.js";
+import { flexible } from "../page/sizes.js";
 import { Canvas } from "./canvas.js";
-import { available, enlargeable, FACTORS, modelFor, OPERATIONS, sentWith, SIDES } from "./operations.js";
+import { available, enlargeable, FACTORS, modelFor, OPERATIONS, picturesOf, sentWith, SIDES } from "./operations.js";
+import { Pictures } from "./pictures.js";
 
 const $ = (id) => document.getElementById(id);
 
@@ -12,7 +14,7 @@ export class Editor {
   #model = null;
   #models = [];
   #most = Infinity; // pixels of all answers to one request
-  #source = null;
+  #pictures = new Pictures(() => this.#rearranged(), (index) => this.#show(index));
   #operation = "vary";
   #options = { factor: 2, amount: 25, sides: new Set(SIDES), labels: "" };
   #smaller = h("p", { class: "note" });
@@ -31,18 +33,32 @@ export class Editor {
     this.#changed = changed;
     this.#draw = draw;
     this.#announce = announce;
-    $("source-remove").append(icon("cross"));
     $("start").prepend(icon("picture"));
-    $("source-remove").addEventListener("click", () => {
-      this.put(null);
-      this.focus();
-    });
-    $("source-show").addEventListener("click", () => this.#changed("controls"));
     $("operations").addEventListener("change", ({ target }) => this.#choose(target.value));
   }
 
+  /** The picture that is worked on, or null. */
   get source() {
-    return this.#source;
+    return this.#pictures.all[0] ?? null;
+  }
+
+  /** All that are sent: the operation may take further ones. */
+  get sources() {
+    return this.#pictures.all.slice(0, this.#mostPictures);
+  }
+
+  /** Whether the operation takes several pictures. */
+  get several() {
+    return this.source !== null && this.#mostPictures > 1;
+  }
+
+  /** How many more it takes. */
+  get room() {
+    return this.source ? this.#mostPictures - this.sources.length : 0;
+  }
+
+  get #mostPictures() {
+    return picturesOf(this.#operation, this.model);
   }
 
   get operation() {
@@ -70,15 +86,39 @@ export class Editor {
     this.#most = limits.upload_pixels ?? Infinity;
     const names = this.#available;
     if (!names.includes(this.#operation)) [this.#operation = "vary"] = names;
-    if (!this.able && this.#source) this.put(null);
+    if (!this.able && this.source) this.put(null);
   }
 
   /** Starts from a picture, with that operation; with null from none. */
   put(source, operation = this.#available[0]) {
-    this.#source = source;
+    this.#pictures.set(source ? [source] : []);
     this.canvas = source && new Canvas(source, this.#draw, this.#announce);
     if (source) this.#operation = operation;
     this.#changed("operation");
+  }
+
+  /** Has these pictures too, as many as there is room for. */
+  add(sources) {
+    const taken = sources.slice(0, this.room);
+    this.#pictures.set([...this.sources, ...taken]);
+    this.#rearranged(taken.at(-1));
+  }
+
+  /** The first picture may be another one now, or none be left; `shown` is to be looked at. */
+  #rearranged(shown = this.canvas.picture) {
+    if (this.source === null) {
+      this.put(null);
+      this.focus();
+      return;
+    }
+    if (this.canvas.source !== this.source) this.canvas = new Canvas(this.source, this.#draw, this.#announce);
+    this.canvas.picture = this.sources.includes(shown) ? shown : this.source;
+    this.#changed("controls");
+  }
+
+  #show(index) {
+    this.canvas.picture = this.#pictures.all[index];
+    this.#changed("controls");
   }
 
   /** What is to be done, in the service's fields; a `mask` is written when it is sent. */
@@ -87,7 +127,7 @@ export class Editor {
     const work = { operation: this.#operation, most: this.#most };
     if (labels) work.labels = lines(this.#options.labels);
     if (factor) {
-      const { width, height } = this.#source;
+      const { width, height } = this.source;
       const most = enlargeable(this.#model, this.#options.factor);
       const scale = Math.min(most.width / width, most.height / height);
       work.factor = this.#options.factor;
@@ -102,26 +142,25 @@ export class Editor {
 
   /** Moves the focus to the operations or, without a picture, to where one can be chosen. */
   focus() {
-    (this.#source ? $("operations").querySelector(":checked") : $("start")).focus();
+    (this.source ? $("operations").querySelector(":checked") : $("start")).focus();
   }
 
   /** `n`: how many pictures are asked for. */
   render(n) {
-    const source = this.#source;
+    const { source } = this;
     $("start").hidden = !this.able || source !== null;
     $("editor").hidden = source === null;
     if (!source) return;
-    this.canvas.seen = this.model.sizes;
+    this.canvas.seen = OPERATIONS[this.#operation].several || flexible(this.model) ? null : this.model.sizes;
     this.canvas.work = this.take();
-    $("source-image").src = source.url;
-    $("source-name").textContent = source.name;
-    $("source-size").textContent = t("pixels", source);
-    $("operation-note").textContent = t(`operations.${this.#operation}.1`);
+    this.#pictures.render(this.#mostPictures);
+    const note = [t(`operations.${this.#operation}.1`), this.several ? t("severalNote") : ""];
+    $("operation-note").textContent = note.join(" ").trim();
     $("operations").replaceChildren(
       h("legend", { class: "visually-hidden" }, t("operation")),
       ...this.#available.map((name) => this.#radio("operation", name, t(`operations.${name}.0`), name === this.#operation)),
     );
-    this.#controls.render($("operation-parameters"), this.model, this.#operation, true);
+    this.#controls.render($("operation-parameters"), this.model, this.#operation, "operation");
     $("options").replaceChildren(...this.#fields());
     this.#n = n;
     this.#measure();
@@ -168,10 +207,10 @@ export class Editor {
 
   /** What is kept to the last pixel is as large as the picture: many large ones are too much. */
   #measure() {
-    const { sized, text, factor } = OPERATIONS[this.#operation];
-    const source = this.#source;
+    const { sized, text, factor, several } = OPERATIONS[this.#operation];
+    const { source } = this;
     const [width, height] = source.within(sentWith(source, this.take(), this.#n));
-    this.#smaller.hidden = sized || text || factor || width === source.width;
+    this.#smaller.hidden = sized || text || factor || several || width === source.width;
     this.#smaller.textContent = t("smaller", { width, height });
   }
 
@@ -192,8 +231,8 @@ export class Editor {
 
   #shrunk() {
     const most = enlargeable(this.#model, this.#options.factor);
-    const [width, height] = this.#source.within(this.take().longest);
-    const key = width === this.#source.width ? "enlargeable" : "shrunk";
+    const [width, height] = this.source.within(this.take().longest);
+    const key = width === this.source.width ? "enlargeable" : "shrunk";
     return h("p", { class: "note" }, t(key, { most: `${most.width} × ${most.height}`, width, height }));
   }
 

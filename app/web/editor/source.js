@@ -5,6 +5,7 @@ import { ServiceError } from "../../tessera.js";
 /** What the service decodes; anything else that this browser can show is sent as PNG. */
 const DECODED = ["image/png", "image/jpeg", "image/webp", "image/gif"];
 
+const OTHER_ASPECT = 0.04; // what is less is stretched, as the service does too
 const PREVIEW = 1024; // pixels along the longer side: enough to look at
 
 /** A size of the same aspect whose longer side has so many pixels; no side is 0. */
@@ -76,9 +77,15 @@ export class Source {
     const small = work.longest && (await createImageBitmap(await this.file(...this.within(work.longest))));
     return rendered(Math.round(width * times), Math.round(height * times), "image/png", (brush, w, h) => {
       const [left, top, right, bottom] = ["left", "top", "right", "bottom"].map((side) => (work[side] ?? 0) / 100);
-      const [wide, high] = [w / (1 + left + right), h / (1 + top + bottom)];
+      let [wide, high] = [w / (1 + left + right), h / (1 + top + bottom)];
+      let [x, y] = [left * wide, top * high];
+      const stretch = wide / high / (this.width / this.height);
+      if (Math.abs(Math.log(stretch)) > OTHER_ASPECT) { // it lies in the middle
+        [wide, high] = [wide / Math.max(1, stretch), high * Math.min(1, stretch)];
+        [x, y] = [(w - wide) / 2, (h - high) / 2];
+      }
       brush.imageSmoothingEnabled = !small; // each of its pixels should be visible
-      this.#draw(brush, left * wide, top * high, wide, high, small || this.#image);
+      this.#draw(brush, x, y, wide, high, small || this.#image);
     });
   }
 

@@ -16,7 +16,9 @@ import { Header } from "./header.js";
 import { Gallery, History } from "./history.js";
 import { fetchModels, useKey } from "./service.js";
 import { Status } from "./status.js";
+import { drawsEmoji } from "./suggestions.js";
 import { Viewer } from "./viewer.js";
+import { ServiceError } from "../../tessera.js";
 
 const $ = (id) => document.getElementById(id);
 const announce = (text) => {
@@ -31,7 +33,7 @@ const history = await History.open();
 const controls = new Controls();
 const editor = new Editor(controls, editorChanged, drawCaption, announce);
 const composer = new Composer(controls, editor, submit);
-const viewer = new Viewer(actionsOf, announce);
+const viewer = new Viewer(actionsOf, () => drawing.stop(), announce);
 const gallery = new Gallery(history, show, clear);
 const header = new Header(render);
 const status = new Status(stateChanged);
@@ -52,7 +54,8 @@ async function run(ask) {
   removeError();
   try {
     if (ask.work?.operation === "describe") {
-      if (editor.source !== ask.source) editor.put(ask.source, "describe"); // put away meanwhile
+      const [source] = ask.sources;
+      if (editor.source !== source) editor.put(source, "describe"); // put away meanwhile
       await drawing.describe(ask, editor.canvas);
     } else {
       const pictures = await drawing.run(ask);
@@ -60,7 +63,8 @@ async function run(ask) {
     }
   } catch (error) {
     if (error.status === 401) askForKey();
-    if (error.code === "network" || error.code === "not_ready") loadModels();
+    // What the form offers may not be there any more.
+    if (["network", "not_ready"].includes(error.code) || error.status === 404) loadModels();
     removeError = showError($("error"), error, () => {
       if (error.status === 401) submit();
       else run(ask);
@@ -69,23 +73,42 @@ async function run(ask) {
 }
 
 /** The page's own address names what it shows, so that it can be shared. */
-function setAddress({ url, prompt, seed }) {
-  const query = new URLSearchParams({ ...(prompt && { prompt }), seed });
-  window.history.replaceState(null, "", url ? `?${query}` : location.pathname);
+function setAddress(picture) {
+  const query = new URLSearchParams(composer.address(picture));
+  window.history.replaceState(null, "", picture.url ? `?${query}` : location.pathname);
 }
 
 // A picture to start from
 
-async function open(file, about) {
+/**
+ * Starts from files (Blobs). Where the operation takes several, those that are `added` (or dropped)
+ * stand beside the ones that are there, as far as there is room.
+ */
+async function open(files, about, added = editor.several) {
   removeError();
+  const most = composer.model?.images ?? 1;
+  const room = added ? editor.room : most;
+  const each = { ...limits, upload_bytes: limits.upload_bytes / most };
+  const opened = [];
   try {
-    editor.put(await Source.open(file, about, limits));
+    for (const file of files.slice(0, room)) opened.push(await Source.open(file, about(file), each));
   } catch (error) {
     removeError = showError($("error"), error);
     return;
   }
-  composer.fill({ prompt: about.prompt ?? "", seed: "" });
-  editor.focus();
+  if (added) {
+    editor.add(opened);
+  } else {
+    const [first, ...others] = opened;
+    editor.put(first);
+    if (editor.room) editor.add(others);
+    composer.fill({ prompt: first.prompt, seed: "" });
+    composer.adapt();
+    editor.focus();
+  }
+  if (files.length > room && editor.several) {
+    removeError = showError($("error"), new ServiceError("", { code: "too_many_pictures", param: "image" }));
+  }
 }
 
 /** The "operation", the "controls" for it, or just their "values" have changed. */
@@ -107,9 +130,9 @@ function editorChanged(what) {
 // What can be done with a picture
 
 function actionsOf(picture) {
-  const { prompt } = picture;
+  const about = { prompt: picture.prompt, name: nameOf(picture), file: fileName(picture) };
   return {
-    start: editor.able ? () => open(picture.blob, { prompt, name: nameOf(picture), file: fileName(picture) }) : null,
+    start: editor.able ? () => open([picture.blob], () => about, false) : null,
     again: picture.url ? again : null,
     alike: picture.url || drawing.asked(picture) ? alike : null,
     remove,
@@ -190,6 +213,7 @@ function showModel() {
   if (model) header.state("ready", { model: model.id });
   status.model = model;
   viewer.exact = model?.seed_exact === true;
+  viewer.emoji = drawsEmoji(model);
 }
 
 function stateChanged(state) {
@@ -224,16 +248,19 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-dropzone((file) => open(file, { name: file.name || t("noName"), file: file.name }), () => editor.able);
+dropzone(
+  (files, added) => open(files, ({ name }) => ({ name: name || t("noName"), file: name }), added),
+  () => editor.able,
+);
 
 render();
 await loadModels();
 
-const shared = new URLSearchParams(location.search);
-if (shared.has("prompt") || shared.has("seed")) {
+const shared = Object.fromEntries(new URLSearchParams(location.search));
+if ("prompt" in shared || "seed" in shared) {
   // The seed is for this picture only: the form's next one is new.
-  composer.fill({ prompt: shared.get("prompt") ?? "" });
-  const seed = shared.get("seed");
+  const { seed, ...fields } = shared;
+  composer.follow(fields);
   if (composer.model) run({ ...composer.take(), ...(seed && { seed }) });
 } else if (history.pictures.length) {
   viewer.show(history.pictures[0]);

@@ -1,13 +1,15 @@
 // The form: what the next picture will be.
 
-import { OPERATIONS } from "../editor/operations.js";
+import { OPERATIONS, sizesFor } from "../editor/operations.js";
 import { language, t } from "../i18n/i18n.js";
-import { sizeField, sizesOf } from "./controls.js";
 import { h, icon } from "./dom.js";
-import { drawsEmoji, styleOf, STYLES, suggestions, withStyle } from "./suggestions.js";
+import { Shape } from "./shape.js";
+import { flexible, parseSize, sizeField, sizesOf } from "./sizes.js";
+import { drawsEmoji, styleOf, STYLES, suggestionsFor, withStyle } from "./suggestions.js";
 
 const COUNTS = [1, 2, 4, 8];
 const COMFORTABLE = 256; // pixels that look well in the viewer
+const LINE = 36; // characters of a placeholder that fit in one
 
 const $ = (id) => document.getElementById(id);
 
@@ -16,6 +18,7 @@ export class Composer {
   #editor; // the part about a picture to start from
   #form = $("composer");
   #prompt = $("prompt");
+  #shape = new Shape();
   #models = [];
   #limits = { n: COUNTS.at(-1), size: 1024 }; // until the service reports its own
   #style = "fluent"; // the chip that is pressed
@@ -49,6 +52,7 @@ export class Composer {
       this.#suggest();
     });
     $("model").addEventListener("change", () => this.#adopt());
+    $("lora").addEventListener("change", () => this.#adapters());
     $("count").addEventListener("change", () => this.#editor.render(this.#count));
   }
 
@@ -76,12 +80,17 @@ export class Composer {
     return this.#editor.source ? this.#editor.operation : "generate";
   }
 
+  /** What is known of the operation. */
+  get #kind() {
+    return OPERATIONS[this.#operation] ?? {};
+  }
+
   /**
    * What is asked for: the fields of a request, but the model's `parameters` by themselves, and with
-   * `source` and `work` where there is a picture to start from. A chosen style is written out.
+   * `sources` and `work` where there are pictures to start from. A chosen style is written out.
    */
   take() {
-    if (this.#style && drawsEmoji(this.model) && !styleOf(this.#prompt.value)) {
+    if (this.#style && drawsEmoji(this.model) && !this.#kind.several && !styleOf(this.#prompt.value)) {
       this.#write(withStyle(this.#prompt.value, this.#style));
     }
     const ask = { prompt: this.#prompt.value.trim(), n: this.#count, parameters: {} };
@@ -91,54 +100,94 @@ export class Composer {
     if (!model) return ask;
     const negative = $("negative-prompt").value.trim();
     if (model.negative_prompt && negative) ask.negative_prompt = negative;
+    if (this.#lora) ask.lora = this.#lora;
     ask.model = model.id;
-    ask.parameters = this.#controls.take(model, this.#operation);
+    ask.parameters = this.#controls.take(model, this.#operation, this.#lora !== "");
     ask.size = this.#size;
     if (model.transparency && $("transparent").checked) ask.background = "transparent";
     return this.#editor.source ? this.#edit(ask) : ask;
   }
 
-  /** The same with the picture to start from, which also decides whether it is transparent. */
+  /** The same with the pictures to start from, which also decide whether it is transparent. */
   #edit(ask) {
-    const { sized, text } = OPERATIONS[this.#operation];
-    const start = { source: this.#editor.source, work: this.#editor.take() };
-    if (text) {
+    const start = { sources: this.#editor.sources, work: this.#editor.take() };
+    if (this.#kind.text) {
       const { model } = this.#editor;
-      return { ...start, model: model.id, parameters: this.#controls.take(model, this.#operation) };
+      return { ...start, model: model.id, parameters: this.#controls.take(model, this.#operation, false) };
     }
-    if (!sized) delete ask.size;
     ask.background = this.model.transparency && !$("transparent").checked ? "white" : undefined;
     return { ...ask, ...start };
   }
 
+  /** As the service takes it; undefined: it is left to it. */
   get #size() {
-    const [width, height] = $("size").value.split("x").map(Number);
-    return sizeField(width, height ?? width);
+    const kind = sizesFor(this.#operation, this.model);
+    if (kind === "shape") return this.#shape.field;
+    return kind === "list" ? sizeField(...parseSize($("size").value)) : undefined;
   }
 
-  /** To restyle is to change to the other style; all other operations keep the picture's own. */
+  /** The chosen adapter, or "". */
+  get #lora() {
+    return this.model?.loras?.length ? $("lora").value : "";
+  }
+
+  /**
+   * To restyle is to change to the other style; all other operations keep the picture's own. What is
+   * to be done by an edit is not what the picture shows.
+   */
   adapt() {
     const { source, operation } = this.#editor;
-    const style = source && styleOf(source.prompt);
-    if (!style) return;
+    if (!source) return;
+    const { several } = OPERATIONS[operation];
+    if (several && this.#prompt.value === source.prompt) this.#write("");
+    if (!several && this.#prompt.value === "") this.#write(source.prompt);
+    const style = styleOf(source.prompt);
+    if (!style || several) return;
     const other = STYLES.find(({ id }) => id !== style).id;
     this.#choose(operation === "restyle" ? other : style);
   }
 
-  /** Fills the form with what a picture was drawn with, or an address of the page names. */
-  fill({ prompt, negative_prompt, seed, model, size, background, parameters }) {
+  /** Fills the form with what a picture was drawn with. */
+  fill({ prompt, negative_prompt, lora, seed, model, size, background, parameters }) {
     if (model && this.#models.some(({ id }) => id === model) && model !== $("model").value) {
       $("model").value = model;
       this.#adopt();
     }
     if (prompt !== undefined) this.#write(prompt, prompt ? styleOf(prompt) : this.#style);
     if (seed !== undefined) $("seed").value = seed;
+    if (size !== undefined && flexible(this.model)) this.#shape.field = size;
     if ([...$("size").options].some(({ value }) => value === String(size))) $("size").value = size;
     if (background !== undefined) $("transparent").checked = background === "transparent";
     if (parameters === undefined || !this.model) return;
     $("negative-prompt").value = negative_prompt ?? "";
+    if (this.model.loras?.includes(lora ?? "") || !lora) $("lora").value = lora ?? "";
     this.#controls.fill(this.model, parameters);
     this.#parameters();
+    this.#adapters();
+  }
+
+  /** Fills the form with the fields of an address of the page. */
+  follow({ prompt = "", model, negative_prompt, lora, size, background, ...others }) {
+    const numbers = Object.entries(others).map(([name, text]) => [name, Number(text)]);
+    const parameters = Object.fromEntries(numbers.filter(([, number]) => Number.isFinite(number)));
+    this.fill({ prompt, model, negative_prompt, lora, size, background, parameters });
+  }
+
+  /** The fields that the page's own address has for a picture: those that are not as they are by default. */
+  address({ prompt, seed, model: id, negative_prompt, lora, size, background, parameters }) {
+    const model = this.#models.find((one) => one.id === id);
+    const standard = new Map(model?.parameters.map((parameter) => [parameter.name, parameter.default]));
+    const fields = {
+      prompt,
+      seed,
+      model: id === this.#models[0]?.id ? null : id,
+      negative_prompt,
+      lora,
+      size: model && String(size) === this.#standardSize(model) ? null : size,
+      background: model?.transparency && background !== "transparent" ? "white" : null,
+      ...Object.fromEntries(Object.entries(parameters).filter(([name, value]) => value !== standard.get(name))),
+    };
+    return Object.entries(fields).filter(([, value]) => value !== undefined && value !== null && value !== "");
   }
 
   focus() {
@@ -147,40 +196,66 @@ export class Composer {
 
   /** Renders everything that depends on the language, the model or the operation. */
   render() {
-    const emoji = drawsEmoji(this.model);
+    const { model } = this;
     const { source } = this.#editor;
-    const kind = OPERATIONS[this.#operation] ?? { sized: true };
+    const kind = this.#kind;
+    const emoji = drawsEmoji(model);
+    // What a model that only changes pictures needs first.
+    const idle = model !== null && source === null && !model.operations.includes("generate");
+    const unasked = idle || Boolean(kind.text);
     this.#editor.render(this.#count);
     this.#parameters();
-    $("prompt-field").hidden = Boolean(kind.text);
-    $("seed-field").hidden = Boolean(kind.text);
-    $("count-field").hidden = kind.text || this.#limits.n === 1;
-    $("size-field").hidden = !kind.sized;
-    $("transparent-field").hidden = kind.text || !this.model?.transparency;
-    $("negative-prompt-field").hidden = kind.text || !this.model?.negative_prompt;
+    $("prompt-field").hidden = unasked;
+    $("seed-field").hidden = unasked;
+    $("count-field").hidden = unasked || this.#limits.n === 1;
+    $("draw").disabled = idle;
+    $("transparent-field").hidden = unasked || !model?.transparency;
+    $("negative-prompt-field").hidden = unasked || !model?.negative_prompt;
     $("model-field").hidden = this.#models.length < 2;
-    $("fine").hidden = kind.text && this.#models.length < 2 && $("parameters").hidden;
-    $("styles").hidden = !emoji;
-    $("suggestions").hidden = !emoji || source !== null;
-    this.#setText($("question"), source ? "questionEdit" : "question");
+    $("styles").hidden = !emoji || Boolean(kind.several);
+    this.#setText($("question"), source ? "questionEdit" : idle ? "questionIdle" : "question");
     this.#setText($("draw-text"), source ? `operations.${this.#operation}.0` : "draw");
     $("prompt-label").hidden = !source;
     this.#prompt.required = Boolean(kind.needs_prompt);
-    $("about-model").textContent = emoji ? t("aboutEmoji") : (this.model?.description ?? "");
-    this.#prompt.placeholder = t(source ? "placeholderEdit" : emoji ? "placeholderEmoji" : "placeholder");
+    $("about-model").textContent = emoji ? t("aboutEmoji") : (model?.description ?? "");
+    $("about-model").lang = emoji ? "" : "en";
+    this.#prompt.placeholder = this.#placeholder();
     $("styles").replaceChildren(
       ...STYLES.map(({ id, label }) =>
         h("button", { type: "button", class: "chip", "data-style": id, onclick: () => this.#choose(this.#style === id ? null : id) }, label),
       ),
     );
     this.#press();
-    this.#suggest();
-    this.#sizes();
+    this.#suggest(source === null && !idle);
+    this.#sizes(idle ? null : sizesFor(this.#operation, model));
+    this.#adapters();
+    const settings = ["negative-prompt-field", "lora-field", "parameters", "size-field", "transparent-field"];
+    $("fine").hidden = idle || settings.every((id) => $(id).hidden);
+  }
+
+  #placeholder() {
+    if (this.#kind.several) return t("placeholderChange");
+    if (this.#editor.source) return t("placeholderEdit");
+    const { prompts } = suggestionsFor(this.model, language(), 0);
+    return prompts.find(({ length }) => length <= LINE) ?? prompts[0] ?? t("placeholder");
   }
 
   #parameters() {
     const model = this.#editor.source ? this.#editor.model : this.model;
-    this.#controls.render($("parameters"), model, this.#operation, false);
+    this.#controls.render($("parameters"), model, this.#operation, "general");
+  }
+
+  /** Renders what there is to choose from of the model's adapters. */
+  #adapters() {
+    const { loras = [] } = this.model ?? {};
+    $("lora-field").hidden = loras.length === 0 || Boolean(this.#kind.text);
+    const chosen = loras.includes($("lora").value) ? $("lora").value : "";
+    $("lora").replaceChildren(
+      h("option", { value: "" }, t("noLora")),
+      ...loras.map((name) => h("option", { value: name }, name)),
+    );
+    $("lora").value = chosen;
+    this.#controls.render($("lora-parameters"), chosen ? this.model : null, this.#operation, "adapter");
   }
 
   /** Sets a text that another language replaces. */
@@ -189,16 +264,19 @@ export class Composer {
     node.textContent = t(key);
   }
 
-  #suggest() {
+  #suggest(shown = true) {
+    const { prompts, more } = suggestionsFor(this.model, language(), this.#page);
+    $("suggestions").hidden = !shown || prompts.length === 0;
+    $("more-suggestions").hidden = !more;
     $("suggestion-list").replaceChildren(
-      ...suggestions(language(), this.#page).map((prompt) =>
-        h("button", { type: "button", class: "chip", onclick: () => this.#propose(prompt) }, prompt),
+      ...prompts.map((prompt) =>
+        h("button", { type: "button", class: "chip", title: prompt, onclick: () => this.#propose(prompt) }, prompt),
       ),
     );
   }
 
   #propose(prompt) {
-    this.#write(withStyle(prompt, this.#style));
+    this.#write(drawsEmoji(this.model) ? withStyle(prompt, this.#style) : prompt);
     this.#form.requestSubmit();
   }
 
@@ -252,9 +330,15 @@ export class Composer {
     );
   }
 
-  #sizes() {
+  /** Renders the sizes, as a "list" or a "shape", see `sizesFor`. */
+  #sizes(kind) {
     const { model } = this;
-    if (!model) return;
+    $("size-field").hidden = kind !== "list";
+    $("shape-field").hidden = kind !== "shape";
+    // Of what is hidden nothing may keep the form from being sent.
+    $("shape-field").disabled = kind !== "shape";
+    if (model && flexible(model)) this.#shape.render(model, Boolean(this.#kind.several));
+    if (!model || flexible(model)) return;
     const before = $("size").value;
     const { width: nativeWidth, height: nativeHeight } = model.sizes;
     const sizes = sizesOf(model, this.#limits.size);
@@ -266,7 +350,13 @@ export class Composer {
       }),
     );
     const values = sizes.map((size) => String(sizeField(...size)));
-    const comfortable = sizes.findIndex((size) => Math.max(...size) >= COMFORTABLE);
-    $("size").value = values.includes(before) ? before : values.at(comfortable);
+    $("size").value = values.includes(before) ? before : this.#standardSize(model);
+  }
+
+  /** The size that is chosen where nobody has chosen one: one that looks well in the viewer. */
+  #standardSize(model) {
+    if (flexible(model)) return String(sizeField(model.sizes.width, model.sizes.height));
+    const sizes = sizesOf(model, this.#limits.size);
+    return String(sizeField(...(sizes.find((size) => Math.max(...size) >= COMFORTABLE) ?? sizes.at(-1))));
   }
 }

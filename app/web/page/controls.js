@@ -1,4 +1,4 @@
-// Controls for the numbers and sizes that a model takes, built from its entry in GET /v1/models.
+// Controls for the numbers that a model takes, built from its entry in GET /v1/models.
 
 import { OPERATIONS } from "../editor/operations.js";
 import { label, language, t } from "../i18n/i18n.js";
@@ -12,13 +12,21 @@ const operationOf = (name) => OPERATIONS[name] ?? GENERATE;
 /** Whether a parameter means something without a picture to start from too. */
 const general = ({ operations }) => operations.includes(GENERATE.does);
 
-/** The parameters of a model that can have more than one value in an operation. */
-export function parametersOf(model, operation) {
+/** Whether there is anything to choose. */
+const free = ({ minimum, maximum }) => minimum < maximum;
+
+/** The parameters that mean something to a model in an operation. */
+function parametersOf(model, operation) {
   const { does, fixed = [] } = operationOf(operation);
   return (model?.parameters ?? []).filter(
-    ({ name, minimum, maximum, operations }) =>
-      minimum < maximum && operations.includes(does) && !fixed.includes(name),
+    ({ name, operations }) => operations.includes(does) && !fixed.includes(name),
   );
+}
+
+/** Where a parameter's control belongs: "adapter", "operation" (only on a picture) or "general". */
+function groupOf(parameter) {
+  if (parameter.name === "lora_scale") return "adapter";
+  return general(parameter) ? "general" : "operation";
 }
 
 /** The values of parameters, for each model; null is one that is left to the service. */
@@ -26,39 +34,39 @@ export class Controls {
   #values = new Map();
   #shown = new Map(); // by place: what its controls are for
 
-  /** What is set for an operation: `{steps: 20, …}`. */
-  take(model, operation) {
-    const values = parametersOf(model, operation).map((parameter) => [
-      parameter.name,
-      this.#get(model, operation, parameter),
-    ]);
+  /** What is set for an operation: `{steps: 20, …}`. `lora`: whether an adapter is used. */
+  take(model, operation, lora) {
+    const values = parametersOf(model, operation)
+      .filter((parameter) => free(parameter) && (lora || groupOf(parameter) !== "adapter"))
+      .map((parameter) => [parameter.name, this.#get(model, operation, parameter)]);
     return Object.fromEntries(values.filter(([, value]) => value !== null));
   }
 
   /** Sets what a picture was drawn with; what it does not name is set to its default. */
   fill(model, given) {
-    for (const parameter of parametersOf(model, "generate")) {
+    for (const parameter of parametersOf(model, "generate").filter(free)) {
       this.#values.set(keyOf(model, "generate", parameter), given[parameter.name] ?? parameter.default);
     }
     this.#shown.clear();
   }
 
   /**
-   * Shows the controls of an operation in `place`: those of parameters that are `special` to
-   * operations on a picture, or all others. Nothing is rebuilt, and no focus lost, without need.
+   * Shows the controls of an operation in `place`: those of the `group`, see `groupOf`. Nothing is
+   * rebuilt, and no focus lost, without need.
    */
-  render(place, model, operation, special) {
-    const parameters = parametersOf(model, operation).filter((parameter) => general(parameter) !== special);
+  render(place, model, operation, group) {
+    const parameters = parametersOf(model, operation).filter((parameter) => groupOf(parameter) === group);
     const shown = JSON.stringify([model?.id, operation, language(), parameters]);
     if (this.#shown.get(place) === shown) return;
     this.#shown.set(place, shown);
     place.hidden = parameters.length === 0;
     place.replaceChildren(
-      ...parameters.map((parameter) =>
-        control(parameter, this.#get(model, operation, parameter), (value) => {
+      ...parameters.map((parameter) => {
+        if (!free(parameter)) return fact(parameter);
+        return control(parameter, this.#get(model, operation, parameter), (value) => {
           this.#values.set(keyOf(model, operation, parameter), value);
-        }),
-      ),
+        });
+      }),
     );
   }
 
@@ -73,6 +81,13 @@ function keyOf(model, operation, parameter) {
   const own = !general(parameter) || operationOf(operation).defaults?.[parameter.name] !== undefined;
   return [model.id, own ? operation : "", parameter.name].join(" ");
 }
+
+/** A parameter that has one value. */
+const fact = ({ name, minimum, description }) =>
+  h("div", { class: "field parameter" },
+    h("p", { class: "parameter-head" }, h("span", {}, label(name)), h("strong", {}, String(minimum))),
+    h("p", { class: "note", lang: "en" }, description),
+  );
 
 /**
  * A slider and a number for a parameter; `set(value)` is called with each new value. Where the
@@ -130,37 +145,3 @@ function control({ name, minimum, maximum, default: standard, step, description 
     h("p", { class: "note", id: `${id}-hint`, lang: "en" }, description),
   );
 }
-
-// Sizes, in pixels
-
-const TIMES = [1, 2, 4, 8]; // the native size is also offered enlarged
-const ASPECTS = [[1, 1], [4, 3], [3, 4], [3, 2], [2, 3], [16, 9], [9, 16]];
-
-/** A size as the service takes it: an integer for a square, else "WxH". */
-export const sizeField = (width, height) => (width === height ? width : `${width}x${height}`);
-
-/** The sizes to choose from, `[[width, height], …]`, with no side over `longest`; the native one first. */
-export function sizesOf({ sizes }, longest) {
-  const { width, height, others = [], multiple } = sizes;
-  const enlarged = TIMES.map((times) => [times * width, times * height]);
-  const aspects = multiple ? ASPECTS.map((aspect) => withAspect(aspect, sizes)) : [];
-  const all = [...enlarged, ...others, ...aspects.filter((size) => allowed(size, sizes))];
-  const distinct = [...new Map(all.map((size) => [String(size), size])).values()];
-  const possible = distinct.filter((size) => Math.max(...size) <= longest);
-  if (possible.length) return possible;
-  return [[width, height].map((side) => Math.floor((side * longest) / Math.max(width, height)))];
-}
-
-/** About as many pixels as the native size has, in another aspect. */
-function withAspect([across, down], { width, height, multiple, low, high, pixels }) {
-  const area = Math.min(width * height, pixels);
-  const size = [across / down, down / across].map((ratio) => {
-    const side = multiple * Math.round(Math.sqrt(area * ratio) / multiple);
-    return Math.min(high, Math.max(low, side));
-  });
-  while (size[0] * size[1] > pixels) size[size[0] > size[1] ? 0 : 1] -= multiple;
-  return size;
-}
-
-const allowed = (size, { multiple, low, high, pixels }) =>
-  size.every((side) => side % multiple === 0 && side >= low && side <= high) && size[0] * size[1] <= pixels;

@@ -3,6 +3,7 @@
 import { label, t } from "../i18n/i18n.js";
 import { h } from "./dom.js";
 import * as files from "./export.js";
+import { about, duration } from "./pace.js";
 
 /** A picture's name, as its alternative text and title. */
 export const nameOf = ({ prompt, seed }) => prompt || t("noPromptOf", { seed });
@@ -18,20 +19,44 @@ export function invitation(exact) {
   ];
 }
 
+const LONG = 3; // seconds of waiting that are worth counting
+
+/** How far a picture is, in words: "Step 3 of 28 · about 40 s left". */
+export function progressOf({ step, steps, left, waited, others }) {
+  if (step === steps) return t("finishing");
+  if (step) return joined(t("progress", { step, steps }), left !== null && t("left", { time: about(left) }));
+  return joined(
+    t("waiting"),
+    others && t(others === 1 ? "oneBefore" : "othersBefore", { n: others }),
+    waited > LONG && duration(waited, 0),
+  );
+}
+
+const joined = (...parts) => parts.filter(Boolean).join(" · ");
+
 /** The progress of a picture. One bar is kept, so that it moves rather than jumps. */
 export class Progress {
   #title = h("p", { class: "title" });
   #bar = h("div", { class: "steps", role: "progressbar", "aria-valuemin": "0" });
   #text = h("p", { class: "note count" });
-  nodes = [this.#title, this.#bar, this.#text];
+  #stop = h("button", { type: "button", class: "quiet" });
+  nodes = [this.#title, this.#bar, this.#text, h("div", { class: "buttons" }, this.#stop)];
 
-  show({ step, steps, ask }) {
+  /** `stop()` is called to stop the run. */
+  constructor(stop) {
+    this.#stop.addEventListener("click", stop);
+  }
+
+  show(pending) {
+    const { step, steps, ask } = pending;
     this.#title.textContent = ask.prompt || (ask.work ? t(`operations.${ask.work.operation}.0`) : t("noPrompt"));
-    this.#text.textContent = step ? t("progress", { step, steps }) : t("waiting");
+    this.#text.textContent = progressOf(pending);
+    this.#stop.textContent = t("stop");
     this.#bar.style.setProperty("--steps", Math.min(steps, 50));
     this.#bar.style.setProperty("--done", step / steps);
     this.#bar.setAttribute("aria-valuemax", steps);
     this.#bar.setAttribute("aria-valuenow", step);
+    this.#bar.setAttribute("aria-valuetext", progressOf(pending));
     this.#bar.setAttribute("aria-label", t("drawing"));
   }
 }
@@ -73,7 +98,7 @@ export function descriptionOf({ caption, labels, model, seconds, asked }, source
       }),
     ),
     h("p", { class: "note" }, t(asked ? "likelyGiven" : "likelyOwn")),
-    pairs([[label("model"), model], [t("took"), t("seconds", { n: seconds.toFixed(1) })]]),
+    pairs([[label("model"), model], [t("took"), duration(seconds)]]),
     h("div", { class: "buttons" }, caption ? button() : null),
     ...copyButtons([["copyCurl", files.describeCurl(source.fileName, { labels: asked, model })]], announce),
   ];
@@ -86,16 +111,17 @@ function percent(probability) {
   return shown < 0.1 ? "< 0.1 %" : `${shown.toFixed(1)} %`;
 }
 
-function list({ seed, negative_prompt, parameters, model, width, height, seconds, work }) {
+function list({ seed, negative_prompt, lora, parameters, model, width, height, seconds, work }) {
   return pairs(
     [
       work && [t("operation"), t(`operations.${work.operation}.0`)],
       [label("seed"), seed],
       negative_prompt && [label("negative_prompt"), negative_prompt],
+      lora && [label("lora"), lora],
       ...Object.entries(parameters).map(([name, value]) => [label(name), value]),
       [label("size"), `${width} × ${height}`],
       [label("model"), model],
-      seconds && [t("took"), t("seconds", { n: seconds.toFixed(1) })],
+      seconds && [t("took"), duration(seconds)],
     ].filter(Boolean),
   );
 }

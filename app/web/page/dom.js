@@ -6,6 +6,10 @@ const ICONS = {
   sun: "M12 8a4 4 0 1 0 0 8 4 4 0 0 0 0-8ZM12 2v2.5M12 19.5V22M4.9 4.9l1.8 1.8M17.3 17.3l1.8 1.8M2 12h2.5M19.5 12H22M4.9 19.1l1.8-1.8M17.3 6.7l1.8-1.8",
   moon: "M20.5 14.5A8.5 8.5 0 0 1 9.5 3.5a8.5 8.5 0 1 0 11 11Z",
   cross: "M6 6l12 12M18 6 6 18",
+  swap: "M7 4 3 8l4 4M3 8h14M17 12l4 4-4 4M21 16H7",
+  up: "M12 19V5M6 11l6-6 6 6",
+  down: "M12 5v14M6 13l6 6 6-6",
+  plus: "M12 5v14M5 12h14",
   picture: "M4 5h16v14H4ZM4 16l4.5-4.5L13 16l2.5-2.5L20 18M15.5 9.5h.01",
 };
 
@@ -41,6 +45,16 @@ export function fileUrl(blob) {
   return urls.get(blob);
 }
 
+/** The nearest of some nodes in the next row below one (`down`: 1) or above it (-1). */
+function beyond(node, nodes, down) {
+  const box = (one) => one.getBoundingClientRect();
+  const { top, left, width } = box(node);
+  const further = nodes.filter((one) => down * (box(one).top - top) > 1);
+  const row = Math.min(...further.map((one) => down * box(one).top)) + 1;
+  const off = (one) => Math.abs(box(one).left + box(one).width / 2 - left - width / 2);
+  return further.filter((one) => down * box(one).top <= row).sort((a, b) => off(a) - off(b))[0];
+}
+
 /**
  * Gives a group of buttons one tab stop; arrow keys, Home and End move the focus within it.
  * Returns a function to call after the group's children have changed.
@@ -55,18 +69,17 @@ export function rovingFocus(group) {
   group.addEventListener("keydown", (event) => {
     const all = buttons();
     const at = all.indexOf(event.target);
-    const columns = getComputedStyle(group).gridTemplateColumns.split(" ").length || 1;
     const to = {
-      ArrowRight: at + 1,
-      ArrowLeft: at - 1,
-      ArrowDown: at + columns,
-      ArrowUp: at - columns,
-      Home: 0,
-      End: all.length - 1,
-    }[event.key];
-    if (at < 0 || to === undefined) return;
+      ArrowRight: all[at + 1],
+      ArrowLeft: all[at - 1],
+      ArrowDown: beyond(event.target, all, 1),
+      ArrowUp: beyond(event.target, all, -1),
+      Home: all[0],
+      End: all.at(-1),
+    };
+    if (at < 0 || !(event.key in to)) return;
     event.preventDefault();
-    all[Math.max(0, Math.min(all.length - 1, to))].focus();
+    to[event.key]?.focus();
   });
   group.addEventListener("focusin", (event) => {
     for (const button of buttons()) button.tabIndex = button === event.target ? 0 : -1;

@@ -1,11 +1,15 @@
 // A run: what was asked for is drawn, shown as it comes, and kept; or a picture is described.
 
-import { toForm } from "../editor/operations.js";
+import { aspectOf, toForm } from "../editor/operations.js";
 import { t } from "../i18n/i18n.js";
 import { draw, pictureOf } from "../../tessera.js";
 import { fileUrl } from "./dom.js";
 import { toPicture } from "./history.js";
+import { Pace } from "./pace.js";
 import { currentKey, describe } from "./service.js";
+import { parseSize } from "./sizes.js";
+
+const TICK = 1000; // milliseconds between looks at the time that is left
 
 const $ = (id) => document.getElementById(id);
 
@@ -15,10 +19,43 @@ export class Pending {
   steps = 1; // until the first progress is reported
   preview = ""; // an object URL
   picture = null;
+  others = null; // pictures of others that wait for the model too; null while unknown
+  pace = new Pace();
+  #began = performance.now();
 
   constructor(ask, index) {
     this.ask = ask;
     this.index = index;
+  }
+
+  /** Width by height, as far as it is known before there is a picture. */
+  get aspect() {
+    const { ask, picture } = this;
+    if (picture) return picture.width / picture.height;
+    if (ask.work) return aspectOf(ask);
+    const [width, height] = parseSize(ask.size ?? 1);
+    return width / height;
+  }
+
+  /** Whether it can be seen through. */
+  get clear() {
+    return this.ask.background === "transparent";
+  }
+
+  /** Seconds since it was asked for. */
+  get waited() {
+    return (performance.now() - this.#began) / 1000;
+  }
+
+  /** Seconds that it will still take; null while unknown, or not worth saying. */
+  get left() {
+    return this.picture ? null : this.pace.left(this.steps);
+  }
+
+  /** Records that so many steps are done. */
+  progress(step, steps) {
+    Object.assign(this, { step, steps });
+    this.pace.record(step);
   }
 
   show(blob) {
@@ -72,11 +109,14 @@ export class Drawing {
     viewer.reveal();
     this.#mark(true);
     announce(t("announceDrawing", { n: ask.n }));
+    const clock = setInterval(() => this.#tick(run), TICK);
     try {
       await this.#follow(ask, run, own.signal);
     } catch (error) {
       if (!own.signal.aborted) throw error;
     } finally {
+      clearInterval(clock);
+      document.title = t("title");
       if (this.#controller === own) {
         this.#controller = null;
         viewer.end();
@@ -135,7 +175,7 @@ export class Drawing {
     for await (const { event, data } of draw(body, { key: currentKey(), signal })) {
       const pending = run[data.index];
       if (event === "progress" || event === "preview") {
-        Object.assign(pending, { step: data.step, steps: data.steps });
+        pending.progress(data.step, data.steps);
         if (event === "preview") pending.show(pictureOf(data));
         viewer.update(pending);
       } else if (event === "image") {
@@ -151,6 +191,20 @@ export class Drawing {
     }
     status.record(seconds());
     if (ask.n === 1) announce(t("announceDone", { i: 1, n: 1 }));
+  }
+
+  /** Shows how long it will still take, or how many wait; in the tab's title too, if it is long. */
+  #tick(run) {
+    const { viewer, status } = this.#parts;
+    const waiting = status.waiting(run[0].ask.model);
+    const own = run.filter(({ step, picture }) => !step && !picture).length;
+    for (const pending of run.filter(({ picture }) => !picture)) {
+      pending.others = waiting === undefined ? null : Math.max(0, waiting - own);
+      viewer.update(pending);
+    }
+    if (!run.some(({ left }) => left !== null)) return;
+    const n = Math.floor((100 * run.reduce((sum, { step, steps }) => sum + step / steps, 0)) / run.length);
+    document.title = t("titleDrawing", { n });
   }
 
   #mark(busy) {

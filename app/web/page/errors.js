@@ -1,10 +1,14 @@
-// Error messages: what went wrong, and what to do about it.
+// Error messages: what went wrong, and what to do about it; beside the field that is at fault.
 
 import { label, t } from "../i18n/i18n.js";
 import { h } from "./dom.js";
 
-const UPLOADS = ["unsupported_image", "broken_image", "image_too_large", "body_too_large", "no_mask"];
-const FINAL = ["field", "invalid", "prompt_too_long", "model_not_found", ...UPLOADS]; // repeating cannot help
+const UPLOADS = ["unsupported_image", "broken_image", "image_too_large", "image_aspect", "body_too_large", "no_mask"];
+const CHOICES = ["model_not_found", "lora_not_found", "too_many_pictures"];
+const FINAL = ["field", "invalid", "request_refused", "prompt_too_long", ...CHOICES, ...UPLOADS]; // repeating cannot help
+
+/** The controls of fields whose ids are not their names. */
+const CONTROLS = { negative_prompt: "negative-prompt", image: "pictures", n: "count" };
 
 /** The entry of `wrong` in the texts that fits an error. */
 function kind({ code, status, param }) {
@@ -18,11 +22,56 @@ function kind({ code, status, param }) {
 }
 
 /**
- * Shows an error in `place`; `again` is called to try again where that may help. Returns a
- * function that removes the message.
+ * Shows an error: beside the form's field that it names, if that is there, else in `place`; `again`
+ * is called to try again where that may help. Returns a function that removes the message.
  */
 export function showError(place, error, again) {
   const name = kind(error);
+  const control = FINAL.includes(name) ? controlOf(error.param) : null;
+  return control ? besideField(control, name, error) : asCard(place, name, error, again);
+}
+
+/** The control of a field of the form, or null. */
+function controlOf(param) {
+  if (!param) return null;
+  const sides = document.getElementById("shape-field");
+  const id = param === "size" && !sides.hidden ? "width" : (CONTROLS[param] ?? param);
+  const found = document.getElementById(id) ?? document.getElementById(`parameter-${param}`);
+  return found?.closest("#composer") && !found.closest("[hidden]") ? found : null;
+}
+
+const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+
+function besideField(control, name, error) {
+  const field = error.param && label(error.param);
+  const reason = sentence(error.message.replace(`${error.param}: `, ""));
+  const id = `${control.id}-error`;
+  const note = h("div", { class: "problem", id, role: "alert", "data-code": error.code },
+    h("strong", {}, t(`wrong.${name}.0`, { field })), " ",
+    reason ? h("span", { lang: "en" }, reason) : t(`wrong.${name}.1`, { field }),
+  );
+  const described = control.getAttribute("aria-describedby");
+  const place = control.closest(".prompt, .field, .sources");
+  const remove = () => {
+    place.removeEventListener("input", remove);
+    note.remove();
+    control.removeAttribute("aria-invalid");
+    if (described) control.setAttribute("aria-describedby", described);
+    else control.removeAttribute("aria-describedby");
+  };
+  if (control.matches("input, select, textarea")) control.setAttribute("aria-invalid", "true");
+  control.setAttribute("aria-describedby", [described, id].filter(Boolean).join(" "));
+  place.addEventListener("input", remove);
+  const settings = control.closest("details");
+  if (settings) settings.open = true;
+  if (place.matches(".field")) place.append(note);
+  else place.after(note);
+  (control.tabIndex < 0 ? control.querySelector("button, input") : control)?.focus();
+  note.scrollIntoView({ block: "nearest" });
+  return remove;
+}
+
+function asCard(place, name, error, again) {
   const field = error.param && label(error.param);
   const wait = Math.min(error.retryAfter ?? 0, 600);
   const retry = FINAL.includes(name) ? null : h("button", { type: "button", class: "quiet", onclick: again });

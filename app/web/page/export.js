@@ -30,8 +30,8 @@ const img = ({ url, prompt, width, height }) =>
   `<img src="${escaped(url)}" width="${width}" height="${height}" alt="${escaped(prompt)}">`;
 
 /** The fields of a request for a picture: name and value. */
-function fieldsOf({ prompt, negative_prompt, seed, model, parameters, background, size }) {
-  const fields = { prompt, negative_prompt, seed, model, ...parameters, background, size };
+function fieldsOf({ prompt, negative_prompt, lora, seed, model, parameters, background, size }) {
+  const fields = { prompt, negative_prompt, lora, seed, model, ...parameters, background, size };
   return Object.entries(fields).filter(([, value]) => value !== undefined && value !== null && value !== "");
 }
 
@@ -44,8 +44,9 @@ function element(picture) {
 }
 
 function transformCurl(picture) {
-  const { masked, from, ...options } = picture.work;
-  const files = [`-F ${quoted(`image=@${from}`)}`, ...(masked ? ["-F mask=@mask.png"] : [])];
+  const { masked, from, others = [], ...options } = picture.work;
+  const files = [from, ...others].map((file) => `-F ${quoted(`image=@${file}`)}`);
+  if (masked) files.push("-F mask=@mask.png");
   const fields = formFields([...Object.entries(options), ...fieldsOf(picture)]);
   const url = new URL("v1/images/transform", HOME);
   return `curl -fsS -o ${fileName(picture)} ${[...files, ...fields].join(" ")} ${url}`;

@@ -1,7 +1,7 @@
 // The pictures that this browser keeps, newest first: in IndexedDB, and as tiles on the page.
 //
-// A picture is `{path, url, prompt, negative_prompt, seed, model, parameters, width, height, size,
-// background, seconds, at, blob}`. One that was made of a file has no `url`, but `work` (what was
+// A picture is `{path, url, prompt, negative_prompt, lora, seed, model, parameters, width, height,
+// size, background, seconds, at, blob}`. One that was made of a file has no `url`, but `work` (what was
 // done to it) and `before` (how the file looked). Its path, which says all that it depends on, is
 // its key: the same picture is kept once. The file is kept as well, so that looking at old pictures
 // asks nothing of the service.
@@ -9,23 +9,25 @@
 import { forService, OPERATIONS } from "../editor/operations.js";
 import { t } from "../i18n/i18n.js";
 import { pictureOf } from "../../tessera.js";
-import { sizeField } from "./controls.js";
 import { nameOf } from "./details.js";
 import { fileUrl, h, rovingFocus } from "./dom.js";
+import { parseSize, sizeField } from "./sizes.js";
 
 const MOST = 300; // pictures
 const AT_ONCE = 40; // tiles
 
 /** The picture of an `image` event, with what was asked for. `seconds`: how long it took. */
 export async function toPicture(ask, { seed, url, width, height, ...file }, seconds) {
-  const { prompt, negative_prompt, model, parameters, background, source, work } = ask;
-  const picture = { prompt, negative_prompt, model, parameters, background, seed, url, width, height, seconds };
+  const { prompt, negative_prompt, lora, model, parameters, background, sources, work } = ask;
+  const asked = { prompt, negative_prompt, lora, model, parameters, background };
+  const picture = { ...asked, seed, url, width, height, seconds };
   Object.assign(picture, { path: pathOf(picture), at: Date.now(), blob: pictureOf(file) });
   if (!work) return { ...picture, size: sizeField(width, height) };
   const masked = work.mask ? !work.mask.empty : false;
-  picture.work = { ...forService(work), from: source.fileName, masked };
-  if (OPERATIONS[work.operation].sized) picture.size = Math.max(width, height);
-  return { ...picture, before: await source.before(work, width, height) };
+  const [from, ...others] = sources.map(({ fileName }) => fileName);
+  picture.work = { ...forService(work), from, ...(others.length && { others }), masked };
+  if (ask.size) picture.size = OPERATIONS[work.operation].several ? parseSize(ask.size).join("x") : Math.max(width, height);
+  return { ...picture, before: await sources[0].before(work, width, height) };
 }
 
 function pathOf({ url, seed }) {
@@ -152,11 +154,11 @@ export class Gallery {
     this.#tiles.replaceChildren(
       ...pictures.slice(0, this.#most).map((picture) => {
         const name = t("tile", { prompt: nameOf(picture), seed: picture.seed });
-        return h(
+        const tile = h(
           "button",
           {
             type: "button",
-            class: "tile",
+            class: picture.background === "transparent" ? "tile" : "tile full",
             title: name,
             "aria-label": name,
             "aria-pressed": String(picture === current),
@@ -164,6 +166,8 @@ export class Gallery {
           },
           h("img", { src: fileUrl(picture.blob), alt: "", loading: "lazy" }),
         );
+        tile.style.setProperty("--ratio", Math.min(2, Math.max(0.5, picture.width / picture.height)));
+        return tile;
       }),
     );
     this.#updateFocus();

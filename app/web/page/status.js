@@ -2,6 +2,7 @@
 
 import { t } from "../i18n/i18n.js";
 import { h } from "./dom.js";
+import { duration } from "./pace.js";
 import { fetchStatus } from "./service.js";
 
 const BUSY = 1000; // milliseconds between requests while this page draws
@@ -17,7 +18,7 @@ export function quantile(numbers, q) {
 export class Status {
   #list = document.querySelector("#service-status");
   #durations = []; // seconds
-  #load = null; // {waiting, running}: rows of all models; null while unknown
+  #load = null; // by model: {waiting, running}, in rows; null while unknown
   #state = "ready"; // as last reported
   #model = null;
   #busy = false;
@@ -46,6 +47,11 @@ export class Status {
     this.#poll();
   }
 
+  /** Rows that wait for a model, or undefined. */
+  waiting(id) {
+    return this.#load?.[id]?.waiting;
+  }
+
   /** Records how many seconds a request of this page took. */
   record(seconds) {
     this.#durations.push(seconds);
@@ -56,10 +62,11 @@ export class Status {
   render() {
     const rows = [];
     if (this.#load) {
-      rows.push([t("queue"), String(this.#load.waiting)], [t("rows"), String(this.#load.running)]);
+      const total = (name) => Object.values(this.#load).reduce((sum, model) => sum + model[name], 0);
+      rows.push([t("queue"), String(total("waiting"))], [t("rows"), String(total("running"))]);
     }
     if (this.#durations.length) {
-      const seconds = (q) => t("seconds", { n: quantile(this.#durations, q).toFixed(2) });
+      const seconds = (q) => duration(quantile(this.#durations, q), 2);
       rows.push([t("p50"), seconds(0.5)]);
       rows.push([t("p95"), seconds(0.95), t("yours", { n: this.#durations.length })]);
     }
@@ -80,8 +87,7 @@ export class Status {
     if (document.hidden || !this.#allowed) return;
     try {
       const { state, models } = await fetchStatus();
-      const total = (name) => Object.values(models).reduce((sum, model) => sum + model[name], 0);
-      this.#load = { waiting: total("waiting"), running: total("running") };
+      this.#load = models;
       if (state !== this.#state) {
         this.#state = state;
         this.#changed(state);

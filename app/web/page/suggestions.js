@@ -1,4 +1,5 @@
-// Prompts to suggest for models that draw emoji, and how a prompt names its style.
+// Prompts to suggest: a model's examples; for those that draw emoji, many names, and how a prompt
+// names its style.
 
 /** English and Chinese names that the emoji models were trained on, in both styles. */
 const NAMES = `
@@ -15,13 +16,16 @@ const PROMPTS = NAMES.trim()
   .map((pair) => pair.split("="))
   .map(([en, zh]) => ({ en, zh }));
 
-const AT_ONCE = 7;
+const NAMES_AT_ONCE = 7;
+const EXAMPLES_AT_ONCE = 4; // which may be sentences
 
-/** The `page`-th few prompts in a language; starts over at the end. */
-export function suggestions(language, page) {
-  const pages = Math.ceil(PROMPTS.length / AT_ONCE);
-  const from = (page % pages) * AT_ONCE;
-  return PROMPTS.slice(from, from + AT_ONCE).map((prompt) => prompt[language]);
+/** The `page`-th few prompts, in a language, and whether there are `more`; starts over at the end. */
+export function suggestionsFor(model, language, page) {
+  const emoji = drawsEmoji(model);
+  const all = emoji ? PROMPTS.map((prompt) => prompt[language]) : (model?.examples ?? []);
+  const most = emoji ? NAMES_AT_ONCE : EXAMPLES_AT_ONCE;
+  const from = (page % Math.ceil(Math.max(1, all.length) / most)) * most;
+  return { prompts: all.slice(from, from + most), more: all.length > most };
 }
 
 export const STYLES = [
@@ -46,5 +50,5 @@ export function withStyle(prompt, id) {
   return bare.trimEnd() + style[CHINESE.test(bare) ? "zh" : "en"];
 }
 
-/** Whether a model draws emoji in these styles, by its description; others get no suggestions. */
+/** Whether a model draws emoji in these styles, by its description. */
 export const drawsEmoji = (model) => /\bemoji\b.*\bstyles\b/is.test(model?.description ?? "");

@@ -2,13 +2,17 @@
 
 import { Canvas } from "../editor/canvas.js";
 import { t } from "../i18n/i18n.js";
-import { detailsOf, invitation, nameOf, Progress } from "./details.js";
+import { detailsOf, invitation, nameOf, Progress, progressOf } from "./details.js";
 import { fileUrl, h, rovingFocus } from "./dom.js";
 import { Pending } from "./drawing.js";
 
+const WIDE = 1.45; // the aspect from which on the text is below a picture, rather than beside it
+const WIDEST = 2.4; // aspects beyond this, or its inverse, leave some of the frame empty
+
 /**
  * Shows a Pending, a kept picture, a Canvas or, with null, an invitation. `actionsOf(picture)` is
- * what can be done with a picture, see `detailsOf`; `announce` tells screen readers.
+ * what can be done with a picture, see `detailsOf`; `stop()` stops a run; `announce` tells screen
+ * readers.
  */
 export class Viewer {
   #root = document.querySelector("#viewer");
@@ -18,18 +22,20 @@ export class Viewer {
   #updateFocus = rovingFocus(this.#strip);
   #image = h("img", { alt: "" });
   #compare = new Compare();
-  #progress = new Progress();
+  #progress;
   #mosaic = null; // where there is no picture
   #actionsOf;
   #announce;
   #run = [];
   #shown = null;
   #exact = false;
+  #emoji = false;
   #most = 1;
   #before = null; // what was shown before the run
 
-  constructor(actionsOf, announce) {
+  constructor(actionsOf, stop, announce) {
     this.#actionsOf = actionsOf;
+    this.#progress = new Progress(stop);
     this.#announce = announce;
     this.render();
   }
@@ -47,6 +53,12 @@ export class Viewer {
   /** Whether the service gives the same bits for the same seed. */
   set exact(value) {
     this.#exact = value;
+    this.render();
+  }
+
+  /** Whether the model draws emoji. */
+  set emoji(value) {
+    this.#emoji = value;
     this.render();
   }
 
@@ -141,6 +153,7 @@ export class Viewer {
     const busy = subject instanceof Pending && !picture;
     this.#root.classList.toggle("busy", busy);
     this.#put(this.#content(subject, picture, busy));
+    this.#fit(subject, picture);
     if (busy) {
       this.#progress.show(subject);
       if (!this.#details.contains(this.#progress.nodes[0])) this.#details.replaceChildren(...this.#progress.nodes);
@@ -168,11 +181,24 @@ export class Viewer {
       this.#image.alt = busy ? t("drawing") : nameOf(picture);
       return this.#image;
     }
-    if (this.#mosaic?.dataset.busy !== String(busy)) {
-      this.#mosaic = mosaic(busy ? NOISE : FACE);
-      this.#mosaic.dataset.busy = busy;
+    const columns = busy ? Math.max(1, Math.round(8 * subject.aspect)) : 8;
+    const pattern = busy ? ".".repeat(8 * columns) : this.#emoji ? FACE : HILLS; // CSS lets dots glimmer
+    if (this.#mosaic?.dataset.pattern !== pattern) {
+      this.#mosaic = mosaic(pattern, columns);
+      this.#mosaic.dataset.pattern = pattern;
     }
     return this.#mosaic;
+  }
+
+  /** Gives the frame the aspect of what is in it. What can be seen through has room around it. */
+  #fit(subject, picture) {
+    const sheet = subject instanceof Canvas || Boolean(picture?.before);
+    const aspect = picture ? picture.width / picture.height : (subject?.aspect ?? 1);
+    const frame = Math.min(WIDEST, Math.max(1 / WIDEST, aspect));
+    const clear = subject === null || sheet || subject.clear || picture?.background === "transparent";
+    this.#frame.style.setProperty("--frame", frame);
+    this.#frame.classList.toggle("full", !clear);
+    this.#root.classList.toggle("wide", frame >= WIDE);
   }
 
   #put(node) {
@@ -189,9 +215,10 @@ export class Viewer {
     else image.removeAttribute("src");
     thumb.classList.toggle("busy", !pending.picture);
     thumb.style.setProperty("--done", pending.step / pending.steps);
-    const { picture, step, steps } = pending;
-    const state = picture ? t("tile", { prompt: nameOf(picture), seed: picture.seed })
-      : step ? t("progress", { step, steps }) : t("waiting");
+    thumb.style.setProperty("--ratio", Math.max(1 / WIDEST, pending.aspect));
+    const { picture } = pending;
+    thumb.classList.toggle("full", picture ? picture.background !== "transparent" : !pending.clear);
+    const state = picture ? t("tile", { prompt: nameOf(picture), seed: picture.seed }) : progressOf(pending);
     thumb.setAttribute("aria-label", `${index + 1}: ${state}`);
   }
 }
@@ -232,7 +259,7 @@ class Compare {
   }
 }
 
-// What the frame shows where there is no picture yet: eight by eight tiles.
+// What the frame shows where there is no picture yet: eight rows of tiles.
 
 const FACE = `
   ..gggg..
@@ -244,15 +271,25 @@ const FACE = `
   .gkkkkg.
   ..gggg..`;
 
-const NOISE = ".".repeat(64); // CSS lets its tiles glimmer
+const HILLS = `
+  ........
+  .....gg.
+  .....gg.
+  ........
+  ..k.....
+  .kkk..k.
+  kkkkkkkk
+  kkkkkkkk`;
 
 const COLOURS = { g: "gold", k: "dark", ".": "stone" };
 
-function mosaic(pattern) {
+function mosaic(pattern, columns) {
   const tiles = [...pattern.replace(/\s/g, "")].map((letter, index) => {
     // The same unevenness every time: a hash of the index.
     const shade = ((index * 2654435761) >>> 16) % 5;
     return h("i", { class: `${COLOURS[letter]} v${shade}` });
   });
-  return h("div", { class: "mosaic", "aria-hidden": "true" }, ...tiles);
+  const node = h("div", { class: "mosaic", "aria-hidden": "true" }, ...tiles);
+  node.style.setProperty("--columns", columns);
+  return node;
 }
