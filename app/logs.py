@@ -26,6 +26,7 @@ def configure(form: LogFormat, level: str) -> None:
     # Tessera's own access log has the request id, the route and the outcome.
     logging.getLogger("uvicorn.access").disabled = True
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    logging.getLogger("httpx2").setLevel(logging.WARNING)  # each request of a download
 
 
 def extras(record: LogRecord) -> dict[str, object]:

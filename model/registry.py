@@ -2,7 +2,9 @@
 
 A ``config.json`` says which family a folder is of. The table below has the families of this tree;
 a package from elsewhere registers its own `Checkpoint` by an entry point of the group
-``tessera.families``, whose name is the family's (see docs/adding-a-family.md).
+``tessera.families``, whose name is the family's (see docs/adding-a-family.md). A folder with a
+``model_index.json`` is a pipeline of diffusers. A name such as ``hf:owner/name@revision`` is a
+folder in the Hub's cache.
 """
 
 from __future__ import annotations
@@ -12,9 +14,14 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 from model.checkpoint import CONFIG, Checkpoint, CheckpointError
+from model.pipelines.download import locate
+from model.pipelines.hub import is_hub_name
 
 SHIPPED = Path(__file__).parent / "checkpoints"
 """Where the trained models that ship lie, one folder each."""
+
+PIPELINE = "model_index.json"
+"""What a pipeline of diffusers has."""
 
 GROUP = "tessera.families"
 
@@ -34,10 +41,23 @@ RECIPES = {
 """What ``tessera train`` can train: each one's `model.training.recipe.Recipe`."""
 
 
-def open_checkpoint(folder: Path) -> Checkpoint:
-    """Looks at a folder without loading its weights. Raises `CheckpointError`."""
+def open_checkpoint(model: Path) -> Checkpoint:
+    """Looks at a folder without loading its weights. Raises `CheckpointError`.
+
+    ``model`` is a folder, the name of a shipped one, or ``hf:owner/name[@revision]``, which is
+    downloaded where the cache does not have it.
+    """
+    folder = locate(model) if is_hub_name(str(model)) else model
+    if not folder.is_dir() and (SHIPPED / folder).is_dir():
+        folder = SHIPPED / folder
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: no such folder")
+    if (folder / PIPELINE).is_file():
+        from model.pipelines.checkpoint import PipelineCheckpoint
+
+        return PipelineCheckpoint.open(folder)
+    if not (folder / CONFIG).is_file():
+        raise CheckpointError(f"{folder}: has neither {CONFIG} nor {PIPELINE}")
     return _family(folder / CONFIG).open(folder)
 
 

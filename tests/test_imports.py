@@ -36,6 +36,13 @@ WITHOUT_TORCH = (
     *("model/request.py", "model/protocol.py", "model/checkpoint.py", "model/registry.py"),
     "model/tokenizer.py",
     *("model/flow/config.py", "model/gpt/config.py", "model/gan/config.py"),
+    *(
+        f"model/pipelines/{name}.py"
+        for name in (
+            *("catalogue", "checkpoint", "components", "download", "hashing", "hub"),
+            *("inspection", "labels", "loras", "settings", "sizes", "tokens"),
+        )
+    ),
 )
 """What the API process imports of `model`."""
 

@@ -32,6 +32,12 @@ def test_lists_are_written_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.model_aliases == {"gpt-image-1": "emoji-flow", "dall-e-3": "emoji-flow"}
 
 
+def test_a_model_of_the_hub_is_named_beside_folders(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = read(monkeypatch, MODELS="a,hf:owner/name@v1.0", LORAS="adapters")
+    assert list(map(str, settings.engine.models)) == ["a", "hf:owner/name@v1.0"]
+    assert settings.engine.loras == Path("adapters")
+
+
 def test_the_engine_gets_its_part_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = read(monkeypatch, MODELS="a", TILE="4", PREVIEWS="3", CUDA_GRAPHS="off", THREADS="2")
     assert settings.engine == EngineSettings(

@@ -1,4 +1,4 @@
-"""The ``tessera`` command: serve, generate, look at models, train, evaluate.
+"""The ``tessera`` command: serve, get and look at models, generate, train, evaluate.
 
 Only argument handling, progress bars and one-line errors live here. Whatever needs torch is
 imported inside the command that needs it, so that ``tessera serve`` starts quickly.
@@ -12,8 +12,10 @@ from app.cli.bench import bench
 from app.cli.describe import describe
 from app.cli.evaluation import evaluate
 from app.cli.generate import generate, sheet
+from app.cli.models import models
 from app.cli.options import ModelCommand
-from app.cli.serve import models, serve, sign
+from app.cli.pull import pull
+from app.cli.serve import serve, sign
 from app.cli.training import train
 from app.cli.transform import EditCommand, transform
 
@@ -24,7 +26,7 @@ cli = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (serve, sign, models):
+for command in (serve, sign, models, pull):
     cli.command()(command)
 cli.command(cls=ModelCommand)(generate)
 cli.command(cls=EditCommand)(transform)

@@ -1,4 +1,4 @@
-"""``tessera serve``, ``tessera sign`` and ``tessera models``."""
+"""``tessera serve`` and ``tessera sign``."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ import time
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from app.cli.console import UserError, one_line_errors, output
-from model.protocol import ModelSpec
-from model.registry import open_checkpoint, shipped
 
 
 def serve() -> None:
@@ -38,27 +35,3 @@ def sign(
         output.print(
             signer.sign(address, int(time.time() + 3600 * hours)), highlight=False, soft_wrap=True
         )
-
-
-def models() -> None:
-    """List the checkpoints that ship: their sizes, and their parameters with the defaults."""
-    with one_line_errors():
-        specs = [open_checkpoint(folder).spec for folder in shipped()]
-    table = Table("model", "family", "sizes", "parameters", "digest", "description")
-    for spec in specs:
-        table.add_row(
-            spec.id,
-            spec.family,
-            str(spec.sizes),
-            _parameters(spec),
-            spec.digest[:12],
-            spec.description,
-        )
-    output.print(table)
-
-
-def _parameters(spec: ModelSpec) -> str:
-    return ", ".join(
-        one.name if one.default is None else f"{one.name} {one.default:g}"
-        for one in spec.parameters
-    )

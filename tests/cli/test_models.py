@@ -4,14 +4,102 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
-from tests.cli.conftest import Run
+import pytest
+
+from tests.cli.conftest import Refusal, Run
+from tests.model.pipelines.folders import dit, edit_json, flux, in_hub_cache, write_weights
+
+
+def words(text: str) -> str:
+    """Without the lines of tables."""
+    return " ".join(text.replace("│", " ").split())
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The Hub's cache of this test alone."""
+    import huggingface_hub.constants
+
+    folder = tmp_path_factory.mktemp("hub")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(folder))
+    return folder
 
 
 def test_models_lists_what_ships(run: Run) -> None:
-    said = " ".join(run("models").stdout.replace("│", " ").split())
-    values = "steps 20, guidance 2, solver_order 1, strength 1, noise"
-    assert f"emoji-flow flow 64x64, resampled for other squares {values}" in said
+    said = words(run("models").stdout)
+    assert "emoji-flow flow 23.3 MB 64x64 generate, walk, vary, inpaint, upscale," in said
+    assert "emoji-gan gan 19.8 MB 64x64 generate, walk Apache-2.0 emoji-gan" in said
+
+
+def test_models_lists_what_the_hubs_cache_has(run: Run, empty_cache: Path, tmp_path: Path) -> None:
+    folder = flux(tmp_path / "folder")
+    in_hub_cache(folder, empty_cache, "owner/FLUX.1-dev")
+    edit_json(folder / "model_index.json", _class_name="OvisImagePipeline")
+    in_hub_cache(folder, empty_cache, "owner/other")
+    in_hub_cache(tmp_path / "folder" / "vae", empty_cache, "owner/no-pipeline")
+    said = words(run("models").stdout)
+    assert "FLUX.1-dev diffusers" in said
+    assert "generate, vary, inpaint unknown hf:owner/FLUX.1-dev" in said
+    assert "hf:owner/other: not in the catalogue; try: tessera models hf:owner/other" in said
+    assert "no-pipeline" not in said
+
+
+def test_models_lists_folders_beside_what_ships(run: Run, tmp_path: Path) -> None:
+    first, second = flux(tmp_path / "one"), dit(tmp_path / "two")
+    said = words(run(["models", str(first), str(second)]).stdout)
+    assert "emoji-flow flow" in said
+    assert "one diffusers" in said
+    assert "two diffusers" in said
+    assert "16x16 generate unknown" in said
+
+
+def test_one_folder_is_explained(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = flux(tmp_path / "folder")
+    write_weights(tmp_path / "loras" / "ink.safetensors", x=(1,))
+    monkeypatch.setenv("TESSERA_LORAS", str(tmp_path / "loras"))
+    said = words(run(["models", str(folder)]).stdout)
+    assert f"served by TESSERA_MODELS={folder} tessera serve" in said
+    assert "pipeline FluxPipeline (FLUX.1 [dev])" in said
+    assert "tokenizer_2 T5TokenizerFast" in said
+    assert "sizes 256x256, or multiples of 4 from 64 to 1024" in said
+    assert "prompt at most 512 tokens, and a negative one" in said
+    assert "adapters ink" in said
+    assert "guidance 1 to 20 3.5 generate, vary, inpaint How closely" in said
+    assert "lora_scale 0 to 2 1" in said
+    classes = words(run(["models", str(dit(tmp_path / "classes"))]).stdout)
+    assert "prompt the name of one of 8 classes, such as goldfish, " in classes
+    shipped = words(run("models emoji-flow").stdout)
+    assert "served by TESSERA_MODELS=emoji-flow tessera serve family flow description" in shipped
+    assert "noise 0 to 1 denoise" in shipped
+
+
+def test_a_folder_that_cannot_be_served_is_one_line(refused: Refusal, tmp_path: Path) -> None:
+    assert refused("models nowhere") == "nowhere: no such folder"
+    folder = flux(tmp_path / "folder")
+    (folder / "vae" / "config.json").unlink()
+    assert "vae/config.json: missing" in refused(["models", str(folder)])
+    said = refused("models hf:nobody")
+    assert said == "hf:nobody: expected hf:owner/name or hf:owner/name@revision"
+
+
+def test_adapters_are_those_that_the_service_has(
+    refused: Refusal, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = flux(tmp_path / "folder")
+    monkeypatch.setenv("TESSERA_LORAS", str(tmp_path / "none"))
+    assert refused(["models", str(folder)]) == f"{tmp_path / 'none'}: no such folder of adapters"
+    monkeypatch.setenv("TESSERA_OFFLOAD", "everything")
+    assert refused(["models", str(folder)]).startswith("TESSERA_OFFLOAD: Input should be 'none',")
+
+
+def test_generate_knows_the_parameters_of_a_pipeline(refused: Refusal, tmp_path: Path) -> None:
+    folder = flux(tmp_path / "folder")
+    arguments = ["generate", "a red apple", "--model", str(folder), "--true-guidance", "30"]
+    assert refused(arguments) == "--true-guidance 30 was given, 1 to 20 is accepted"
+    arguments = ["generate", "a " * 600, "--model", str(folder)]
+    assert refused(arguments) == "PROMPT has 601 tokens, folder takes at most 512"
 
 
 def test_help_does_not_load_torch() -> None:

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from model.checkpoint import CheckpointError, TokenizedCheckpoint
 from model.flow.config import FlowCheckpoint
 from model.loading import load_model, save_weights
-from model.registry import open_checkpoint, shipped
+from model.registry import SHIPPED, open_checkpoint, shipped
 from tests.tiny import tiny_flow, tiny_gan, tiny_gpt
 
 
@@ -81,6 +81,15 @@ def test_a_broken_folder_is_refused(
     break_it(folder)
     with pytest.raises(CheckpointError, match=message):
         open_checkpoint(folder)
+
+
+def test_a_model_that_ships_is_opened_by_its_name_too(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert open_checkpoint(Path("emoji-gan")).folder == SHIPPED / "emoji-gan"
+    monkeypatch.chdir(folder.parent)
+    folder.rename("emoji-gan")  # a folder of that name comes first
+    assert open_checkpoint(Path("emoji-gan")).spec.family == "flow"
 
 
 def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
