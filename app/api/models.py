@@ -63,7 +63,7 @@ class LimitsAnswer(BaseModel):
     size: int = Field(
         description="Pixels along each side to which images are resampled.", examples=[1024]
     )
-    prompt_characters: int = Field(examples=[1000])
+    prompt_characters: int = Field(examples=[5000])
     upload_bytes: int = Field(description="Of a form with pictures.", examples=[16777216])
     upload_pixels: int = Field(description="Of each picture in it.", examples=[16777216])
 

@@ -48,7 +48,7 @@ class Limits(BaseModel):
     max_walk: Annotated[int, Field(ge=2)] = 24
     """Frames of one walk. Each costs what a picture costs, and is one in the queue."""
 
-    max_prompt_characters: Annotated[int, Field(ge=1)] = 1000
+    max_prompt_characters: Annotated[int, Field(ge=1)] = 5000
     """Longer prompts are refused before they are tokenized; the model's own limit is in tokens."""
 
     max_size: Annotated[int, Field(ge=1, le=8192)] = 1024

@@ -26,7 +26,7 @@ async def test_models_say_what_they_take(client: httpx.AsyncClient, engine: Engi
         "n": 10,
         "walk": 24,
         "size": 1024,
-        "prompt_characters": 1000,
+        "prompt_characters": 5000,
         "upload_bytes": 2**24,
         "upload_pixels": 2**24,
     }
