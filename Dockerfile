@@ -2,6 +2,7 @@
 #
 #   docker build -t tessera .                         for CPUs
 #   docker build -t tessera:cuda --build-arg DEVICE=cuda .    then: docker run --gpus all tessera:cuda
+#   docker build --build-arg EXTRAS= .                without diffusers: this tree's models only
 #
 # Any image with Python 3.11 or newer and venv serves as the base.
 ARG BASE=python:3.11-slim-bookworm
@@ -13,6 +14,9 @@ FROM ${BASE} AS build
 # empty where pip finds a wheel by itself.
 ARG DEVICE=cpu
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+
+# Extras of pyproject.toml; empty for an image that serves this tree's own models only.
+ARG EXTRAS=diffusers
 
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1 \
@@ -29,7 +33,7 @@ RUN case "$DEVICE" in \
       *)    echo "DEVICE is \"$DEVICE\"; expected cpu or cuda" >&2; exit 1 ;; \
     esac
 COPY pyproject.toml README.md LICENSE NOTICE ./
-RUN pip install -c constraints.txt . && pip uninstall --yes tessera-serve
+RUN pip install -c constraints.txt ".[$EXTRAS]" && pip uninstall --yes tessera-serve
 COPY app app
 COPY model model
 RUN pip install --no-deps .

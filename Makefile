@@ -71,11 +71,11 @@ clean: ## Remove builds and caches (not .venv)
 # A stamp for what serving needs, and for what training and the tests need besides; those hold
 # the ones before.
 $(VENV)/.serve: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) -e .
+	$(PIP) -e '.[diffusers]'
 	@touch $@
 
 $(VENV)/.train: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) -e '.[train]'
+	$(PIP) -e '.[diffusers,train]'
 	@touch $@ $(VENV)/.serve
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
