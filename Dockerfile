@@ -33,7 +33,7 @@ RUN case "$DEVICE" in \
       *)    echo "DEVICE is \"$DEVICE\"; expected cpu or cuda" >&2; exit 1 ;; \
     esac
 COPY pyproject.toml README.md LICENSE NOTICE ./
-RUN pip install -c constraints.txt ".[$EXTRAS]" && pip uninstall --yes tessera-serve
+RUN pip install -c constraints.txt ".${EXTRAS:+[$EXTRAS]}" && pip uninstall --yes tessera-serve
 COPY app app
 COPY model model
 RUN pip install --no-deps .
