@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 
+from model.files import write_aside
 from model.pipelines.settings import PipelineSettings
 from model.protocol import ImageModel, ModelSpec
 from model.request import ImageRequest, InvalidField
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
 
 
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
+TRAINED = "checkpoint"
+"""Where a training run's folder has its model."""
+
 PICKLES = ("*.pt", "*.pth", "*.bin", "*.ckpt", "*.pkl")
 
 
@@ -98,6 +103,21 @@ class Checkpoint(ABC):
         """What else may change the model's bits, by name: part of numerics."""
         return {}
 
+    def less_memory(self, settings: PipelineSettings) -> tuple[str, ...]:
+        """The family's settings that would take less memory than these."""
+        return ()
+
+    def previewed_by(self, settings: PipelineSettings) -> str | None:
+        """What makes its previews, where there is a choice: "vae", "linear" or a decoder's name."""
+        return None
+
+    def copied(self, within: Path) -> Checkpoint:
+        """The same from a copy of its files in ``within``; itself where they are too large for one.
+
+        Raises ``OSError``.
+        """
+        return self
+
     @abstractmethod
     def build(self, placement: Placement) -> ImageModel[Any]:
         """The model with its weights. Imports torch. Raises `CheckpointError`."""
@@ -160,13 +180,23 @@ class TokenizedCheckpoint(Checkpoint, Generic[C]):
         """See `Checkpoint.count_tokens`."""
         return self._count(prompt)
 
+    def copied(self, within: Path) -> Self:
+        """See `Checkpoint.copied`."""
+        folder = within / self.spec.id  # the folder's name is the model's
+        folder.mkdir()
+        for name in (CONFIG, WEIGHTS, TOKENIZER, *self.more_files):
+            shutil.copyfile(self.folder / name, folder / name)
+        return self.open(folder)
+
 
 _SNAPSHOT = re.compile(r"models--(?P<owner>.+?)--(?P<name>.+)")
 
 
 def name_of(folder: Path) -> str:
     """A folder's name; "owner/name" in the cache of the Hugging Face Hub, where folders are called
-    by their revision."""
+    by their revision; the run's for the checkpoint of a training run."""
+    if folder.name == TRAINED:
+        folder = folder.parent
     found = _SNAPSHOT.fullmatch(folder.parent.parent.name)
     if found is None or folder.parent.name != "snapshots":
         return folder.name
@@ -239,7 +269,8 @@ nothing after them), the model draws one of these instead.
 def save_captions(folder: Path, captions: Iterable[str]) -> None:
     """Each once, in the order of their letters, without line breaks or empty ones."""
     lines = sorted({" ".join(caption.split()) for caption in captions} - {""})
-    (folder / CAPTIONS).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    text = "".join(f"{line}\n" for line in lines)
+    write_aside(folder / CAPTIONS, lambda part: part.write_text(text, encoding="utf-8"))
 
 
 def load_captions(folder: Path) -> list[str]:

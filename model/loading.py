@@ -20,6 +20,7 @@ from model.checkpoint import (
     CheckpointError,
     Placement,
 )
+from model.files import write_aside
 from model.pipelines.settings import PipelineSettings
 from model.protocol import ImageModel
 from model.runtime.fixed_pass import Mode, mode_on
@@ -96,12 +97,16 @@ def save_checkpoint(
     weights: Mapping[str, Tensor],
     tokenizer: PromptTokenizer | None = None,
 ) -> None:
-    """Writes config, weights and tokenizer into ``folder``, made if missing."""
+    """Writes config, weights and tokenizer into ``folder``, made if missing.
+
+    Each file is whole at every moment, and the config, which makes a folder a checkpoint, is last.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / CONFIG).write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
     save_weights(folder / WEIGHTS, weights)
     if tokenizer is not None:
-        tokenizer.save(folder / TOKENIZER)
+        write_aside(folder / TOKENIZER, tokenizer.save)
+    text = config.model_dump_json(indent=2) + "\n"
+    write_aside(folder / CONFIG, lambda part: part.write_text(text, encoding="utf-8"))
 
 
 def save_weights(path: Path, state: Mapping[str, Tensor]) -> None:
@@ -109,8 +114,8 @@ def save_weights(path: Path, state: Mapping[str, Tensor]) -> None:
     for name, tensor in state.items():
         if not torch.isfinite(tensor.half()).all():
             raise ValueError(f"{name} has values beyond fp16")
-    save_file({name: tensor.half().contiguous() for name, tensor in state.items()}, path)
-    path.chmod(0o644)  # written for its owner alone, it could not be read in a container
+    halves = {name: tensor.half().contiguous() for name, tensor in state.items()}
+    write_aside(path, lambda part: save_file(halves, part))
 
 
 MESSAGES = ("out of memory", "can't allocate memory", "cannot allocate memory", "alloc_failed")

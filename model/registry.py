@@ -13,7 +13,7 @@ import json
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
-from model.checkpoint import CONFIG, Checkpoint, CheckpointError
+from model.checkpoint import CONFIG, TRAINED, Checkpoint, CheckpointError
 from model.pipelines.download import locate
 from model.pipelines.hub import is_hub_name
 
@@ -41,17 +41,25 @@ RECIPES = {
 """What ``tessera train`` can train: each one's `model.training.recipe.Recipe`."""
 
 
-def open_checkpoint(model: Path) -> Checkpoint:
-    """Looks at a folder without loading its weights. Raises `CheckpointError`.
+def find_folder(model: Path) -> Path:
+    """Where a model lies. Raises `CheckpointError`.
 
-    ``model`` is a folder, the name of a shipped one, or ``hf:owner/name[@revision]``, which is
-    downloaded where the cache does not have it.
+    ``model`` is a folder, that of a training run, the name of a shipped one, or
+    ``hf:owner/name[@revision]``, which is downloaded where the cache does not have it.
     """
     folder = locate(model) if is_hub_name(str(model)) else model
     if not folder.is_dir() and (SHIPPED / folder).is_dir():
         folder = SHIPPED / folder
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: no such folder")
+    if not (folder / CONFIG).is_file() and (folder / TRAINED / CONFIG).is_file():
+        folder = folder / TRAINED
+    return folder
+
+
+def open_checkpoint(model: Path) -> Checkpoint:
+    """Looks at a model, see `find_folder`, without its weights. Raises `CheckpointError`."""
+    folder = find_folder(model)
     if (folder / PIPELINE).is_file():
         from model.pipelines.checkpoint import PipelineCheckpoint
 

@@ -51,6 +51,14 @@ class PromptTokenizer:
     def load(cls, path: Path) -> PromptTokenizer:
         return cls(Tokenizer.from_file(str(path)))
 
+    @classmethod
+    def from_json(cls, text: str) -> PromptTokenizer:
+        return cls(Tokenizer.from_str(text))
+
+    def to_json(self) -> str:
+        """What ``tokenizer.json`` has."""
+        return str(self._tokenizer.to_str(pretty=False))
+
     def save(self, path: Path) -> None:
         self._tokenizer.save(str(path), pretty=False)
 
@@ -58,6 +66,17 @@ class PromptTokenizer:
     def vocabulary(self) -> int:
         """The number of distinct tokens."""
         return int(self._tokenizer.get_vocab_size())
+
+    def texts(self) -> list[str]:
+        """Each token in the alphabet that stands for bytes, in the tokens' order."""
+        vocabulary = self._tokenizer.get_vocab()
+        return sorted(vocabulary, key=lambda text: int(vocabulary[text]))
+
+    def spell(self, text: str) -> list[int]:
+        """The tokens that make up one of another tokenizer's `texts`."""
+        if text == _PADDING_TEXT:
+            return [PADDING]
+        return [int(token.id) for token in self._tokenizer.model.tokenize(text)]
 
     def tokens(self, prompt: str) -> list[int]:
         """The prompt's tokens, without padding; none for an empty or blank prompt."""
@@ -67,6 +86,17 @@ class PromptTokenizer:
     def text(self, tokens: Sequence[int]) -> str:
         """What the tokens say; bytes that are no UTF-8 become the replacement character."""
         return str(self._tokenizer.decode(list(tokens))).strip()
+
+    def shortened(self, prompt: str, limit: int) -> str:
+        """The prompt, or as much of its beginning as has at most ``limit`` tokens."""
+        while (count := len(self.tokens(prompt))) > limit:
+            words = prompt.split()
+            kept = len(words) * limit // count
+            if 0 < kept < len(words):
+                prompt = " ".join(words[:kept])
+            else:
+                prompt = prompt[: min(len(prompt) * limit // count, len(prompt) - 1)]
+        return prompt
 
     def within(self, prompt: str, limit: int) -> list[int]:
         """The prompt's tokens, at most ``limit``. Raises `PromptTooLong`."""

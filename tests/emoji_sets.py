@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import zipfile
@@ -37,4 +38,19 @@ def make_set(folder: Path, style: str, symbols: dict[str, str]) -> Path:
                 "style": style,
             }
             captions.write(json.dumps(row) + "\n")
+    return folder
+
+
+def make_words(folder: Path) -> Path:
+    """Words for a dog, and for a cat that shares one of them."""
+    folder.mkdir()
+    rows: list[dict[str, object]] = [
+        {"lang": "en", "name": "dog face", "keywords": ["face", "pet"], "more": ["woof", "pet"]},
+        {"lang": "zh", "name": "狗脸", "keywords": ["宠物"]},
+        {"lang": "de", "name": "Hundegesicht", "keywords": ["Hund", "Tier"]},
+    ]
+    cat = {"codepoints": "1f431", "lang": "en", "name": "cat face", "keywords": ["face"]}
+    lines = [*({"codepoints": "1f436", **row} for row in rows), cat]
+    with gzip.open(folder / "words.jsonl.gz", "wt", encoding="utf-8") as file:
+        file.writelines(json.dumps(line) + "\n" for line in lines)
     return folder

@@ -42,6 +42,7 @@ class Listener:
     def __init__(self, interrupt_after: int | None = None) -> None:
         self.losses: list[float] = []
         self.notes: list[str] = []
+        self.signal: int | None = None
         self._interrupt_after = interrupt_after
 
     def update(self, step: int, loss: float, images_per_second: float) -> None:
@@ -51,3 +52,6 @@ class Listener:
 
     def note(self, text: str) -> None:
         self.notes.append(text)
+
+    def interrupted(self, signal: int) -> None:
+        self.signal = signal

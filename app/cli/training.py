@@ -19,6 +19,7 @@ class _TrainingBar:
 
     def __init__(self, bar: Progress, steps: int) -> None:
         self._bar = bar
+        self.signal: int | None = None  # that ended the run early
         self._task = bar.add_task("training", total=steps, loss="", rate="")
 
     def update(self, step: int, loss: float, images_per_second: float) -> None:
@@ -28,13 +29,16 @@ class _TrainingBar:
             problems.print(f"step {step}: loss {loss:.4f}, {rate}", highlight=False)
 
     def note(self, text: str) -> None:
-        problems.print(text, highlight=False, soft_wrap=True)
+        problems.print(text, highlight=False, soft_wrap=True, markup=False)
+
+    def interrupted(self, signal: int) -> None:
+        self.signal = signal
 
 
 def train(
     data: Annotated[
         list[Path],
-        typer.Argument(help="Emoji sets, a CIFAR-10 folder, or any folder of images."),
+        typer.Argument(help="Emoji sets and words, a CIFAR-10 folder, or any folder of images."),
     ],
     family: Annotated[
         str,
@@ -62,14 +66,30 @@ def train(
     cooldown: Annotated[
         float, typer.Option(min=0, max=1, help="Last part of the run, with a falling rate.")
     ] = 0.4,
+    average: Annotated[
+        float, typer.Option(min=0, max=0.99999, help="Decay of the weights' moving average.")
+    ] = 0.995,
+    vocabulary: Annotated[
+        int | None,
+        typer.Option(min=300, help="Tokens of a new tokenizer; else that of --init, or 2,048."),
+    ] = None,
+    detail_width: Annotated[
+        int, typer.Option(min=0, help="Hidden width of a second way to each patch; 0: none.")
+    ] = 0,
+    polish_channels: Annotated[
+        int, typer.Option(min=0, help="Flow: channels of convolutions at full size; 0: none.")
+    ] = 0,
     seed: int = 0,
     init: Annotated[
         Path | None,
         typer.Option(
-            help="Checkpoint to begin from, of the same family or one whose weights fit: its "
-            "tokenizer and all weights of the same shape."
+            help="What to begin from, by name or folder: a checkpoint of the same family or one "
+            "whose weights fit. Patch layers grow with the images."
         ),
     ] = None,
+    new_data: Annotated[
+        bool, typer.Option("--new-data", help="Let a run go on with other images or captions.")
+    ] = False,
     device: Annotated[
         Literal["auto", "cpu"], typer.Option(help="auto takes a GPU where there is one.")
     ] = "auto",
@@ -120,10 +140,18 @@ def train(
             license=license,
             family=family,
             codec=codec,
+            vocabulary=vocabulary,
+            average=average,
+            detail_width=detail_width,
+            polish_channels=polish_channels,
+            new_data=new_data,
         )
         try:
             with progress_bar("{task.fields[rate]}", "{task.fields[loss]}") as bar:
-                folder = start_training(options, _TrainingBar(bar, steps))
+                shown = _TrainingBar(bar, steps)
+                folder = start_training(options, shown)
         except (DataError, TrainingError, ValueError) as error:
             raise UserError(str(error)) from error
-        output.print(f"{folder}", highlight=False)
+        output.print(f"{folder}", highlight=False, markup=False, soft_wrap=True)
+        if shown.signal is not None:
+            raise typer.Exit(128 + shown.signal)

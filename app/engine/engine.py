@@ -13,6 +13,7 @@ from typing import Literal
 
 from cachetools import LRUCache
 
+from app.engine.copies import PrivateCopies
 from app.engine.events import (
     DeadlineExceeded,
     Done,
@@ -92,6 +93,8 @@ class Engine:
         if len(self.checkpoints) < len(opened):
             names = ", ".join(str(checkpoint.folder) for checkpoint in opened)
             raise ValueError(f"checkpoints are told apart by their folders' names: {names}")
+        self._copies = PrivateCopies()
+        self.checkpoints = {id_: self._copies.of(kept) for id_, kept in self.checkpoints.items()}
         self.models: Mapping[str, LoadedModel] = {}
         self.state: State = "starting"
         self.failure: str | None = None
@@ -166,6 +169,10 @@ class Engine:
             job.put(Done(index, result, Timings(0.0, 0.0), cached=True))
         return job
 
+    def missing(self, requests: Iterable[ImageRequest]) -> int:
+        """How many of them would have to be computed: the others are in memory."""
+        return sum(request not in self._cache for request in requests)
+
     async def drain(self, timeout: float) -> bool:  # noqa: ASYNC109 - answers, does not raise
         """Refuses new work and waits for what was accepted; whether all of it was finished."""
         if self.state in ("starting", "ready"):
@@ -182,6 +189,7 @@ class Engine:
             self._set_state("stopped")
         self._fail_jobs(Draining("The service stopped before the image was finished."))
         await asyncio.gather(*(supervisor.stop() for supervisor in self._supervisors))
+        self._copies.remove()
 
     # Jobs -------------------------------------------------------------------------------------
 
@@ -308,6 +316,9 @@ class Engine:
             supervisor.is_ready for supervisor in self._supervisors
         ):
             self.models = merged(list(self._loaded.values()))
+            for checkpoint in self.checkpoints.values():
+                if decoder := checkpoint.previewed_by(self._settings):
+                    log.info("previews of %s by %s", checkpoint.spec.id, decoder)
             for model in self.models.values():
                 self._metrics.loaded(model.spec.id, seed_exact=model.seed_exact)
                 if not model.seed_exact:
@@ -365,7 +376,8 @@ class _Kept:
         else:
             texts += [result.caption, *(label.text for label in result.labels)]
         if source := request.source:
-            pixels += len(source.picture.pixels) + len(source.mask or b"")
+            pictures = (source.picture, *source.others)
+            pixels += sum(len(one.pixels) for one in pictures) + len(source.mask or b"")
         return OVERHEAD + 4 * sum(map(len, texts)) + pixels
 
 

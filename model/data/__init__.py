@@ -17,12 +17,12 @@ def load(paths: Sequence[Path], form: PictureFormat) -> PictureSet:
     for path in paths:
         if not path.is_dir():
             raise DataError(f"{path}: no such folder")
-    if all((path / "images.zip").is_file() for path in paths):
+    if all(map(emoji.is_set, paths)):
         return emoji.load(paths, form)
     if len(paths) > 1:
         raise DataError(
             "several folders are taken together only if each is an emoji set "
-            "(images.zip and captions.jsonl)"
+            "(images.zip and captions.jsonl, or words.jsonl.gz)"
         )
     if cifar.is_binary(paths[0]) or cifar.is_packed(paths[0]):
         return cifar.load(paths[0], form)

@@ -1,10 +1,15 @@
-"""Captioned emoji in several styles: ``<style folder>/images.zip`` and ``captions.jsonl``.
+"""Captioned emoji in many styles: ``<style folder>/images.zip`` and ``captions.jsonl``.
 
-These are held out, and never trained on:
+A folder with ``words.jsonl.gz`` beside them adds what a symbol is called in other languages and
+words (`model.data.wording`). These are held out, and never trained on:
 
-* ``sha256(base) mod 10 = 0``: the Fluent images of that symbol, all skin tones; its Noto
-  counterpart stays in training, so the held-out figure asks whether a style carries over;
-* ``sha256(codepoints) mod 10 = 1``: toned symbols, in both styles;
+* ``sha256(base) mod 10 = 0``: the Fluent images of that symbol, in all looks and skin tones; its
+  counterparts in other styles stay in training, so the held-out figure asks whether a style
+  carries over;
+* ``sha256(style + ":" + base) mod 20 = 0``: the symbol in that style, in all skin tones, where the
+  style has more than 1,000 symbols. The looks of Fluent are one drawing, so they count as one
+  style, "fluent": what is held out of one is held out of all;
+* ``sha256(codepoints) mod 10 = 1``: toned symbols, in all styles;
 * an image equal to another (``duplicate_of``) follows that one.
 """
 
@@ -13,12 +18,12 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import random
 import zipfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -27,9 +32,35 @@ import numpy as np
 from PIL import Image
 
 from model.data.pictures import DataError, PictureFormat, PictureSet
+from model.data.prompts import prompt_for
+from model.data.wording import WORDS, Wording, read_wordings
 
 Split = Literal["train", "held-out style", "held-out tone"]
-CHINESE_STYLE = {"noto": "noto 风格", "fluent 3d": "fluent 3d 风格"}
+
+CHINESE_STYLE = {
+    "noto": "noto 风格",
+    "fluent 3d": "fluent 3d 风格",
+    "twemoji": "twemoji 风格",
+    "fluent flat": "fluent 扁平风格",
+    "fluent color": "fluent 彩色风格",
+    "fluent mono": "fluent 单色风格",
+    "blob": "blob 风格",
+    "emojitwo": "emojitwo 风格",
+    "fxemoji": "fxemoji 风格",
+    "noto mono": "noto 单色风格",
+    "pixel": "像素风格",
+    "streamline": "streamline 风格",
+    "sensa": "sensa 风格",
+    "circle flag": "圆形旗帜风格",
+    "flat flag": "平面旗帜风格",
+}
+"""Each style, as its records name it, and what Chinese prompts call it."""
+
+FLUENT = frozenset({"fluent 3d", "fluent flat", "fluent color", "fluent mono"})
+"""One drawing in four looks."""
+
+LARGE = frozenset({*FLUENT, "noto", "twemoji", "blob", "emojitwo", "noto mono", "pixel"})
+"""Styles of more than 1,000 symbols."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +72,16 @@ class Emoji:
     codepoints: str
     name: str
     keywords: tuple[str, ...]
-    toned: bool
+    tones: tuple[str, ...]  # skin tones: "light", or two for a pair
     base: str
     style: str
     duplicate_of: str | None
     chinese: str | None
+    wording: Wording | None = None
+
+    @property
+    def toned(self) -> bool:
+        return bool(self.tones)
 
     @property
     def caption(self) -> str:
@@ -53,34 +89,26 @@ class Emoji:
         return f"{self.name}, {self.style} style"
 
     @property
+    def chinese_style(self) -> str:
+        """What Chinese prompts call its style."""
+        return CHINESE_STYLE.get(self.style, f"{self.style} 风格")
+
+    @property
     def split(self) -> Split:
         """Which side of the hold-out an image that duplicates no other is on."""
-        if self.style == "fluent 3d" and _bucket(self.base) == 0:
+        fluent = self.style in FLUENT
+        if fluent and _bucket(self.base, 10) == 0:
             return "held-out style"
-        if self.toned and _bucket(self.codepoints) == 1:
+        drawing = "fluent" if fluent else self.style
+        if self.style in LARGE and _bucket(f"{drawing}:{self.base}", 20) == 0:
+            return "held-out style"
+        if self.toned and _bucket(self.codepoints, 10) == 1:
             return "held-out tone"
         return "train"
 
-    def prompt(self, draw: random.Random) -> str:
-        """A prompt for training: the caption half the time, else one of the ways people write."""
-        kind = draw.random()
-        if kind < 0.20 and self.chinese:
-            return f"{self.chinese}，{CHINESE_STYLE[self.style]}"
-        if kind < 0.25 and self.chinese:
-            return self.chinese
-        if kind < 0.37 and self.keywords:
-            words = draw.sample(self.keywords, min(len(self.keywords), draw.randint(1, 4)))
-            return f"{', '.join(words)}, {self.style} style"
-        text = self.name
-        if 0.37 <= kind < 0.44 and not text.startswith(("keycap", "a ", "an ")):
-            text = f"{'an' if text[0].lower() in 'aeiou' else 'a'} {text}"
-        if 0.44 <= kind < 0.51:
-            return text
-        return f"{text}, {self.style} style"
 
-
-def _bucket(key: str) -> int:
-    return int(hashlib.sha256(key.encode()).hexdigest(), 16) % 10
+def _bucket(key: str, buckets: int) -> int:
+    return int(hashlib.sha256(key.encode()).hexdigest(), 16) % buckets
 
 
 def _chinese_names() -> dict[str, str]:
@@ -94,9 +122,22 @@ def _chinese_names() -> dict[str, str]:
     return names
 
 
+def is_set(folder: Path) -> bool:
+    """Whether emoji, or words for them, lie there."""
+    return (folder / "images.zip").is_file() or (folder / WORDS).is_file()
+
+
 def read_records(folders: Iterable[Path]) -> list[Emoji]:
-    """The records of all style folders. Raises `DataError` naming what is missing."""
+    """The records of all style folders, with the words of all that hold words.
+
+    Raises `DataError` naming what is missing.
+    """
     folders = list(folders)
+    wordings: dict[str, Wording] = {}
+    for folder in folders:
+        if (folder / WORDS).is_file():
+            wordings |= read_wordings(folder / WORDS)
+    folders = [folder for folder in folders if not (folder / WORDS).is_file()]
     for folder in folders:
         for name in ("captions.jsonl", "images.zip"):
             if not (folder / name).is_file():
@@ -106,14 +147,15 @@ def read_records(folders: Iterable[Path]) -> list[Emoji]:
         Emoji(
             folder=folder,
             file=row["file"],
-            codepoints=row["codepoints"],
+            codepoints=row["codepoints"] or Path(row["file"]).stem,
             name=row["name"],
             keywords=tuple(row["keywords"]),
-            toned=row["skin_tone"] is not None,
+            tones=tuple(row["skin_tone"] or ()),
             base=row["base"],
             style=row["style"],
             duplicate_of=row.get("duplicate_of"),
             chinese=chinese.get(row["codepoints"]),
+            wording=wordings.get(row["codepoints"]),
         )
         for folder in folders
         for row in map(json.loads, (folder / "captions.jsonl").read_text("utf-8").splitlines())
@@ -138,13 +180,15 @@ def read_pictures(records: Iterable[Emoji]) -> Iterator[Image.Image]:
 def select(records: Iterable[Emoji], split: Split) -> list[Emoji]:
     """The records of one side of the hold-out."""
     records = list(records)
-    own = {(record.style, record.file): record.split for record in records}
-    return [r for r in records if own[r.style, r.duplicate_of or r.file] == split]
+    own = {(record.folder, record.file): record.split for record in records}
+    return [r for r in records if own[r.folder, r.duplicate_of or r.file] == split]
 
 
 def load(folders: Iterable[Path], form: PictureFormat, split: Split = "train") -> PictureSet:
     """One side of the hold-out. Raises `DataError`."""
     records = select(read_records(folders), split)
+    if not records:
+        raise DataError("no images: words describe the images of sets, which have to be given too")
     groups: dict[tuple[str, str], list[int]] = defaultdict(list)
     pictures = np.empty((len(records), form.channels, form.size, form.size), dtype=np.uint8)
     for index, (record, picture) in enumerate(zip(records, read_pictures(records), strict=True)):
@@ -154,6 +198,6 @@ def load(folders: Iterable[Path], form: PictureFormat, split: Split = "train") -
         name="emoji",
         pictures=pictures,
         captions=[record.caption for record in records],
-        prompters=[record.prompt for record in records],
+        prompters=[partial(prompt_for, record) for record in records],
         groups=list(groups.values()),
     )

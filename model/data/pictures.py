@@ -7,6 +7,7 @@ what cannot be seen.
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -76,6 +77,14 @@ class PictureSet:
     prompters: Sequence[Prompter]  # what training draws from
     groups: Sequence[Sequence[int]]
     skipped: int = 0  # files that were no images
+    notes: Sequence[str] = ()  # what else was left out, or is missing, for whoever trains on it
+
+    @property
+    def fingerprint(self) -> str:
+        """Of all images and captions: 16 hexadecimal digits."""
+        total = hashlib.sha256(np.ascontiguousarray(self.pictures).data)
+        total.update("\0".join(self.captions).encode(errors="surrogatepass"))
+        return total.hexdigest()[:16]
 
     def __len__(self) -> int:
         return len(self.pictures)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.data.emoji import CHINESE_STYLE, Emoji, Split, read_pictures, read_records, select
+from model.data.emoji import Emoji, Split, read_pictures, read_records, select
 from model.evaluation.metrics import flat
 from model.evaluation.report import Share, table
 from model.evaluation.sampling import Sampler, choose_records
@@ -93,7 +93,7 @@ def _two_keywords(record: Emoji) -> str:
 
 
 def _chinese(record: Emoji) -> str:
-    return f"{record.chinese}，{CHINESE_STYLE[record.style]}"
+    return f"{record.chinese}，{record.chinese_style}"
 
 
 NAME, NO_STYLE = "name, style", "name without style"

@@ -5,10 +5,17 @@ Imports no torch.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_serializer,
+)
 
 from model.checkpoint import CheckpointConfig, Placement, TokenizedCheckpoint
 from model.protocol import ModelSpec, Parameter, Sizes
@@ -49,6 +56,8 @@ class FlowConfig:
     layout_width: int = 512  # hidden width of the network that lays a prompt out
     layout_size: int = 8  # the layout is [layout_channels, layout_size, layout_size]
     layout_channels: int = 48
+    detail_width: int = 0  # hidden width of a second way from a token to its patch; 0: none
+    polish_channels: int = 0  # of convolutions over the whole image, at the end; 0: none
     text: TextConfig = field(default_factory=TextConfig)
 
     def __post_init__(self) -> None:
@@ -80,12 +89,22 @@ class SamplingConfig(BaseModel):
     solver: Literal["euler", "heun"] = "euler"
 
 
+ADDED = ("detail_width", "polish_channels")
+"""Of layers that older checkpoints are without."""
+
+
 class FlowCheckpointConfig(CheckpointConfig):
     """``config.json``."""
 
     family: Literal["flow"] = "flow"
     network: FlowConfig
     sampling: SamplingConfig = SamplingConfig()
+
+    @field_serializer("network", mode="wrap")
+    def _without_added(
+        self, network: FlowConfig, usual: SerializerFunctionWrapHandler
+    ) -> dict[str, Any]:
+        return without_added(usual(network))
 
     @property
     def vocabulary(self) -> int:
@@ -94,6 +113,11 @@ class FlowCheckpointConfig(CheckpointConfig):
     def spec(self, id: str, digest: str) -> ModelSpec:  # noqa: A002
         """See `CheckpointConfig.spec`."""
         return spec_of(self, self.network, id, digest, _parameters(self.sampling), OPERATIONS)
+
+
+def without_added(network: Mapping[str, Any]) -> dict[str, Any]:
+    """Leaves out the layers of `ADDED` that a network does without: its file stays as it was."""
+    return {name: value for name, value in network.items() if value or name not in ADDED}
 
 
 def spec_of(

@@ -79,6 +79,30 @@ class PromptReader(nn.Module):
         return self.layout_embed(to_patches(layout, self.layout_patch))
 
 
+class Polish(nn.Module):
+    """Two convolutions over the whole image: what patches, each drawn alone, cannot agree on.
+
+    They see the drawn and the noisy image, and how noisy it is. They add nothing at first.
+    """
+
+    def __init__(self, channels: int, hidden: int, width: int) -> None:
+        super().__init__()
+        self.into = nn.Conv2d(2 * channels, hidden, 3, padding=1)
+        self.modulation = nn.Linear(width, 2 * hidden)
+        self.out = nn.Conv2d(hidden, channels, 3, padding=1)
+        for layer in (self.modulation, self.out):
+            nn.init.zeros_(layer.weight)
+            assert layer.bias is not None
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, drawn: Tensor, noisy: Tensor, condition: Tensor) -> Tensor:
+        """drawn and noisy [B, C, H, W], condition [B, W] → what is added to drawn."""
+        scale, shift = self.modulation(F.silu(condition))[:, :, None, None].chunk(2, dim=1)
+        hidden = F.silu(self.into(torch.cat((drawn, noisy), dim=1)) * (1 + scale) + shift)
+        added: Tensor = self.out(hidden)
+        return added
+
+
 class Trunk(nn.Module):
     """What flow and gan share: modulated blocks over a prompt's prefix and a token for each patch.
 
@@ -89,6 +113,7 @@ class Trunk(nn.Module):
     blocks: nn.ModuleList
     norm: RMSNorm
     patch_out: nn.Linear
+    detail: nn.Sequential | None
     table: Tensor
 
     def __init__(self, config: FlowConfig) -> None:
@@ -104,7 +129,14 @@ class Trunk(nn.Module):
             ModulatedBlock(width, config.heads) for _ in range(config.depth)
         )
         self.norm = RMSNorm(width)
-        self.patch_out = nn.Linear(width, config.channels * config.patch_size**2)
+        patch = config.channels * config.patch_size**2
+        self.patch_out = nn.Linear(width, patch)
+        self.detail = None
+        if config.detail_width:
+            # A linear map cannot draw every patch that has more values than a token has channels.
+            last = nn.Linear(config.detail_width, patch, bias=False)
+            self.detail = nn.Sequential(nn.Linear(width, config.detail_width), nn.SiLU(), last)
+            nn.init.zeros_(last.weight)
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)
         nn.init.zeros_(self.patch_out.bias)
@@ -122,7 +154,8 @@ class Trunk(nn.Module):
         modulation = self.modulation(F.silu(condition)).unflatten(1, (6, -1))
         for block in self.blocks:
             x = block(x, modulation, self.table)
-        x = self.patch_out(self.norm(x[:, config.text.summary :]))
+        x = self.norm(x[:, config.text.summary :])
+        x = self.patch_out(x) if self.detail is None else self.patch_out(x) + self.detail(x)
         return from_patches(x, config.patch_size, config.image_size)
 
 
@@ -136,6 +169,11 @@ class FlowTransformer(Trunk):
         self.patch_embed = nn.Linear(config.channels * config.patch_size**2, width)
         self.time_embed = nn.Sequential(nn.Linear(256, width), nn.SiLU(), nn.Linear(width, width))
         self.add_trunk()
+        self.polish = (
+            Polish(config.channels, config.polish_channels, width)
+            if config.polish_channels
+            else None
+        )
         # Sees across the borders of patches, and the noisy image itself.
         self.refine = nn.Conv2d(2 * config.channels, config.channels, 3, padding=1)
         for layer in (self.patch_out, self.refine):  # the image starts as zero
@@ -154,8 +192,9 @@ class FlowTransformer(Trunk):
         patches = self.patch_embed(to_patches(noisy, self.config.patch_size)) + layout
         condition = self.time_embed(time_features(time, 256).to(vector.dtype)) + vector
         x = self.run_trunk(prefix, patches, condition)
-        refined: Tensor = x + self.refine(torch.cat((x, noisy.to(x.dtype)), dim=1))
-        return refined
+        noisy = noisy.to(x.dtype)
+        refined: Tensor = x + self.refine(torch.cat((x, noisy), dim=1))
+        return refined if self.polish is None else refined + self.polish(refined, noisy, condition)
 
     def forward(self, noisy: Tensor, time: Tensor, tokens: Tensor) -> Tensor:
         return self.denoise(noisy, time, self.read(tokens))

@@ -8,7 +8,9 @@ v-loss).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -26,6 +28,18 @@ class FlowObjective:
     time_deviation: float = 0.8
     even: float = 0.1
     floor: float = 0.05
+
+    @classmethod
+    def for_size(cls, size: int) -> Self:
+        """More pixels are trained with more noise, and over a wider range of it.
+
+        What averages over blocks of pixels show of an image is as noisy at twice the size only
+        where t / (1 − t) is half as large (Esser et al. 2024, section 5.3.2). Half of that shift is
+        made (in its logarithm): the finest detail, seen pixel by pixel, has not moved.
+        """
+        if size <= 64:
+            return cls()
+        return cls(round(cls().time_mean - 0.5 * math.log(size / 64), 2), 1.0)
 
     def times(self, count: int, generator: torch.Generator) -> Tensor:
         """[count] training times."""

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
+from model.checkpoint import TokenizedCheckpoint
 from model.data.pictures import PictureSet
 from model.flow.config import FlowCheckpointConfig, FlowConfig, TextConfig
+from model.flow.inheritance import resized, respelled
 from model.flow.network import FlowTransformer
 from model.flow.objective import FlowObjective
+from model.registry import open_checkpoint
 from model.training.optimizer import OptimizerConfig, optimizers
 from model.training.recipe import Phase, Preset, Recipe, Start, TrainingOptions
 
@@ -56,10 +61,16 @@ class FlowRecipe(Recipe[FlowTraining]):
         self.phases = [Phase("loss", loss, optimizers(self.network, optimizer))]
 
     @classmethod
-    def of(cls, options: TrainingOptions, data: PictureSet, optimizer: OptimizerConfig) -> Self:
-        start = Start.of(options, data)
+    def of(
+        cls, options: TrainingOptions, data: PictureSet, optimizer: OptimizerConfig, start: Start
+    ) -> Self:
         network = shape(options, cls.preset, start.vocabulary)
-        return cls(data, FlowTraining(network), optimizer, start)
+        training = FlowTraining(network, FlowObjective.for_size(options.size))
+        return cls(data, training, optimizer, start)
+
+    def adopt(self, weights: Mapping[str, Tensor], folder: Path) -> Mapping[str, Tensor]:
+        """See `Recipe.adopt`; with patch layers and embeddings that fit."""
+        return fitted(weights, folder, self._config.network, self._start)
 
     def batch(
         self, count: int, draw: random.Random, generator: torch.Generator
@@ -76,6 +87,19 @@ class FlowRecipe(Recipe[FlowTraining]):
         )
 
 
+def fitted(
+    weights: Mapping[str, Tensor], folder: Path, network: FlowConfig, start: Start
+) -> Mapping[str, Tensor]:
+    """The weights of a flow, or of a gan, for images of another size and another tokenizer."""
+    checkpoint = open_checkpoint(folder)
+    if not isinstance(checkpoint, TokenizedCheckpoint) or start.tokenizer is None:
+        return weights
+    before = checkpoint.config.network
+    if not isinstance(before, FlowConfig):
+        return weights
+    return respelled(resized(weights, before, network), checkpoint.tokenizer, start.tokenizer)
+
+
 def shape(options: TrainingOptions, preset: Preset, vocabulary: int) -> FlowConfig:
     """A network as the options have it. Raises ``ValueError`` for sizes that do not divide."""
     given = options.shape(preset)
@@ -88,5 +112,7 @@ def shape(options: TrainingOptions, preset: Preset, vocabulary: int) -> FlowConf
         depth=given.depth,
         heads=given.heads,
         layout_size=-(-8 // grid) * grid if grid < 8 else grid,  # a multiple of it, 8 or more
+        detail_width=options.detail_width,
+        polish_channels=options.polish_channels,
         text=TextConfig(vocabulary=vocabulary, width=given.width, heads=given.heads),
     )

@@ -6,7 +6,9 @@ Imports no torch.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import SerializerFunctionWrapHandler, field_serializer
 
 from model.checkpoint import (
     CAPTIONS,
@@ -15,7 +17,7 @@ from model.checkpoint import (
     TokenizedCheckpoint,
     load_captions,
 )
-from model.flow.config import FlowConfig, TextConfig, spec_of
+from model.flow.config import FlowConfig, TextConfig, spec_of, without_added
 from model.protocol import ModelSpec, Parameter
 
 if TYPE_CHECKING:
@@ -77,6 +79,12 @@ class GanCheckpointConfig(CheckpointConfig):
 
     family: Literal["gan"] = "gan"
     network: GanConfig
+
+    @field_serializer("network", mode="wrap")
+    def _without_added(
+        self, network: GanConfig, usual: SerializerFunctionWrapHandler
+    ) -> dict[str, Any]:
+        return without_added(usual(network))
 
     @property
     def vocabulary(self) -> int:

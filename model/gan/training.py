@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import ClassVar, Self
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from model.data.pictures import PictureSet
 from model.flow.config import FlowConfig
 from model.flow.network import time_features
-from model.flow.training import shape
+from model.flow.training import fitted, shape
 from model.gan.config import DiscriminatorConfig, GanCheckpointConfig, GanConfig
 from model.gan.discriminator import Discriminator
 from model.gan.network import Generator
@@ -116,10 +117,11 @@ class GanRecipe(Recipe[GanTraining]):
         ]
 
     @classmethod
-    def of(cls, options: TrainingOptions, data: PictureSet, optimizer: OptimizerConfig) -> Self:
+    def of(
+        cls, options: TrainingOptions, data: PictureSet, optimizer: OptimizerConfig, start: Start
+    ) -> Self:
         """See `Recipe.of`. The generator has a flow's shape, so that it can begin as one."""
-        start = Start.of(options, data)
-        flow = shape(options, cls.preset, start.vocabulary)
+        flow = shape(replace(options, polish_channels=0), cls.preset, start.vocabulary)
         patches = flow.grid**2
         shared = {known.name: getattr(flow, known.name) for known in fields(FlowConfig)}
         network = GanConfig(**shared, latent=max(1, LATENT // patches) * patches)
@@ -142,9 +144,10 @@ class GanRecipe(Recipe[GanTraining]):
             torch.randn((penalised, *picture.shape[1:]), generator=generator),
         )
 
-    def adopt(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    def adopt(self, weights: Mapping[str, Tensor], folder: Path) -> Mapping[str, Tensor]:
         """See `Recipe.adopt`; of a gan or of a flow."""
-        return warm_start(weights, self._config.network.depth)
+        network = self._config.network
+        return warm_start(fitted(weights, folder, network, self._start), network.depth)
 
     def captions(self) -> Iterable[str]:
         """One for each group: without a prompt, all that it was trained on has equal chances."""
@@ -158,7 +161,7 @@ def adam(network: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
     )
 
 
-SAME = ("reader.", "modulation.", "norm.", "patch_out.")
+SAME = ("reader.", "modulation.", "norm.", "patch_out.", "detail.")
 """Parts of the generator that flow has under the same name."""
 
 PROMPT = ("encoder.", "layout_in.", "layout_out.")

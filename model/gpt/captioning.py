@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from model.gpt.config import cost
-from model.gpt.passes import CHUNK, GptPasses, KvSlot
+from model.gpt.passes import CHUNK, GptPasses, KvSlot, reach
 from model.gpt.search import Found, Query, Score, Search, Text, Trie, anything, best_of, score_all
 from model.gpt.sequence import END, UNKNOWN, Layout
-from model.protocol import Description, Label, ModelSpec
+from model.protocol import Description, Label, ModelSpec, Pass
 from model.request import ImageRequest, Source
 from model.runtime.pixels import to_values
 from model.tokenizer import PromptTokenizer
@@ -198,7 +198,7 @@ class Captioning:
             slot.waiting = ids
         row.encoded = True
 
-    def score(self, rows: Sequence[CaptioningRow]) -> None:
+    def score(self, rows: Sequence[CaptioningRow]) -> Pass:
         """A pass: the next chunk of each text that is being scored."""
         inputs = self._passes.score.inputs()
         inputs.positions.fill_(self._passes.scratch)
@@ -212,12 +212,14 @@ class Captioning:
                 inputs.first[index] = slot.first
                 inputs.targets[index, :count] = torch.tensor(scoring.targets(count))
                 inputs.last[index] = count - 1
-        own, following = self._passes.score.fetch()
+        slots = [slot for row in rows for slot in row.scoring]
+        own, following = self._passes.score.fetch(reach(slots))
         for row in rows:
             for slot, scoring in tuple(row.scoring.items()):
                 count = min(CHUNK, len(scoring.waiting))
                 row.receive(slot, count, float(own[slot.index]), following[slot.index])
             row.advance()
+        return Pass("score", len(slots), self._passes.score.size)
 
     def description(self, row: CaptioningRow) -> Description:
         """Of a row that is done."""

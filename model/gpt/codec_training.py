@@ -53,6 +53,7 @@ class CodecRecipe(Recipe[CodecTraining]):
 
     preset: ClassVar = Preset(patch=8, width=192, depth=5)
     checkpoint_config = CodecCheckpointConfig
+    reads_prompts = False
 
     def __init__(
         self, data: PictureSet, config: CodecTraining, optimizer: OptimizerConfig, start: Start
@@ -64,7 +65,9 @@ class CodecRecipe(Recipe[CodecTraining]):
         self.phases = [Phase("loss", loss, optimizers(self.network, optimizer))]
 
     @classmethod
-    def of(cls, options: TrainingOptions, data: PictureSet, optimizer: OptimizerConfig) -> Self:
+    def of(
+        cls, options: TrainingOptions, data: PictureSet, optimizer: OptimizerConfig, start: Start
+    ) -> Self:
         given = options.shape(cls.preset)
         network = CodecConfig(
             image_size=options.size,
@@ -75,7 +78,7 @@ class CodecRecipe(Recipe[CodecTraining]):
             decoder_depth=given.depth,
             heads=given.heads,
         )
-        return cls(data, CodecTraining(network), optimizer, Start.of(options, None))
+        return cls(data, CodecTraining(network), optimizer, start)
 
     def batch(
         self, count: int, draw: random.Random, generator: torch.Generator

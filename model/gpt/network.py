@@ -34,6 +34,10 @@ class Cache:
     keys: Tensor  # [slots, heads, positions, D]
     values: Tensor  # [slots, heads, positions, D]
 
+    def first(self, slots: int) -> Cache:
+        """That of the first slots, in the same memory."""
+        return Cache(self.keys[:slots], self.values[:slots])
+
     def rows(self, positions: Tensor) -> Tensor:
         """Which rows of keys and values ``positions`` [slots, C] are: [slots, heads, C].
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar, Self
 
 import torch
@@ -111,12 +112,10 @@ class GptRecipe(Recipe[GptTraining]):
         return PictureFormat(codec.image_size, 4 if codec.channels == 4 else 3)
 
     @classmethod
-    def of(cls, options: TrainingOptions, data: PictureSet, optimizer: OptimizerConfig) -> Self:
-        codec, start, given = (
-            cls._codec_of(options),
-            Start.of(options, data),
-            options.shape(cls.preset),
-        )
+    def of(
+        cls, options: TrainingOptions, data: PictureSet, optimizer: OptimizerConfig, start: Start
+    ) -> Self:
+        codec, given = cls._codec_of(options), options.shape(cls.preset)
         network = GptConfig(
             codec.config,
             start.vocabulary,
@@ -163,7 +162,7 @@ class GptRecipe(Recipe[GptTraining]):
         hide(batch, torch.rand(count, layout.places, generator=generator) < share)
         return batch.ids, batch.first, batch.image, batch.codes, batch.text
 
-    def adopt(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    def adopt(self, weights: Mapping[str, Tensor], folder: Path) -> Mapping[str, Tensor]:
         """See `Recipe.adopt`: a gpt's without its codec."""
         return {
             name.removeprefix("transformer."): value

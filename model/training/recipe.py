@@ -83,6 +83,11 @@ class TrainingOptions:
     description: str
     license: str
     codec: Path | None = None  # a trained codec's folder, for what is trained over its codes
+    vocabulary: int | None = None  # tokens of a new tokenizer; None: that of ``init``, or a new one
+    average: float = 0.995  # decay of the weights' moving average
+    detail_width: int = 0  # as in `model.flow.config.FlowConfig`
+    polish_channels: int = 0
+    new_data: bool = False  # whether a run may go on with other data than it began with
 
     def shape(self, preset: Preset) -> Preset:
         """What was given of it, and the preset's for the rest."""
@@ -116,12 +121,6 @@ class Start:
     description: str = "images from prompts"
     license: str = "not stated"
 
-    @classmethod
-    def of(cls, options: TrainingOptions, data: PictureSet | None) -> Start:
-        """``data`` is what the tokenizer is trained on; None: no prompts are read."""
-        tokenizer = None if data is None else _tokenizer(options, data)
-        return cls(tokenizer, options.description, options.license)
-
     def tokens(self, prompts: Sequence[str], length: int) -> Tensor:
         """[B, length]; a prompt that is longer is cut."""
         assert self.tokenizer is not None
@@ -139,6 +138,7 @@ class Recipe(ABC, Generic[C]):
 
     preset: ClassVar[Preset]
     checkpoint_config: ClassVar[type[CheckpointConfig]]
+    reads_prompts: ClassVar[bool] = True
 
     network: nn.Module  # all weights that are trained, and kept to resume
     averaged: nn.Module  # the part of it whose moving average ships; mostly all of it
@@ -156,7 +156,9 @@ class Recipe(ABC, Generic[C]):
 
     @classmethod
     @abstractmethod
-    def of(cls, options: TrainingOptions, data: PictureSet, optimizer: OptimizerConfig) -> Self:
+    def of(
+        cls, options: TrainingOptions, data: PictureSet, optimizer: OptimizerConfig, start: Start
+    ) -> Self:
         """With networks of that shape. Raises ``ValueError`` for sizes that do not divide."""
 
     @property
@@ -170,13 +172,29 @@ class Recipe(ABC, Generic[C]):
     ) -> tuple[Tensor, ...]:
         """What a phase's loss is called with, for ``count`` images. Random by these two only."""
 
-    def adopt(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Another checkpoint's weights, as ``network`` names them."""
+    def adopt(self, weights: Mapping[str, Tensor], folder: Path) -> Mapping[str, Tensor]:
+        """The weights of the checkpoint in ``folder``, as ``network`` names them."""
         return weights
 
     def weights(self, average: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """The weights that ship, of the averaged ones."""
         return average
+
+    @property
+    def tokenizer(self) -> PromptTokenizer | None:
+        """What reads its prompts."""
+        return self._start.tokenizer
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Of a training prompt; a longer one is cut."""
+        config: Any = self._config
+        return int(config.prompt_tokens)
+
+    def shortened(self, caption: str) -> str:
+        """As much of a caption as is trained on."""
+        assert self._start.tokenizer is not None
+        return self._start.tokenizer.shortened(caption, self.prompt_tokens)
 
     def captions(self) -> Iterable[str]:
         """What ``captions.txt`` has; no file where there are none."""
@@ -184,6 +202,9 @@ class Recipe(ABC, Generic[C]):
 
     def save(self, folder: Path, average: Mapping[str, Tensor]) -> None:
         """Writes the checkpoint, with the averaged weights."""
+        folder.mkdir(parents=True, exist_ok=True)
+        if captions := [self.shortened(caption) for caption in self.captions()]:
+            save_captions(folder, captions)
         config_type: Any = self.checkpoint_config
         config = config_type(
             description=self._start.description,
@@ -191,12 +212,10 @@ class Recipe(ABC, Generic[C]):
             network=self.fixed["network"],
         )
         save_checkpoint(folder, config, self.weights(average), self._start.tokenizer)
-        if captions := list(self.captions()):
-            save_captions(folder, captions)
 
     def sheet(self, folder: Path, device: str) -> Image.Image:
         """Shows what the checkpoint in ``folder`` can do: sixteen captions, drawn by default."""
-        captions = [self._data.captions[row] for row in sample_rows(self._data, 16)]
+        captions = [self.shortened(self._data.captions[row]) for row in sample_rows(self._data, 16)]
         model = load_model(open_checkpoint(folder), device=device, dtype="auto", tile=32)
         requests = [model.spec.request(text, seed) for seed, text in enumerate(captions)]
         return contact_sheet(list(generate(model, requests)), captions)
@@ -208,16 +227,13 @@ def sample_rows(data: PictureSet, count: int) -> list[int]:
     return [group[0] for group in groups]
 
 
-def _tokenizer(options: TrainingOptions, data: PictureSet) -> PromptTokenizer:
-    """The tokenizer of this run, of ``init``, or a new one trained on the prompts."""
-    kept = options.out / "checkpoint" / TOKENIZER
-    if options.init is not None:
+def make_tokenizer(options: TrainingOptions, data: PictureSet) -> PromptTokenizer:
+    """That of ``init``, or a new one trained on the prompts. Raises `CheckpointError`."""
+    if options.init is not None and options.vocabulary is None:
         checkpoint = open_checkpoint(options.init)
         if not isinstance(checkpoint, TokenizedCheckpoint):
             raise CheckpointError(f"{options.init}: has no {TOKENIZER} to begin with")
         return checkpoint.tokenizer
-    if kept.is_file():
-        return PromptTokenizer.load(kept)
     draw = random.Random(options.seed)
     prompts = [prompter(draw) for prompter in data.prompters for _ in range(PROMPTS_A_PICTURE)]
-    return PromptTokenizer.train([*data.captions, *prompts], VOCABULARY)
+    return PromptTokenizer.train([*data.captions, *prompts], options.vocabulary or VOCABULARY)

@@ -1,26 +1,22 @@
 """The training loop: images and prompts in, a checkpoint folder out.
 
 An interrupted run continues where it was, to the bit: everything random in a step comes from the
-seed, the process and the step's number, so weights, optimizers and average are all there is to
-keep. (accelerate's ``save_state`` would add generators and schedulers, and no check that a run is
-resumed with the same configuration.) Several GPUs or machines run the same command under
-``accelerate launch``.
-
-A run's folder holds ``log.jsonl``, ``loss.png``, ``samples/``, ``checkpoint/`` (a folder for
-`model.registry.open_checkpoint`) and ``resume.pt`` (what the next start needs).
+seed, the process and the step's number, so weights, optimizers, average and tokenizer are all there
+is to keep (`model.training.run_folder`). (accelerate's ``save_state`` would add generators and
+schedulers, and no check that a run is resumed with the same configuration.) Several GPUs or
+machines run the same command under ``accelerate launch``.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import random
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import FrameType
@@ -33,16 +29,33 @@ from torch import Tensor, nn
 
 from model.checkpoint import WEIGHTS
 from model.data import load
+from model.data.pictures import PictureSet
 from model.loading import resolve_dtype
-from model.registry import RECIPES
+from model.registry import RECIPES, find_folder
+from model.tokenizer import PromptTokenizer
 from model.training.optimizer import Average, OptimizerConfig
-from model.training.recipe import Phase, Recipe, TrainingError, TrainingOptions
+from model.training.recipe import (
+    Phase,
+    Recipe,
+    Start,
+    TrainingError,
+    TrainingOptions,
+    make_tokenizer,
+    sample_rows,
+)
+from model.training.run_folder import DATA, RunFolder, changed, identity
 from model.training.sheet import loss_curve
+
+NAMED = 10
+"""Tensors that a note lists."""
+
+
+FREE = ("steps", "sample_every", "save_every", "learning_rate", "cooldown")
 
 
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
-    """One run. ``steps`` and the two intervals may change when it is resumed, the rest may not."""
+    """One run. When it is resumed, `FREE` may change, the rest may not."""
 
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     steps: int = 20_000
@@ -54,8 +67,12 @@ class TrainConfig:
 
     def fixed(self) -> dict[str, Any]:
         """What may not change when a run is resumed."""
-        free = ("steps", "sample_every", "save_every")
-        return {key: value for key, value in asdict(self).items() if key not in free}
+        values = asdict(self)
+        optimizer = values.pop("optimizer")
+        return {
+            "optimizer": {key: value for key, value in optimizer.items() if key not in FREE},
+            **{key: value for key, value in values.items() if key not in FREE},
+        }
 
 
 class ProgressReport(Protocol):
@@ -67,6 +84,9 @@ class ProgressReport(Protocol):
     def note(self, text: str) -> None:
         """Something worth a line on a terminal."""
 
+    def interrupted(self, signal: int) -> None:
+        """The run ends before its last step."""
+
 
 class Trainer:
     """One run in one folder, on one or many processes."""
@@ -75,10 +95,13 @@ class Trainer:
         self,
         recipe: Recipe[Any],
         config: TrainConfig,
-        folder: Path,
+        run: RunFolder,
         accelerator: Accelerator,
         progress: ProgressReport,
+        data: Mapping[str, Any],
+        state: Mapping[str, Any] | None,
     ) -> None:
+        """``data`` identifies the images; ``state`` is what an earlier process saved."""
         if config.batch % accelerator.num_processes:
             raise TrainingError(
                 f"a batch of {config.batch} does not divide over "
@@ -86,14 +109,15 @@ class Trainer:
             )
         self._recipe = recipe
         self._config = config
-        self._folder = folder
+        self._run = run
         self._accelerator = accelerator
         self._progress = progress
+        self._fixed = {**recipe.fixed, **config.fixed(), **data}
         self._share = config.batch // accelerator.num_processes
         self._phases = [self._prepare(phase) for phase in recipe.phases]
         self._optimizers = [optimizer for phase in self._phases for optimizer in phase.optimizers]
         self._average = Average(recipe.averaged, config.average)
-        self._step = self._resume()
+        self._step = 0 if state is None else self._resume(state)
 
     def _prepare(self, phase: Phase) -> Phase:
         """On its device, compiled and distributed. Moves the recipe's own weights."""
@@ -103,24 +127,36 @@ class Trainer:
 
     def run(self) -> Path:
         """Trains to the last step, or until a signal. Returns the checkpoint folder."""
-        config, accelerator = self._config, self._accelerator
-        with _interruptible() as interrupted:
-            while self._step < config.steps and not interrupted():
+        config = self._config
+        with _interruptible() as signals:
+            while self._step < config.steps and not self._stopped(signals):
                 began = time.perf_counter()
                 losses = self._advance()
                 rate = config.batch / (time.perf_counter() - began)
-                if accelerator.is_main_process:
+                if self._accelerator.is_main_process:
                     self._average.update(self._recipe.averaged, self._step)
                     self._log(losses, rate)
                 self._step += 1
                 last = self._step == config.steps
-                if self._step % config.save_every == 0 or last or interrupted():
+                shown = self._step % config.sample_every == 0 or last
+                if self._step % config.save_every == 0 or shown:
                     self._save()
-                if self._step % config.sample_every == 0 or last:
+                if shown:
                     self._sample()
-        if self._step < config.steps:
-            self._progress.note(f"interrupted after step {self._step}; the same command goes on")
-        return self._folder / "checkpoint"
+            if self._step < config.steps:
+                self._save()
+                note = f"interrupted after step {self._step}; the same command goes on"
+                self._progress.note(note)
+                self._progress.interrupted(signals[0] if signals else signal.SIGTERM)
+        return self._run.checkpoint
+
+    def _stopped(self, signals: list[int]) -> bool:
+        """Whether a signal came to any of the processes: they stop at the same step."""
+        if self._accelerator.num_processes == 1:
+            return bool(signals)
+        came = torch.tensor(float(bool(signals)), device=self._accelerator.device)
+        total: Tensor = self._accelerator.reduce(came, reduction="sum")
+        return bool(total > 0)
 
     def _advance(self) -> dict[str, float]:
         """One step: each phase's loss, by its name."""
@@ -162,18 +198,14 @@ class Trainer:
             for parameter in self._recipe.network.parameters():
                 parameter.requires_grad_(id(parameter) in own)
 
-    def _resume(self) -> int:
-        """Loads ``resume.pt`` where there is one. Returns the steps already done."""
-        path = self._folder / "resume.pt"
-        if not path.exists():
-            return 0
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        asked, had = json.loads(self._fixed()), json.loads(state["config"])
-        changed = [key for key in asked if asked[key] != had.get(key)]
-        if changed:
+    def _resume(self, state: Mapping[str, Any]) -> int:
+        """Takes in what was saved. Returns the steps already done."""
+        if different := changed(self._fixed, {DATA: self._fixed[DATA], **state["config"]}):
+            new_data = [text for text in different if text.startswith(f"{DATA}.")]
+            also = ", --new-data to go on with these data" if new_data else ""
             raise TrainingError(
-                f"{self._folder} holds a run with another {', '.join(changed)}; "
-                "give the same values to go on, or another --out to begin again"
+                f"{self._run.path} holds a run with another {', '.join(different)}; give the same "
+                f"values to go on{also}, or another --out to begin again"
             )
         self._recipe.network.load_state_dict(state["network"])
         for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
@@ -182,30 +214,31 @@ class Trainer:
             self._average.state[name].copy_(value)
         step = int(state["step"])
         if self._accelerator.is_main_process:
-            log = self._folder / "log.jsonl"  # may be ahead of what was saved
-            lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
-            log.write_text("".join(lines[:step]), encoding="utf-8")
-        self._progress.note(f"going on after step {step}")
+            self._run.cut_log(step)
+        if step < self._config.steps:
+            self._progress.note(f"going on after step {step}")
+        else:
+            self._progress.note(f"finished: all {step} steps are done; more --steps prolong it")
         return step
 
     def _save(self) -> None:
-        """Writes ``resume.pt`` and the checkpoint; the main process does, the others wait."""
+        """Writes the checkpoint and what a resume needs; the main process does, the others wait.
+
+        Weights that no checkpoint can hold are not kept to resume with either.
+        """
         if self._accelerator.is_main_process:
+            tokenizer = self._recipe.tokenizer
             state = {
                 "step": self._step,
-                "config": self._fixed(),
                 "network": self._recipe.network.state_dict(),
                 "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
                 "average": self._average.state,
+                "tokenizer": tokenizer and tokenizer.to_json(),
             }
-            part = self._folder / "resume.part"
-            torch.save(state, part)
-            part.replace(self._folder / "resume.pt")
-            self._recipe.save(self._folder / "checkpoint", self._average.state)
+            with self._run.writing():
+                self._recipe.save(self._run.checkpoint, self._average.state)
+                self._run.save(state, self._fixed)
         self._accelerator.wait_for_everyone()
-
-    def _fixed(self) -> str:
-        return json.dumps({**self._recipe.fixed, **self._config.fixed()})
 
     def _log(self, losses: dict[str, float], rate: float) -> None:
         line = {
@@ -213,32 +246,39 @@ class Trainer:
             **{name: round(value, 5) for name, value in losses.items()},
             "pictures_per_second": round(rate, 1),
         }
-        with (self._folder / "log.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        with self._run.writing():
+            self._run.append(line)
         self._progress.update(self._step + 1, losses["loss"], rate)
 
     def _sample(self) -> None:
-        """Shows what the averaged weights can do; draws the loss curve."""
+        """Shows what the checkpoint can do; draws the loss curve. Never ends a run."""
         if self._accelerator.is_main_process:
             device = str(self._accelerator.device)
-            sheet = self._recipe.sheet(self._folder / "checkpoint", device)
-            (self._folder / "samples").mkdir(exist_ok=True)
-            sheet.save(self._folder / "samples" / f"{self._step:07}.png")
-            loss_curve(self._folder / "log.jsonl", self._folder / "loss.png")
+            samples = self._run.path / "samples"
+            try:
+                sheet = self._recipe.sheet(self._run.checkpoint, device)
+                samples.mkdir(exist_ok=True)
+                sheet.save(samples / f"{self._step:07}.png")
+                loss_curve(self._run.log, self._run.path / "loss.png")
+            except Exception as error:  # noqa: BLE001 - hours of training are worth more
+                self._progress.note(f"no sheet of step {self._step}: {error}")
         self._accelerator.wait_for_everyone()
 
 
 @contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Holds SIGINT and SIGTERM back while a step runs. Yields whether one came."""
+def _interruptible() -> Iterator[list[int]]:
+    """Holds the signals that end a process back while a step runs. Yields those that came."""
     came: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
         came.append(number)
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    caught = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        caught.append(signal.SIGHUP)  # ignored under nohup
+    before = {number: signal.signal(number, note) for number in caught}
     try:
-        yield lambda: bool(came)
+        yield came
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -251,27 +291,62 @@ def start_training(options: TrainingOptions, progress: ProgressReport) -> Path:
     not divide.
     """
     recipe_type = find_recipe(options.family)
-    pictures = recipe_type.pictures(options)
-    options.out.mkdir(parents=True, exist_ok=True)
-    data = load(options.data, pictures)
-    progress.note(f"{len(data)} images in {len(data.groups)} groups, {data.skipped} skipped")
-    accelerator = _accelerator(options, progress)
-    rate = options.shape(recipe_type.preset).learning_rate
-    config = TrainConfig(
-        optimizer=OptimizerConfig(rate, cooldown=options.cooldown),
-        steps=options.steps,
-        batch=options.batch,
-        seed=options.seed,
-        sample_every=options.sample_every,
-        save_every=options.save_every,
-    )
-    torch.manual_seed(options.seed)
-    recipe = recipe_type.of(options, data, config.optimizer)
     if options.init is not None:
-        weights = load_file(options.init / WEIGHTS)
-        weights = {name: value.float() for name, value in weights.items()}
-        progress.note(take_over(recipe.network, recipe.adopt(weights)))
-    return Trainer(recipe, config, options.out, accelerator, progress).run()
+        options = replace(options, init=find_folder(options.init))
+    form = recipe_type.pictures(options)
+    accelerator = _accelerator(options, progress)
+    run = RunFolder(options.out)
+    with run.locked() if accelerator.is_main_process else nullcontext():
+        state = run.load()
+        data = load(options.data, form)
+        progress.note(f"{len(data)} images in {len(data.groups)} groups, {data.skipped} skipped")
+        for note in data.notes:
+            progress.note(note)
+        shown = [data.captions[row] for row in sample_rows(data, 3)]
+        progress.note(f"captions such as {', '.join(map(repr, shown))}")
+        config = TrainConfig(
+            OptimizerConfig(
+                options.shape(recipe_type.preset).learning_rate, cooldown=options.cooldown
+            ),
+            steps=options.steps,
+            batch=options.batch,
+            average=options.average,
+            seed=options.seed,
+            sample_every=options.sample_every,
+            save_every=options.save_every,
+        )
+        torch.manual_seed(options.seed)
+        tokenizer = None
+        if recipe_type.reads_prompts:
+            tokenizer = make_tokenizer(options, data) if state is None else run.tokenizer(state)
+        start = Start(tokenizer, options.description, options.license)
+        recipe = recipe_type.of(options, data, config.optimizer, start)
+        if tokenizer is not None:
+            _note_long_captions(data, tokenizer, recipe.prompt_tokens, progress)
+        known = identity(data)
+        if state is None and options.init is not None:
+            progress.note(take_over(recipe.network, _initial_weights(recipe, options.init)))
+        if state is not None and options.new_data:
+            state["config"] |= known
+        trainer = Trainer(recipe, config, run, accelerator, progress, known, state)
+        del state
+        return trainer.run()
+
+
+def _note_long_captions(
+    data: PictureSet, tokenizer: PromptTokenizer, limit: int, progress: ProgressReport
+) -> None:
+    long = [text for text in data.captions if len(tokenizer.tokens(text)) > limit]
+    if long:
+        progress.note(
+            f"{len(long)} captions have more than {limit} tokens and are cut; the first becomes "
+            f"{tokenizer.shortened(long[0], limit)!r}"
+        )
+
+
+def _initial_weights(recipe: Recipe[Any], folder: Path) -> Mapping[str, Tensor]:
+    weights = load_file(folder / WEIGHTS)
+    return recipe.adopt({name: value.float() for name, value in weights.items()}, folder)
 
 
 def find_recipe(name: str) -> type[Recipe[Any]]:
@@ -283,16 +358,25 @@ def find_recipe(name: str) -> type[Recipe[Any]]:
 
 
 def take_over(network: nn.Module, weights: Mapping[str, Tensor]) -> str:
-    """Begins with another network's weights; what has another shape stays new. Says which."""
+    """Begins with another network's weights; what has another shape stays new. Says which.
+
+    Raises `TrainingError` where nothing fits.
+    """
     own = network.state_dict()
     fits = {
         name: value
         for name, value in weights.items()
         if name in own and own[name].shape == value.shape
     }
+    if not fits:
+        raise TrainingError("--init has no weights of this network's shapes; leave it out")
     network.load_state_dict(fits, strict=False)
-    fresh = ", ".join(name for name in own if name not in fits)
-    return f"took over {len(fits)} of {len(own)} tensors; new ones: {fresh or 'none'}"
+    fresh = [name for name in own if name not in fits]
+    more = f" and {len(fresh) - NAMED} more" if len(fresh) > NAMED else ""
+    listed = ", ".join(fresh[:NAMED]) or "none"
+    few = 2 * len(fits) < len(own)
+    warning = " (less than half: is it of the same width and depth?)" if few else ""
+    return f"took over {len(fits)} of {len(own)} tensors{warning}; new ones: {listed}{more}"
 
 
 def _accelerator(options: TrainingOptions, progress: ProgressReport) -> Accelerator:

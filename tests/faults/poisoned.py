@@ -19,7 +19,7 @@ from app.engine.selftest import SelfTest
 from app.main import assemble
 from app.metrics import Metrics
 from app.settings import Settings
-from model.protocol import ImageModel, LoadedModel, ModelRow, Result
+from model.protocol import ImageModel, LoadedModel, ModelRow, Pass, Result
 from model.request import ImageRequest
 
 POISON = "poison"
@@ -34,6 +34,7 @@ class Fragile:
         self.spec = model.spec
         self.tile = model.tile
         self.slots = model.slots
+        self.rungs = model.rungs
 
     def cost(self, request: ImageRequest) -> int:
         return self._model.cost(request)
@@ -47,10 +48,10 @@ class Fragile:
             self._poisonous.append(row)
         return row
 
-    def step(self, rows: Sequence[ModelRow]) -> None:
+    def step(self, rows: Sequence[ModelRow]) -> Sequence[Pass]:
         if any(row.step == 1 for row in rows if row in self._poisonous):
             os._exit(70)
-        self._model.step(rows)
+        return self._model.step(rows)
 
     def preview(self, row: ModelRow) -> None:
         self._model.preview(row)

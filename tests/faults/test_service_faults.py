@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import time
+from pathlib import Path
 
 import httpx
 import psutil
@@ -15,6 +16,7 @@ import pytest
 from tests.faults.clients import PATIENCE, bodies, draw, draw_all, metric, until, workers
 from tests.faults.conftest import Start
 from tests.faults.poisoned import POISON
+from tests.tiny import tiny_flow
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -43,6 +45,30 @@ async def test_a_worker_killed_during_many_requests(start: Start, full: bool) ->
             assert await metric(http, "worker_restarts_total") == kills
             assert await metric(http, "replays_total") > 0
             assert await metric(http, "rows_running") == 0
+
+
+async def test_a_worker_killed_after_its_model_was_trained_further(
+    start: Start, tmp_path: Path
+) -> None:
+    """The next worker loads what the digest is of, not what lies there by then."""
+    model = tiny_flow(tmp_path / "mine")
+    request = {"prompt": "red apple", "seed": 1}
+    with start(MODELS=str(model)) as service:
+        service.await_ready()
+        async with service.client() as http:
+            before = await draw(http, request)
+            tiny_flow(model, seed=7)
+            (model / "tokenizer.json").unlink()
+            workers(service)[0].kill()
+
+            async def restarted() -> bool:
+                return await metric(http, "worker_restarts_total") == 1
+
+            await until(restarted)
+            after = await draw(http, request)
+    assert before.status_code == after.status_code == 200
+    assert after.content == before.content
+    assert after.headers["x-tessera-model"] == before.headers["x-tessera-model"]
 
 
 async def test_a_poisonous_row_fails_alone(start: Start) -> None:

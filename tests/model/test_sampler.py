@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from app.engine.selftest import examine
 from model.flow.sampler import FlowSampler
 from model.loading import load_model
+from model.protocol import Pass
 from model.registry import open_checkpoint
 from model.request import ImageRequest, Picture
 from model.runtime.generate import generate
@@ -77,6 +79,19 @@ def test_guidance_takes_two_evaluations_and_an_empty_prompt_one(model: FlowSampl
         assert row.evaluations == model.cost(request)
         evaluations.append((row.kind, row.evaluations))
     assert evaluations == [("denoise", 2), ("denoise", 1), ("denoise", 1)]
+
+
+def test_a_pass_is_as_small_as_its_rows_allow(model: FlowSampler) -> None:
+    sizes = examine(model).rungs
+
+    def holding(count: int) -> int:
+        return min(size for size in sizes if size >= count)
+
+    for requests in (REQUESTS[1:2], REQUESTS[:1], REQUESTS[:2], REQUESTS[:4]):
+        rows = [model.start(request) for request in requests]
+        count, taken = len(rows), sum(map(model.cost, requests))
+        assert model.step(rows) == [Pass("encode", count, holding(count))]
+        assert model.step(rows) == [Pass("denoise", taken, holding(taken))]
 
 
 def test_more_than_a_tile_is_refused(model: FlowSampler) -> None:

@@ -1,6 +1,7 @@
 """Training: an interrupted run must end where an undisturbed one does."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from model.flow.config import FlowCheckpoint
 from model.loading import load_model
 from model.registry import open_checkpoint
 from model.runtime.generate import generate
@@ -67,7 +69,7 @@ def test_it_learns(options: TrainingOptions) -> None:
 
 def test_another_shape_in_the_same_folder_is_refused(options: TrainingOptions) -> None:
     start_training(replace(options, steps=1), Listener())
-    with pytest.raises(TrainingError, match="holds a run with another batch; give the same"):
+    with pytest.raises(TrainingError, match=r"another --batch \(4, now 8\); give the same"):
         start_training(replace(options, batch=8), Listener())
 
 
@@ -89,6 +91,53 @@ def test_beginning_from_another_checkpoint_takes_what_fits(
     [note] = [note for note in listener.notes if note.startswith("took over")]
     assert "patch_embed.weight" in note
     assert "blocks" not in note.split("new ones:")[1]
+
+
+def test_larger_images_begin_with_resized_patch_layers(
+    options: TrainingOptions, tmp_path: Path
+) -> None:
+    """The loss of the first step is about where the smaller one's ended."""
+    small = start_training(replace(options, steps=40, batch=16), Listener())
+    again, larger = Listener(), Listener()
+    same = replace(options, init=small, steps=1, batch=64, vocabulary=400)
+    start_training(replace(same, out=tmp_path / "again"), again)
+    grown = replace(same, size=32, patch=8, detail_width=8, polish_channels=4)
+    folder = start_training(replace(grown, out=tmp_path / "larger"), larger)
+    [note] = [note for note in larger.notes if note.startswith("took over")]
+    new = note.split("new ones: ")[1].split(", ")
+    assert all(name.startswith(("detail.", "polish.")) for name in new)
+    assert larger.losses[0] < 1.5 * again.losses[0]
+    checkpoint = open_checkpoint(folder)
+    assert isinstance(checkpoint, FlowCheckpoint)
+    assert checkpoint.config.network.detail_width == 8
+    assert checkpoint.tokenizer.vocabulary <= 400
+
+
+def test_a_run_begins_from_a_model_by_its_name_or_its_runs_folder(
+    options: TrainingOptions, tmp_path: Path
+) -> None:
+    start_training(replace(options, steps=1), Listener())
+    for init in (Path("emoji-flow"), options.out):
+        listener = Listener()
+        start_training(
+            replace(options, steps=1, init=init, out=tmp_path / f"from-{init.name}"), listener
+        )
+        assert any(note.startswith("took over") for note in listener.notes)
+
+
+def test_a_start_that_fits_nowhere_is_refused(
+    options: TrainingOptions, tiny_models: Mapping[str, Path]
+) -> None:
+    with pytest.raises(TrainingError, match="no weights of this network's shapes"):
+        start_training(replace(options, init=tiny_models["gpt"]), Listener())
+
+
+def test_rate_and_cool_down_may_change_when_a_run_goes_on(options: TrainingOptions) -> None:
+    start_training(replace(options, steps=4, cooldown=0.0), Listener())
+    listener = Listener()
+    changed = replace(options, steps=8, cooldown=0.5, learning_rate=1e-4)
+    start_training(changed, listener)
+    assert len(listener.losses) == 4
 
 
 def test_the_rate_warms_up_stays_and_falls_to_nothing() -> None:

@@ -18,9 +18,10 @@ from model.gpt.codec import Codec
 from model.gpt.codec_training import codec_of
 from model.gpt.config import CodecCheckpointConfig, CodecConfig
 from model.loading import load_model, save_checkpoint
-from model.protocol import Description, Label, ModelSpec, Sizes
+from model.protocol import Description, Label, ModelSpec, Pass, Sizes
 from model.registry import open_checkpoint
 from model.request import ImageRequest, Picture
+from model.runtime.rungs import Rungs
 from tests.emoji_sets import make_set
 from tests.tiny import tiny_gpt
 from tools.evaluate import evaluation
@@ -36,7 +37,7 @@ def folders(tmp_path: Path) -> list[Path]:
 
 
 def record(name: str, chinese: str | None = None) -> Emoji:
-    return Emoji(Path(), "", "", name, (), False, "", "noto", None, chinese)
+    return Emoji(Path(), "", "", name, (), (), "", "noto", None, chinese)
 
 
 @pytest.mark.parametrize(
@@ -62,6 +63,7 @@ class Parrot:
 
     tile = 4
     slots = tile
+    rungs = Rungs(tile, smaller=False)
     spec = ModelSpec(
         id="parrot",
         family="gpt",
@@ -90,9 +92,10 @@ class Parrot:
     def start(self, request: ImageRequest) -> Any:
         return _Said()
 
-    def step(self, rows: Sequence[Any]) -> None:
+    def step(self, rows: Sequence[Any]) -> list[Pass]:
         for row in rows:
             row.step, row.done = 1, True
+        return [Pass("read", len(rows), self.tile)]
 
     def preview(self, row: Any) -> None: ...
 

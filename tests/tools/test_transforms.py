@@ -27,8 +27,8 @@ def folders(tmp_path: Path) -> list[Path]:
     names = {
         code: f"thing {code}"
         for code in [
-            *[code for code in codes if _bucket(code) == 0][:3],
-            *[code for code in codes if _bucket(code) == 5][:3],
+            *[code for code in codes if _bucket(code, 10) == 0][:3],
+            *[code for code in codes if _bucket(code, 10) == 5][:3],
         ]
     }
     return [make_set(tmp_path / style, style, names) for style in ("noto", "fluent 3d")]

@@ -111,3 +111,86 @@ def test_groups_take_turns_nearly_whatever_their_size() -> None:
     _, prompts = data.sample(1000, random.Random(0))
     expected = 1000 / (1 + 99**CROWD)  # 167; one in a hundred if every image had its turn
     assert abs(prompts.count("rare") - expected) < 5 * 12  # deviation 12
+
+
+def test_a_listing_has_what_other_programs_leave_in_it(tmp_path: Path) -> None:
+    """A byte order mark, blank lines, line separators, and images without a caption."""
+    for name in "abc":
+        paint(tmp_path / f"{name}.png", "red")
+    lines = [
+        '{"file": "a.png", "caption": "a\\u2028rose"}',
+        "",
+        '{"file": "b.png", "caption": null}',
+    ]
+    (tmp_path / "captions.jsonl").write_bytes("\ufeff".encode() + "\r\n".join(lines).encode())
+    data = folder.load(tmp_path, FORM)
+    assert list(data.captions) == ["a rose", ""]
+    assert data.notes == [
+        f"1 images are not in captions.jsonl, such as {tmp_path / 'c.png'}",
+        "1 of 2 images have no caption",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("metadata.jsonl", '{"file_name": "train/a.png", "text": "a rose, red"}\n'),
+        ("metadata.csv", 'file_name,text\ntrain/a.png,"a rose, red"\n'),
+    ],
+)
+def test_an_imagefolder_is_read(tmp_path: Path, name: str, text: str) -> None:
+    paint(tmp_path / "train" / "a.png", "red")
+    (tmp_path / name).write_text(text)
+    assert list(folder.load(tmp_path, FORM).captions) == ["a rose, red"]
+
+
+def test_a_text_beside_an_image_is_its_caption(tmp_path: Path) -> None:
+    paint(tmp_path / "10_rose" / "a.png", "red")
+    paint(tmp_path / "10_rose" / "b.png", "red")
+    (tmp_path / "10_rose" / "a.txt").write_text("a rose,\nvery red\n")
+    assert list(folder.load(tmp_path, FORM).captions) == ["a rose, very red", "rose"]
+
+
+def test_a_number_is_part_of_a_name_where_not_all_have_one(tmp_path: Path) -> None:
+    paint(tmp_path / "7_up" / "a.png", "red")
+    paint(tmp_path / "cola" / "b.png", "red")
+    assert list(folder.load(tmp_path, FORM).captions) == ["7 up", "cola"]
+
+
+def test_splits_and_system_folders_are_no_captions(tmp_path: Path) -> None:
+    paint(tmp_path / "train" / "rose" / "a.png", "red")
+    for other in ("test/rose", "validation/rose", ".thumbs", "@eaDir", "__MACOSX/train"):
+        paint(tmp_path / other / "b.png", "red")
+    data = folder.load(tmp_path, FORM)
+    assert list(data.captions) == ["rose"]
+    assert data.notes == ["2 images in test or validation folders are left out"]
+
+
+def test_a_caption_that_is_no_text_is_named(tmp_path: Path) -> None:
+    paint(tmp_path / "a.png", "red")
+    (tmp_path / "captions.jsonl").write_text('{"file": "a.png", "caption": ["a", "rose"]}')
+    with pytest.raises(DataError, match="line 1: expected"):
+        folder.load(tmp_path, FORM)
+    (tmp_path / "captions.jsonl").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DataError, match=r"captions\.jsonl: not text in UTF-8"):
+        folder.load(tmp_path, FORM)
+
+
+def test_an_image_is_turned_as_its_camera_says(tmp_path: Path) -> None:
+    image = Image.new("RGB", (20, 20), "red")
+    image.paste("blue", (0, 0, 20, 10))
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    image.save(tmp_path / "a.png", exif=exif)
+    pixels = folder.load(tmp_path, FORM).pictures[0]
+    assert tuple(pixels[:, 0, 8]) == (255, 0, 0)
+    assert tuple(pixels[:, 15, 8]) == (0, 0, 255)
+
+
+def test_of_sixteen_bits_the_upper_eight_are_read(tmp_path: Path) -> None:
+    values = np.full((20, 20), 0x80FF, np.uint16)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    Image.fromarray(np.full((20, 20), 0.5, np.float32)).save(tmp_path / "b.tif")
+    data = folder.load(tmp_path, FORM)
+    assert data.skipped == 1
+    assert set(data.pictures.ravel()) == {0x80}

@@ -75,9 +75,9 @@ def test_one_picture_costs_one_pass(model: GanSampler, monkeypatch: pytest.Monke
     passes = []
     launch = FixedPass.launch
 
-    def counted(one: FixedPass[Any, tuple[Tensor]]) -> tuple[Tensor, ...]:
+    def counted(one: FixedPass[Any, tuple[Tensor]], count: int) -> tuple[Tensor, ...]:
         passes.append(one)
-        return launch(one)
+        return launch(one, count)
 
     monkeypatch.setattr(FixedPass, "launch", counted)
     alone(model, REQUESTS[0])

@@ -128,6 +128,29 @@ def test_rows_come_and_go_at_every_step(model: GptSampler, expected: list[Result
     assert model.free_slots == model.tile
 
 
+def test_a_pass_is_as_small_as_the_slots_of_its_rows_allow(model: GptSampler) -> None:
+    """Whatever lies beyond them: also the second slot of a guided row that takes no part."""
+    examine(model)
+    requests = [ask("", seed) for seed in range(4)]
+    expected = [alone(model, request) for request in requests]
+    rows = [model.start(request) for request in requests]
+    model.release(rows[1])
+    astride = model.start(REQUESTS[0])
+    assert [slot.index for slot in astride.slots] == [1, 4]
+    while not all(row.kind == "token" for row in (*rows, astride) if row.slots):
+        model.step([row for row in (*rows, astride) if row.slots and row.kind != "token"])
+    (whole,) = model.step([rows[0], rows[2], rows[3], astride])
+    assert (whole.evaluations, whole.size) == (5, 8)
+    while not (rows[0].done and rows[2].done):
+        for done in model.step([row for row in (rows[0], rows[2]) if not row.done]):
+            assert done.size == min(size for size in model.rungs.sizes if size >= 3) or (
+                (done.kind, done.evaluations, done.size) == ("decode", 1, 1)
+            )
+    assert [model.result(rows[0]), model.result(rows[2])] == [expected[0], expected[2]]
+    for row in (*rows, astride):
+        model.release(row)
+
+
 def test_the_self_test_of_the_engine_passes(model: GptSampler) -> None:
     assert examine(model).seed_exact
 

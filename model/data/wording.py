@@ -1,0 +1,91 @@
+"""What people call a symbol: names and keywords in many languages, ``words.jsonl.gz``.
+
+One line for each symbol and language: ``codepoints`` (as in the emoji sets), ``lang``, ``name``,
+``keywords`` and perhaps ``more``, further words. A keyword that few symbols share says more than
+one that many do ("puppy" and "face" for the dog), so it is drawn more often.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from model.data.pictures import DataError
+
+WORDS = "words.jsonl.gz"
+
+ENGLISH, CHINESE = "en", "zh"
+
+PAIRS = ("{} {}", "{} {}", "a {} {}", "{} and {}", "{} with {}", "the {} {}")
+SINGLES = (
+    "{}",
+    "{}",
+    "a {}",
+    "the {}",
+    "{} emoji",
+    "a picture of {}",
+    "a drawing of {}",
+    "draw {}",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What one language calls a symbol."""
+
+    name: str
+    keywords: tuple[str, ...]
+    weights: tuple[float, ...]  # how often each keyword is drawn, relative to the others
+
+    def some(self, draw: random.Random, count: int) -> list[str]:
+        """At most ``count`` different keywords (Efraimidis and Spirakis 2006)."""
+        keyed = [
+            (draw.random() ** (1 / weight), word)
+            for word, weight in zip(self.keywords, self.weights, strict=True)
+        ]
+        return [word for _, word in sorted(keyed, reverse=True)[:count]]
+
+
+Wording = Mapping[str, Words]
+"""By language."""
+
+
+def phrase(words: Words, draw: random.Random) -> str:
+    """A few keywords, or keywords and the name, as somebody might type them."""
+    found = words.some(draw, 2) or [words.name]
+    if len(found) == 1 or draw.random() < 0.4:
+        return draw.choice(SINGLES).format(found[0])
+    if draw.random() < 0.3:
+        found[draw.randrange(2)] = words.name
+    return draw.choice(PAIRS).format(*found)
+
+
+def read_wordings(path: Path) -> dict[str, Wording]:
+    """By code points. Raises `DataError` naming the file that is broken, or has no English."""
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") as file:
+            rows = [json.loads(line) for line in file]
+        keywords = [_keywords(row) for row in rows]
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path}: {type(error).__name__}: {error}") from error
+    shared = Counter(
+        (row["lang"], word) for row, words in zip(rows, keywords, strict=True) for word in words
+    )
+    wordings: dict[str, dict[str, Words]] = defaultdict(dict)
+    for row, words in zip(rows, keywords, strict=True):
+        weights = tuple(shared[row["lang"], word] ** -0.5 for word in words)
+        wordings[row["codepoints"]][row["lang"]] = Words(row["name"], words, weights)
+    if silent := next((symbol for symbol in wordings if ENGLISH not in wordings[symbol]), None):
+        raise DataError(f"{path}: {silent} has no line whose lang is {ENGLISH!r}")
+    return dict(wordings)
+
+
+def _keywords(row: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """Each once. Skin tones are left out: they are said whole or not at all."""
+    words = (word.strip() for word in (*row["keywords"], *row.get("more", ())))
+    return tuple(dict.fromkeys(word for word in words if word and "skin tone" not in word))

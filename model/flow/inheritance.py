@@ -1,0 +1,71 @@
+"""A flow begins with the weights of another one, of smaller images or other words.
+
+Patch layers are resized where images grow and the grid stays: a network for patches of 8 at 64
+pixels draws the same images, enlarged, with patches of 16 at 128. A new tokenizer's embeddings are
+put together from those of the old one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from model.flow.config import FlowConfig
+from model.layers import to_patches
+from model.tokenizer import PromptTokenizer
+
+EMBEDDING = "reader.encoder.embedding.weight"
+
+
+def resized(
+    weights: Mapping[str, Tensor], before: FlowConfig, after: FlowConfig
+) -> dict[str, Tensor]:
+    """Weights of a network ``before`` with patch layers that fit ``after``.
+
+    They stay as they are where the grids differ, where patches do not grow by a whole factor, and
+    those that the network does not have.
+    """
+    channels, small, large = before.channels, before.patch_size, after.patch_size
+    if before.grid != after.grid or large % small or after.channels != channels:
+        return dict(weights)
+    factor = large // small
+
+    def enlarged(rows: Tensor, mode: str) -> Tensor:
+        """[N, C·small²] → [N, C·large²], as images of one patch are enlarged."""
+        images = rows[:, _places(channels, small).argsort()].unflatten(1, (-1, small, small))
+        images = F.interpolate(images, scale_factor=factor, mode=mode)
+        return images.flatten(1)[:, _places(channels, large)]
+
+    fitting = {
+        "patch_embed.weight": lambda w: enlarged(w, "nearest") / factor**2,  # the same sums
+        "patch_out.weight": lambda w: enlarged(w.T, "bilinear").T.contiguous(),
+        "patch_out.bias": lambda w: enlarged(w[None], "bilinear")[0],
+    }
+    return {
+        name: fitting[name](weight) if name in fitting and factor > 1 else weight
+        for name, weight in weights.items()
+    }
+
+
+def _places(channels: int, patch: int) -> Tensor:
+    """Where each value of a patch's vector lies in [C, patch, patch], flattened: [C·patch²]."""
+    numbers = torch.arange(channels * patch**2).view(1, channels, patch, patch)
+    return to_patches(numbers, patch).flatten()
+
+
+def respelled(
+    weights: Mapping[str, Tensor], before: PromptTokenizer, after: PromptTokenizer
+) -> dict[str, Tensor]:
+    """Weights with an embedding for each token of ``after``.
+
+    It is the old one of the same text, or the mean of the old ones that spell it.
+    """
+    texts = after.texts()
+    if texts == before.texts():
+        return dict(weights)
+    old = weights[EMBEDDING]
+    rows = [old[before.spell(text)].mean(0) for text in texts]
+    return {**weights, EMBEDDING: torch.stack(rows)}
