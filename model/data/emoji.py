@@ -186,9 +186,10 @@ def select(records: Iterable[Emoji], split: Split) -> list[Emoji]:
 
 def load(folders: Iterable[Path], form: PictureFormat, split: Split = "train") -> PictureSet:
     """One side of the hold-out. Raises `DataError`."""
-    records = select(read_records(folders), split)
-    if not records:
+    every = read_records(folders)
+    if not every:
         raise DataError("no images: words describe the images of sets, which have to be given too")
+    records = select(every, split)
     groups: dict[tuple[str, str], list[int]] = defaultdict(list)
     pictures = np.empty((len(records), form.channels, form.size, form.size), dtype=np.uint8)
     for index, (record, picture) in enumerate(zip(records, read_pictures(records), strict=True)):
