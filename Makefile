@@ -58,7 +58,7 @@ sheets: $(VENV)/.serve ## Draw docs/pictures/MODEL.png with each of the models t
 	for model in $(MODELS); do \
 	  for name in $(SHEET); do set -- "$$@" "$$name, fluent 3d style"; done; \
 	  for name in $(SHEET); do set -- "$$@" "$$name, noto style"; done; \
-	  $(BIN)/tessera sheet --model $$model --seed 7 -o docs/pictures/$$model.png "$$@" || exit; \
+	  $(BIN)/tessera sheet --overwrite --model $$model --seed 7 -o docs/pictures/$$model.png "$$@" || exit; \
 	  set --; \
 	done
 

@@ -21,7 +21,7 @@ router = APIRouter(tags=["images"])
 
 UPLOADS = (
     UploadField(
-        "image", "The picture: PNG, JPEG, WebP or GIF (its first frame), of any size.", True
+        "image", "The picture: PNG, JPEG, WebP, AVIF or GIF (its first frame), of any size.", True
     ),
 )
 
@@ -55,7 +55,11 @@ class DescriptionAnswer(BaseModel):
 
     model: str = Field(examples=["emoji-gpt"])
     numerics: str = Field(description="Names all that may change the answer.")
-    caption: str = Field(description="The model's own words.", examples=["red apple, noto style"])
+    caption: str = Field(
+        description="The model's own words. Empty where it has none, as for one plain colour: the "
+        "labels then still say which fits best.",
+        examples=["red apple, noto style"],
+    )
     labels: list[LabelAnswer] = Field(
         description="The most probable first. Probabilities are among these: they sum to 1."
     )
@@ -73,7 +77,7 @@ async def describe(
     settings = services.settings
     checkpoint = find_describer(fields.model, services.engine.checkpoints, settings.model_aliases)
     numerics = services.images.numerics(checkpoint.spec.id)
-    wanted = await services.uploads.work(
+    wanted = await services.decoded(
         resolve_description, form.file("image"), fields.choices(), checkpoint, settings
     )
     cost = checkpoint.evaluations(wanted)

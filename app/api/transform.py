@@ -21,16 +21,17 @@ router = APIRouter(tags=["images"])
 UPLOADS = (
     UploadField(
         "image",
-        "The picture: PNG, JPEG, WebP or GIF (its first frame), of any size and aspect. It is "
-        "turned as its Exif orientation says. edit: one or several of them, in several fields of "
-        "this name; each model says in /v1/models how many `images` it takes.",
+        "The picture: PNG, JPEG, WebP, AVIF or GIF (its first frame), of any size and aspect. It "
+        "is turned as its Exif orientation says, and its colours are converted to sRGB. edit: one "
+        "or several of them, in several fields of this name; each model says in /v1/models how "
+        "many `images` it takes.",
         required=True,
     ),
     UploadField(
         "mask",
-        "inpaint: a picture of the same size. Where it is fully transparent, the image is "
-        "regenerated; if no pixel of it is, where it is white. Without a mask: where the image "
-        "itself is fully transparent.",
+        "inpaint: a picture of the same size. Where it is transparent, by more than half, the "
+        "image is regenerated; if no pixel of it is, or it has white strokes only on a transparent "
+        "ground, where it is white. Without a mask: where the image itself is fully transparent.",
     ),
 )
 

@@ -1,34 +1,32 @@
-"""``multipart/form-data`` read into memory, within limits: text fields, and files with their names.
+"""What is sent with pictures: text fields, and files with their names, in memory, within limits.
 
 Nothing is written to disk: the container's may be read-only, and uploads are private. `BodyLimit`
-bounds each form, `UploadBudget` all of them together.
-
-By hand rather than by FastAPI's form models, which would write large files to disk, know no budget
-while a form arrives, and drop what they do not know.
+bounds each body, `UploadBudget` all of them together.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, TypeVar
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Request
 from pydantic import ValidationError
-from starlette.datastructures import FormData, UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
 from app.api.deps import Services, Shared
 from app.api.errors import CLIENT_GONE, ApiError, invalid, of_validation
+from app.api.json_form import read_json
+from app.api.multipart import FormError, FormParser, Part
 from app.api.openapi import UploadField
-from app.api.schemas import Fields, WithParameters
+from app.api.schemas import Fields, WithParameters, printable
 from app.generation.editing.budget import Hold
 from app.generation.resolve import Generation, Wanted, resolve
 from app.settings import BYTES_PER_PIXEL
 from model.checkpoint import Checkpoint
 
 FORM = "multipart/form-data"
+JSON = "application/json"
 
 MOST_FILES = 20
 MOST_FIELDS = 60
@@ -40,9 +38,11 @@ F = TypeVar("F", bound=Fields)
 class Form:
     """What was sent. A name may have several files, but one text only."""
 
-    texts: Mapping[str, str]
+    texts: Mapping[str, Any]
     files: Mapping[str, tuple[bytes, ...]]
     hold: Hold
+    unread: Mapping[str, str] = field(default_factory=dict)  # texts, and what is wrong with them
+    json: bool = False  # whether texts have JSON's types
 
     def fields(self, model: type[F], uploads: Sequence[UploadField], services: Services) -> F:
         """The texts as a model's fields. Raises `ApiError` for what is none, or not a text.
@@ -60,11 +60,17 @@ class Form:
                 raise invalid(name, "is a file, a text is needed")
         for name in files:
             if name in self.texts:
-                raise invalid(name, f"is a text, a file is needed (with curl, -F {name}=@path)")
+                message = (
+                    "is a text, a file is needed, which has a file name or a picture's type "
+                    f"(with curl, -F {name}=@path)"
+                )
+                raise invalid(name, message)
+        for name, problem in self.unread.items():
+            raise invalid(printable(name), problem)
         try:
-            fields = model.model_validate(self.texts)
+            fields = model.model_validate(self.texts, strict=self.json or None)
         except ValidationError as error:
-            errors = [{**problem, "loc": ("form", *problem["loc"])} for problem in error.errors()]
+            errors = [{**each, "loc": ("form", *each["loc"])} for each in error.errors()]
             raise of_validation(errors) from error
         if isinstance(fields, WithParameters):
             services.check_names(fields, *files)
@@ -97,63 +103,89 @@ def missing(name: str) -> ApiError:
     return invalid(name, "is required: a picture, as a file", code="missing_field")
 
 
-class _InMemory(MultiPartParser):
-    spool_max_size = 0  # of a temporary file before it goes to disk; 0 is never
-
-
 async def read_form(request: Request, services: Shared) -> AsyncIterator[Form]:
     """The request's form, whose memory is accounted for until the answer is sent.
 
     Raises `ApiError` for what is no form, and as `BodyLimit` does; `UploadsFull` where the memory
     for uploads is in use.
     """
-    kind = request.headers.get("content-type", "")
-    if kind.partition(";")[0].strip().lower() != FORM:
+    if _kind(request) != FORM:
         message = f"a form is needed, with the header Content-Type: {FORM}"
         raise ApiError(400, message, code="invalid_body")
     with services.uploads.hold() as hold:
+        yield await _read(request, services, hold)
 
-        async def chunks() -> AsyncGenerator[bytes, None]:
-            async for chunk in request.stream():
-                hold.take(len(chunk))
-                yield chunk
 
-        parser = _InMemory(
-            request.headers,
-            chunks(),
-            max_files=MOST_FILES,
-            max_fields=MOST_FIELDS,
-            max_part_size=services.settings.max_body_bytes,
+async def read_form_or_json(request: Request, services: Shared) -> AsyncIterator[Form]:
+    """The same, or a JSON object with its pictures in base64: see `app.api.json_form`."""
+    kind = _kind(request)
+    if kind not in (FORM, JSON):
+        message = f"a form or JSON is needed, with the header Content-Type: {FORM} or {JSON}"
+        raise ApiError(400, message, code="invalid_body")
+    with services.uploads.hold() as hold:
+        if kind == FORM:
+            yield await _read(request, services, hold)
+            return
+        body = bytearray()
+        async for chunk in _received(request, hold):
+            body += chunk
+        found = await services.decoded(read_json, body)
+        del body  # its files take three quarters of it
+        yield Form(found.fields, found.files, hold, json=True)
+
+
+def _kind(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def _received(request: Request, hold: Hold) -> AsyncIterator[bytes]:
+    try:
+        async for chunk in request.stream():
+            hold.take(len(chunk))
+            yield chunk
+    except ClientDisconnect as error:
+        raise ApiError(CLIENT_GONE, "the client has gone", code="client_gone") from error
+
+
+async def _read(request: Request, services: Services, hold: Hold) -> Form:
+    try:
+        parser = FormParser(
+            request.headers["content-type"],
+            most_files=MOST_FILES,
+            most_texts=MOST_FIELDS,
+            most_text_bytes=services.settings.max_body_bytes,
         )
-        try:
-            data = await parser.parse()
-        except MultiPartException as error:
-            message = f"the body is no form: {error.message}"
-            raise ApiError(400, message, code="invalid_form") from error
-        except ClientDisconnect as error:
-            raise ApiError(CLIENT_GONE, "the client has gone", code="client_gone") from error
-        try:
-            form = await _form_of(data, hold)
-        finally:
-            await data.close()
-        yield form
+        async for chunk in _received(request, hold):
+            parser.feed(chunk)
+        parts = parser.close()
+    except FormError as error:
+        raise ApiError(400, f"the body is no form: {error}", code="invalid_form") from error
+    return _form_of(parts, hold)
 
 
-async def _form_of(data: FormData, hold: Hold) -> Form:
+def _form_of(parts: Sequence[Part], hold: Hold) -> Form:
     texts: dict[str, str] = {}
     files: dict[str, tuple[bytes, ...]] = {}
-    for name, value in data.multi_items():
-        if isinstance(value, UploadFile):
-            files[name] = (*files.get(name, ()), await value.read())
-        elif name in texts:
-            raise invalid(name[:80], "is given more than once", code="repeated_parameter")
+    unread: dict[str, str] = {}
+    for part in parts:
+        if part.is_file:
+            if part.chosen:
+                files[part.name] = (*files.get(part.name, ()), bytes(part.data))
+        elif part.name in texts:
+            raise invalid(part.name[:80], "is given more than once", code="repeated_parameter")
         else:
-            texts[name] = value
-    return Form(texts, files, hold)
+            try:
+                texts[part.name] = part.text()
+            except FormError as error:
+                texts[part.name], unread[part.name] = "", str(error)
+    return Form(texts, files, hold, unread)
 
 
 Sent = Annotated[Form, Depends(read_form)]
 """A route's parameter of this type is the form that was sent."""
+
+SentAlsoAsJson = Annotated[Form, Depends(read_form_or_json)]
+"""The same for a route that also takes JSON."""
 
 
 async def resolve_upload(
@@ -165,6 +197,6 @@ async def resolve_upload(
     Raises `InvalidField` and `UploadsFull`.
     """
     services.images.numerics(checkpoint.spec.id)  # nothing is decoded while the models load
-    generation = await services.uploads.work(resolve, wanted, checkpoint, services.settings)
+    generation = await services.decoded(resolve, wanted, checkpoint, services.settings)
     form.hold.take(BYTES_PER_PIXEL * generation.pixels + generation.source_bytes)
     return generation

@@ -6,9 +6,12 @@ imported inside the command that needs it, so that ``tessera serve`` starts quic
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from app.cli.bench import bench
+from app.cli.console import say
 from app.cli.describe import describe
 from app.cli.evaluation import evaluate
 from app.cli.generate import generate, sheet
@@ -26,6 +29,24 @@ cli = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        from app.metrics import installed_version
+
+        say(f"tessera {installed_version()}")
+        raise typer.Exit
+
+
+@cli.callback()
+def _tessera(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_say_version, help="Say it.")
+    ] = False,
+) -> None: ...
+
+
 for command in (serve, sign, models, pull):
     cli.command()(command)
 cli.command(cls=ModelCommand)(generate)

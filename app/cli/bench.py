@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -15,8 +16,16 @@ import httpx
 import typer
 from rich.table import Table
 
-from app.cli.console import UserError, one_line_errors, output, progress_bar
-from app.cli.options import Chosen, Device, Precision, check_device, choose_model, load_chosen
+from app.cli.console import UserError, one_line_errors, output, progress_bar, say
+from app.cli.options import (
+    AsJson,
+    Chosen,
+    Device,
+    Precision,
+    check_device,
+    choose_model,
+    load_chosen,
+)
 
 PATIENCE = 600.0  # seconds until a start is given up
 POLL = 0.05  # seconds between looks: what is measured has the cores
@@ -33,6 +42,7 @@ def tile(
     seconds: Annotated[float, typer.Option(min=0.01, help="For each size.")] = 5.0,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
     model: Chosen = None,
+    as_json: AsJson = False,
     device: Device = "cpu",
     dtype: Precision = "auto",
 ) -> None:
@@ -49,6 +59,20 @@ def tile(
             for size in bar.track(sizes, description="measuring"):
                 loaded = load_chosen(checkpoint, device, dtype, tile=size, threads=threads)
                 speeds.append(measure(loaded, seconds))
+        if as_json:
+            measured = [
+                {
+                    "tile": speed.tile,
+                    "step_seconds": speed.step_seconds,
+                    "evaluations_per_second": speed.evaluations_per_second,
+                    "images_per_second": speed.images_per_second(steps),
+                    "image_seconds": speed.image_seconds(steps),
+                }
+                for speed in speeds
+            ]
+            recommended = recommend(speeds).tile
+            say(json.dumps({"steps": steps, "tiles": measured, "recommended": recommended}))
+            return
         table = Table("tile", "ms a step", "evaluations/s", "images/s", "ms an image")
         for speed in speeds:
             table.add_row(
@@ -72,14 +96,18 @@ def tile(
 @bench.command()
 def start(
     runs: Annotated[int, typer.Option(min=1, help="How often it is started.")] = 3,
+    as_json: AsJson = False,
 ) -> None:
     """Time `tessera serve` from the command to ready, with your TESSERA_… settings."""
     with one_line_errors():
-        table = Table("run", "alive after (s)", "ready after (s)")
         with progress_bar() as bar:
-            for run in bar.track(range(runs), description="starting"):
-                took = measure_start()
-                table.add_row(str(run + 1), f"{took.alive:.1f}", f"{took.ready:.1f}")
+            starts = [measure_start() for _ in bar.track(range(runs), description="starting")]
+        if as_json:
+            say(json.dumps([{"alive": took.alive, "ready": took.ready} for took in starts]))
+            return
+        table = Table("run", "alive after (s)", "ready after (s)")
+        for run, took in enumerate(starts, 1):
+            table.add_row(str(run), f"{took.alive:.1f}", f"{took.ready:.1f}")
         output.print(table)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 
 import typer
@@ -19,12 +20,18 @@ from rich.progress import (
 from model.checkpoint import CheckpointError
 from model.request import InvalidField
 
-output = Console()
-problems = Console(stderr=True)
+output = Console(emoji=False)
+problems = Console(stderr=True, emoji=False)
 
 
 class UserError(Exception):
     """Something that the user can put right. ``str()`` is one line."""
+
+
+def say(text: str) -> None:
+    """A line of output as it is: no part of it is markup, no path in it is broken, and the bytes
+    of a name that is no UTF-8 are its own."""
+    typer.echo(os.fsencode(text))
 
 
 def option_name(error: InvalidField) -> str:

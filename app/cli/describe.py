@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.markup import escape
+from rich.table import Column, Table
 
-from app.cli.console import one_line_errors, option_name, output, progress_bar
-from app.cli.options import LIMITS, Device, Precision, choose_model, load_chosen
+from app.cli.console import one_line_errors, option_name, output, progress_bar, say
+from app.cli.options import (
+    LIMITS,
+    AsJson,
+    Device,
+    Precision,
+    choose_model,
+    load_chosen,
+    read_file,
+)
 from app.generation.resolve import find_describer, resolve_description
 from model.protocol import Description
 from model.registry import open_checkpoint, shipped
@@ -17,7 +27,7 @@ from model.registry import open_checkpoint, shipped
 
 def describe(
     image: Annotated[
-        Path, typer.Argument(exists=True, dir_okay=False, help="PNG, JPEG, WebP or GIF.")
+        Path, typer.Argument(exists=True, dir_okay=False, help="PNG, JPEG, WebP, AVIF or GIF.")
     ],
     label: Annotated[
         list[str] | None,
@@ -27,6 +37,7 @@ def describe(
         str | None,
         typer.Option(help="A shipped model's name or a folder; else the first that can."),
     ] = None,
+    as_json: AsJson = False,
     device: Device = "cpu",
     dtype: Precision = "auto",
 ) -> None:
@@ -42,7 +53,7 @@ def describe(
             checkpoints = [choose_model(model)]
         name = None if model is None else checkpoints[0].spec.id
         checkpoint = find_describer(name, {one.spec.id: one for one in checkpoints}, {})
-        request = resolve_description(image.read_bytes(), tuple(label or ()), checkpoint, LIMITS)
+        request = resolve_description(read_file(image), tuple(label or ()), checkpoint, LIMITS)
         loaded = load_chosen(checkpoint, device, dtype, tile=2)
         from model.runtime.generate import run
 
@@ -50,8 +61,16 @@ def describe(
             task = bar.add_task("reading", total=None)
             [description] = run(loaded, [request], lambda steps: bar.advance(task, steps))
         assert isinstance(description, Description)
-        output.print(description.caption, highlight=False)
-        table = Table("label", "probability")
+        if as_json:
+            labels = [
+                {"label": found.text, "probability": found.probability}
+                for found in description.labels
+            ]
+            answer = {"model": checkpoint.spec.id, "caption": description.caption, "labels": labels}
+            say(json.dumps(answer, ensure_ascii=False))
+            return
+        say(description.caption or "(the model has no words for it)")
+        table = Table(Column("label", overflow="fold"), "probability")
         for found in description.labels:
-            table.add_row(found.text, f"{found.probability:.1%}")
+            table.add_row(escape(found.text), f"{found.probability:.1%}")
         output.print(table)

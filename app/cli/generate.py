@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from app.cli.console import UserError, output, problems, progress_bar
+from app.cli.console import UserError, problems, progress_bar, say
 from app.cli.options import (
     LIMITS,
     Asked,
@@ -20,14 +20,18 @@ from app.cli.options import (
     Folder,
     Lora,
     NegativePrompt,
+    Overwrite,
     Precision,
+    Says,
     Seed,
+    check_out,
     load_chosen,
     make_folder,
     pipeline_settings,
     to_size,
+    write_file,
 )
-from app.generation.output import encode, encode_animation
+from app.generation.output import encode, encode_animation, made_by_machine
 from app.generation.resolve import Generation, Wanted, resolve
 from model.checkpoint import Checkpoint
 from model.protocol import ImageModel, RowFailed
@@ -50,6 +54,8 @@ def generate(
         str | None, typer.Option(help="Pixels: 128 for a square, or width x height: 128x96.")
     ] = None,
     background: Background = None,
+    metadata: Says = "full",
+    overwrite: Overwrite = False,
     device: Device = "cpu",
     dtype: Precision = "auto",
 ) -> None:
@@ -68,9 +74,10 @@ def generate(
         parameters=asked.parameters,
         format="webp" if walk else "png",
         background=background,
+        metadata=metadata,
     )
     generations = resolve_each(wanted, seed, n, asked.checkpoint)
-    write_files(generations, asked.checkpoint, out, device=device, dtype=dtype)
+    write_files(generations, asked.checkpoint, out, overwrite=overwrite, device=device, dtype=dtype)
 
 
 def sheet(
@@ -82,6 +89,7 @@ def sheet(
     seed: Annotated[int, typer.Option(min=0, max=SEEDS - 1, help="The same for all.")] = 0,
     columns: Annotated[int, typer.Option(min=1)] = 8,
     scale: Annotated[int, typer.Option(min=1, help="Times that images are enlarged.")] = 2,
+    overwrite: Overwrite = False,
     device: Device = "cpu",
     dtype: Precision = "auto",
 ) -> None:
@@ -102,11 +110,13 @@ def sheet(
         for prompt in prompts
     ]
     requests = [resolve(one, asked.checkpoint, LIMITS).requests[0] for one in wanted]
+    check_out(out.parent, [out], overwrite=overwrite)
     with problems.status(f"loading {asked.checkpoint.spec.id}"):
         model = load_chosen(asked.checkpoint, device, dtype)
     make_folder(out.parent)
-    contact_sheet(list(draw(model, requests)), prompts, columns, scale).save(out)
-    output.print(str(out), highlight=False, soft_wrap=True)
+    sheet = contact_sheet(list(draw(model, requests)), prompts, columns, scale)
+    write_file(out, made_by_machine(sheet))
+    say(str(out))
 
 
 def resolve_each(wanted: Wanted, seed: int, n: int, checkpoint: Checkpoint) -> list[Generation]:
@@ -121,10 +131,12 @@ def write_files(
     folder: Path,
     *,
     prefix: str = "",
+    overwrite: bool,
     device: str,
     dtype: Precision,
 ) -> None:
-    """Draws each and writes its file, named by ``prefix`` and its seed. Raises `UserError`.
+    """Draws each and writes its file, named by ``prefix`` and its seed. Raises `UserError`, also
+    for files that are there already.
 
     With equal numerics the files have the same bytes as the service's.
     """
@@ -132,6 +144,8 @@ def write_files(
     from model.runtime.fixed_pass import mode_on
     from model.runtime.numerics import numerics
 
+    paths = [folder / f"{prefix}{one.requests[0].seed}.{one.output.format}" for one in generations]
+    check_out(folder, paths, overwrite=overwrite)
     with problems.status(f"loading {checkpoint.spec.id}"):
         model = load_chosen(checkpoint, device, dtype)
     name = numerics(
@@ -144,12 +158,10 @@ def write_files(
     )
     make_folder(folder)
     pictures = draw(model, [request for one in generations for request in one.requests])
-    for generation in generations:
+    for generation, path in zip(generations, paths, strict=True):
         frames = list(islice(pictures, len(generation.requests)))
-        seed = generation.requests[0].seed
-        path = folder / f"{prefix}{seed}.{generation.output.format}"
-        path.write_bytes(encoded(generation, frames, name))
-        output.print(str(path), highlight=False, soft_wrap=True)
+        write_file(path, encoded(generation, frames, name))
+        say(str(path))
 
 
 def encoded(generation: Generation, pictures: Sequence[Picture], numerics: str) -> bytes:

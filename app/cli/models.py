@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from app.cli.console import one_line_errors, output
-from app.cli.options import choose_model
+from app.cli.console import one_line_errors, output, say
+from app.cli.options import AsJson, choose_model
 from model.checkpoint import Checkpoint, CheckpointError
 from model.pipelines.checkpoint import PipelineCheckpoint, in_catalogue
 from model.pipelines.components import listed
@@ -24,12 +25,17 @@ def models(
     names: Annotated[
         list[str] | None, typer.Argument(help="Folders, shipped names or hf:owner/name.")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """List the models that can be served: those that ship, those in the Hub's cache, and those
     named. One that is named alone is explained.
     """
     with one_line_errors():
         chosen = [(name, choose_model(name)) for name in names or ()]
+        if as_json:
+            listed = chosen if len(chosen) == 1 else (*_shipped(), *_cached([]), *chosen)
+            say(json.dumps([_facts(name, one) for name, one in listed], ensure_ascii=False))
+            return
         if len(chosen) == 1:
             _explain(*chosen[0])
             return
@@ -50,6 +56,33 @@ def models(
         output.print(table)
         for line in others:
             output.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _facts(name: str, checkpoint: Checkpoint) -> dict[str, Any]:
+    spec = checkpoint.spec
+    return {
+        "name": name,
+        "model": spec.id,
+        "family": spec.family,
+        "description": spec.description,
+        "license": spec.license,
+        "digest": spec.digest,
+        "bytes": checkpoint.bytes,
+        "native_size": spec.sizes.native,
+        "operations": spec.operations,
+        "adapters": spec.loras,
+        "parameters": [
+            {
+                "name": parameter.name,
+                "minimum": parameter.minimum,
+                "maximum": parameter.maximum,
+                "default": parameter.default,
+                "operations": parameter.operations,
+                "description": parameter.description,
+            }
+            for parameter in spec.own_parameters
+        ],
+    }
 
 
 def _shipped() -> Iterator[tuple[str, Checkpoint]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -24,6 +24,7 @@ from typer.core import TyperCommand
 from app.cli.console import UserError, one_line_errors, option_name, problems
 from app.generation.editing.decode import UploadError
 from app.generation.editing.fit import Size
+from app.generation.output import Detail
 from app.generation.resolve import Limits, parse_size, quoted
 from model.checkpoint import Checkpoint, CheckpointError
 from model.pipelines.download import Plan, Report, locate, size_text
@@ -51,6 +52,14 @@ Count = Annotated[int, typer.Option("-n", min=1, help="How many images.")]
 Folder = Annotated[Path, typer.Option("-o", "--out", help="Folder for the images.")]
 NegativePrompt = Annotated[str, typer.Option(help="What it should not show, where models take it.")]
 Lora = Annotated[str, typer.Option(help="The name of an adapter, where the model has any.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Write over files that are there.")]
+Says = Annotated[
+    Detail,
+    typer.Option(
+        "--metadata", help="What files say of themselves: prompt and seed, or the source only."
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="For programs: JSON, and nothing else.")]
 Background = Annotated[
     str | None, typer.Option(help='"white", "transparent" or a colour such as #ff8800.')
 ]
@@ -151,6 +160,43 @@ def make_folder(folder: Path) -> None:
         raise UserError(f"--out {folder}: {error.strerror}") from error
     if not os.access(folder, os.W_OK):
         raise UserError(f"--out {folder}: cannot be written to")
+
+
+def check_out(folder: Path, files: Sequence[Path] = (), *, overwrite: bool = True) -> None:
+    """Before the work: raises `UserError` where it would end in nothing, or in a file's loss."""
+    try:
+        place = folder
+        while not place.exists():
+            place = place.parent
+        if not place.is_dir():
+            raise UserError(f"--out {folder}: {place} is a file")
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise UserError(f"--out {folder}: cannot be written to")
+        there = [file for file in files if file.exists()]
+    except OSError as error:
+        raise UserError(f"--out {folder}: {error.strerror}") from error
+    for file in there:
+        if not file.is_file():
+            raise UserError(f"{file} is there, and is no file")
+    if there and not overwrite:
+        more = f" and {len(there) - 1} more are" if len(there) > 1 else " is"
+        raise UserError(f"{there[0]}{more} there already; --overwrite, or another --out, is needed")
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Raises `UserError`."""
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from error
+
+
+def read_file(path: Path) -> bytes:
+    """Raises `UserError`."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from error
 
 
 def to_size(text: str | None) -> int | Size | None:

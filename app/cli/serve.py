@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Annotated
 
 import typer
 
-from app.cli.console import UserError, one_line_errors, output
+from app.cli.console import UserError, one_line_errors, say
 
 
 def serve() -> None:
@@ -32,6 +33,21 @@ def sign(
         signer = signer_of(load_settings())
         if signer is None:
             raise UserError("no secret to sign with: set TESSERA_URL_SECRET, as the service has it")
-        output.print(
-            signer.sign(address, int(time.time() + 3600 * hours)), highlight=False, soft_wrap=True
-        )
+        if not hours < LONGEST:  # NaN too
+            raise UserError(f"--hours {hours:g} was given, at most {LONGEST} are accepted")
+        found = _IMAGE.fullmatch(address)
+        if found is None:
+            raise UserError("ADDRESS should be that of an image: /v1/images/SEED.FORMAT?…")
+        if _SIGNED.search(found["path"]):
+            raise UserError("ADDRESS is signed already, or has an expiry")
+        expires = int(time.time() + 3600 * hours)
+        say(found["origin"] + signer.sign(found["path"], expires))
+
+
+LONGEST = 1_000_000
+"""Hours, a hundred years and more."""
+
+_IMAGE = re.compile(
+    r"(?P<origin>(?:https?://[^/?#]+)?)(?P<path>/v1/images/[^/?#]+\.(?:png|webp|jpeg)(?:\?[^#]*)?)"
+)
+_SIGNED = re.compile(r"[?&](?:expires|signature)=")

@@ -17,8 +17,11 @@ from app.cli.options import (
     Lora,
     ModelCommand,
     NegativePrompt,
+    Overwrite,
     Precision,
+    Says,
     Seed,
+    read_file,
     to_size,
 )
 from app.generation.editing.decode import UploadError
@@ -57,7 +60,7 @@ def transform(
     image: Annotated[
         list[Path],
         typer.Argument(
-            exists=True, dir_okay=False, help="PNG, JPEG, WebP or GIF. edit: one or several."
+            exists=True, dir_okay=False, help="PNG, JPEG, WebP, AVIF or GIF. edit: one or several."
         ),
     ],
     prompt: Annotated[str, typer.Option("-p", "--prompt", help="What it should show.")] = "",
@@ -69,7 +72,7 @@ def transform(
             exists=True,
             dir_okay=False,
             help="inpaint: what is regenerated is transparent in it, or else white. Without one, "
-            "what is transparent in the image.",
+            "what is fully transparent in the image.",
         ),
     ] = None,
     factor: Annotated[
@@ -86,6 +89,8 @@ def transform(
         str | None, typer.Option(help="Pixels along the longer side, or width x height.")
     ] = None,
     background: Background = None,
+    metadata: Says = "full",
+    overwrite: Overwrite = False,
     device: Device = "cpu",
     dtype: Precision = "auto",
 ) -> None:
@@ -106,10 +111,11 @@ def transform(
         size=to_size(size),
         parameters=asked.parameters,
         background=background,
+        metadata=metadata,
         edit=EditRequest(
             operation=operation,
-            images=tuple(one.read_bytes() for one in image),
-            mask=None if mask is None else mask.read_bytes(),
+            images=tuple(map(read_file, image)),
+            mask=None if mask is None else read_file(mask),
             factor=factor,
             left=left,
             top=top,
@@ -122,6 +128,7 @@ def transform(
         asked.checkpoint,
         out,
         prefix=f"{image[0].stem}-{operation}-",
+        overwrite=overwrite,
         device=device,
         dtype=dtype,
     )

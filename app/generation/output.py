@@ -1,6 +1,7 @@
 """Pixels to files: framed, resampled, laid on a background, encoded as PNG, WebP or JPEG.
 
-The same picture, output and metadata give the same bytes with the same libraries (`ENCODER` names
+A file says in XMP that a machine made it, or a part of it: IPTC's ``DigitalSourceType``. The same
+picture, output and metadata give the same bytes with the same libraries (`ENCODER` names
 their versions). Takes a millisecond or more: call it off the event loop.
 """
 
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import Any, Literal
 
@@ -18,6 +19,9 @@ from PIL.PngImagePlugin import PngInfo
 from model.request import Picture
 
 Format = Literal["png", "webp", "jpeg"]
+
+Detail = Literal["none", "source", "full"]
+"""How much a file says of itself: nothing, that a machine made it, or also from what."""
 
 MEDIA_TYPES: dict[Format, str] = {
     "png": "image/png",
@@ -33,8 +37,11 @@ ANIMATED: tuple[Format, ...] = ("webp", "png")
 
 FRAME_SECONDS = 0.12
 
+WHOLE_COLOURS = 90
+"""The quality from which on a JPEG has colours for each pixel, not for four at once."""
+
 _LIBRARIES = ("zlib", "webp", "jpg", "libjpeg_turbo")
-ENCODER = "1 pillow " + " ".join(
+ENCODER = "2 pillow " + " ".join(
     [features.version("pil") or "", *(features.version(name) or "" for name in _LIBRARIES)]
 )
 """All that may change the bytes of a file besides its pixels; the first number is this module's."""
@@ -52,6 +59,15 @@ class Output:
     height: int
     background: str  # "rrggbb", or "transparent" (not for jpeg)
     quality: int  # 1 to 100, for webp and jpeg
+    metadata: Detail = "full"
+
+    def at_most(self, longer: int) -> Output:
+        """The same, with no more pixels than that along the longer side."""
+        scale = longer / max(self.width, self.height)
+        if scale >= 1:
+            return self
+        width, height = (max(1, round(side * scale)) for side in (self.width, self.height))
+        return replace(self, width=width, height=height)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +91,30 @@ class Metadata:
         }
         return fields if self.operation == "generate" else fields | {"operation": self.operation}
 
+    @property
+    def xmp(self) -> bytes:
+        """Whether all of the picture was made by a model, or a part of an uploaded one was.
+
+        IPTC Photo Metadata Standard 2024.1, "Digital Source Type".
+        """
+        drawn = self.operation in ("generate", "walk")
+        kind = "trainedAlgorithmicMedia" if drawn else "compositeWithTrainedAlgorithmicMedia"
+        return _XMP.format(kind=kind, software=SOFTWARE).encode()
+
+
+_XMP = (
+    '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
+    '<x:xmpmeta xmlns:x="adobe:ns:meta/">'
+    '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    '<rdf:Description rdf:about=""'
+    ' xmlns:xmp="http://ns.adobe.com/xap/1.0/"'
+    ' xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"'
+    ' xmp:CreatorTool="{software}"'
+    ' Iptc4xmpExt:DigitalSourceType="http://cv.iptc.org/newscodes/digitalsourcetype/{kind}"/>'
+    "</rdf:RDF></x:xmpmeta>"
+    '<?xpacket end="r"?>'
+)
+
 
 Framing = Callable[[Image.Image], Image.Image]
 """What is done to a model's picture (RGB or RGBA) before it becomes a file."""
@@ -86,20 +126,23 @@ def encode(
     """The file. Its metadata is in PNG text chunks, or as JSON in the Exif image description."""
     image = finish(picture, output, framing)
     file = BytesIO()
+    said = _said(output.format, metadata, output.metadata)
     match output.format:
         case "png":
-            image.save(file, "PNG", pnginfo=_png_text(metadata))
+            image.save(file, "PNG", **said)
         case "webp":
-            image.save(file, "WEBP", quality=output.quality, method=4, exif=_exif(metadata))
+            image.save(file, "WEBP", quality=output.quality, method=4, **said)
         case "jpeg":
-            image.save(file, "JPEG", quality=output.quality, exif=_exif(metadata))
+            # Colours at half the resolution are what makes edges between colours dirty.
+            colours = "4:4:4" if output.quality >= WHOLE_COLOURS else "4:2:0"
+            image.save(file, "JPEG", quality=output.quality, subsampling=colours, **said)
     return file.getvalue()
 
 
 def encode_animation(pictures: Sequence[Picture], output: Output, metadata: Metadata) -> bytes:
     """One animated file of them all, without an end: animated WebP or PNG."""
     frames = [finish(picture, output, None) for picture in pictures]
-    return animated(frames, output.format, output.quality, metadata)
+    return animated(frames, output.format, output.quality, metadata, output.metadata)
 
 
 def animated(
@@ -107,6 +150,7 @@ def animated(
     format_: Format,
     quality: int = 90,
     metadata: Metadata | None = None,
+    detail: Detail = "full",
 ) -> bytes:
     """Frames one after the other for `FRAME_SECONDS` each, again and again."""
     file = BytesIO()
@@ -117,14 +161,21 @@ def animated(
         "duration": round(1000 * FRAME_SECONDS),
         "loop": 0,
     }
+    said = _said(format_, metadata, detail) if metadata else {}
     match format_:
         case "png":
-            first.save(file, "PNG", pnginfo=_png_text(metadata) if metadata else None, **how)
+            first.save(file, "PNG", **said, **how)
         case "webp":
-            exif = _exif(metadata) if metadata else b""
-            first.save(file, "WEBP", quality=quality, method=4, exif=exif, **how)
+            first.save(file, "WEBP", quality=quality, method=4, **said, **how)
         case "jpeg":
             raise ValueError("a jpeg cannot be animated")
+    return file.getvalue()
+
+
+def made_by_machine(image: Image.Image) -> bytes:
+    """A PNG that says this of itself, and nothing else."""
+    file = BytesIO()
+    image.save(file, "PNG", **_said("png", Metadata("", 0, "", ""), "source"))
     return file.getvalue()
 
 
@@ -157,9 +208,21 @@ def _resample(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     return image if image.size == size else image.resize(size, Image.Resampling.LANCZOS)
 
 
-def _png_text(metadata: Metadata) -> PngInfo:
+def _said(format_: Format, metadata: Metadata, detail: Detail) -> dict[str, Any]:
+    """What Pillow is given to write beside the pixels."""
+    if detail == "none":
+        return {}
+    if format_ == "png":
+        return {"pnginfo": _png_text(metadata, detail)}
+    return {"exif": _exif(metadata, detail), "xmp": metadata.xmp}
+
+
+def _png_text(metadata: Metadata, detail: Detail) -> PngInfo:
     info = PngInfo()
     info.add_text("Software", SOFTWARE)
+    info.add_itxt("XML:com.adobe.xmp", metadata.xmp)
+    if detail == "source":
+        return info
     for name, value in metadata.fields.items():
         # NUL ends a text chunk's fields, so that it cannot be in one.
         text = str(value).replace("\0", " ")
@@ -167,9 +230,10 @@ def _png_text(metadata: Metadata) -> PngInfo:
     return info
 
 
-def _exif(metadata: Metadata) -> bytes:
+def _exif(metadata: Metadata, detail: Detail) -> bytes:
     # Exif text is ASCII; JSON writes the rest of Unicode in it.
     exif = Image.Exif()
     exif[_EXIF_SOFTWARE] = SOFTWARE
-    exif[_EXIF_DESCRIPTION] = json.dumps(metadata.fields)
+    if detail == "full":
+        exif[_EXIF_DESCRIPTION] = json.dumps(metadata.fields)
     return exif.tobytes()

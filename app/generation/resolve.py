@@ -19,7 +19,16 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.generation.editing.fit import Fit, Size, Target
 from app.generation.editing.operations import EditName, EditRequest, can, offered
 from app.generation.editing.prepare import Prepared, shown
-from app.generation.output import ANIMATED, TRANSPARENT, Format, Framing, Metadata, Output
+from app.generation.editing.retouch import LONGEST_PREVIEW
+from app.generation.output import (
+    ANIMATED,
+    TRANSPARENT,
+    Detail,
+    Format,
+    Framing,
+    Metadata,
+    Output,
+)
 from model.checkpoint import Checkpoint
 from model.protocol import ModelSpec
 from model.request import SEEDS, ImageRequest, InvalidField, Operation
@@ -60,6 +69,11 @@ class Limits(BaseModel):
     one together: edits are as large as their uploads. Each takes 12 bytes in every upload thread,
     as several pictures of a form are decoded one after the other."""
 
+    metadata: Detail = "full"
+    """What files say of themselves, where a request does not say it: "full" (prompt, seed, model),
+    "source" (only that a machine made them, in IPTC's words), or "none". A public service leaks no
+    prompts with "source"."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
@@ -76,6 +90,7 @@ class Wanted:
     format: Format = "png"
     background: str | None = None  # `parse_background`; None: white, or as an upload has it
     quality: int = 90
+    metadata: Detail | None = None  # None: as it is set
     edit: EditRequest | None = None
 
 
@@ -86,6 +101,7 @@ class Edit:
     operation: EditName
     fit: Fit
     framing: Framing
+    preview_framing: Framing
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +114,7 @@ class Generation:
     evaluations: int  # of all images together, about
     seeded: bool  # whether the seed was chosen, so that this can be asked for again
     edit: Edit | None = None
+    metadata_asked: Detail | None = None  # None: as it is set, which addresses do not say
 
     @property
     def prompt(self) -> str:
@@ -136,6 +153,14 @@ class Generation:
             return 0
         pictures = (source.picture, *source.others)
         return sum(len(one.pixels) for one in pictures) + len(source.mask or b"")
+
+    @property
+    def previewed(self) -> Generation:
+        """The same for images on their way, which are small, whatever the answer's size is."""
+        output, edit = self.output.at_most(LONGEST_PREVIEW), self.edit
+        if edit is not None:
+            edit = replace(edit, framing=edit.preview_framing)
+        return replace(self, output=output, edit=edit)
 
     def with_seed(self, seed: int) -> Generation:
         """The same from another seed, without another look at an upload. Of one image or walk."""
@@ -198,11 +223,14 @@ def resolve(wanted: Wanted, checkpoint: Checkpoint, limits: Limits) -> Generatio
         requests = (first, *(replace(first, seed=(first.seed + k) % SEEDS) for k in others))
     return Generation(
         requests=requests,
-        output=Output(wanted.format, *size, background, wanted.quality),
+        output=Output(
+            wanted.format, *size, background, wanted.quality, wanted.metadata or limits.metadata
+        ),
         spec=spec,
         evaluations=len(requests) * checkpoint.evaluations(first),
         seeded=wanted.seed is not None,
-        edit=Edit(edit.operation, prepared.fit, prepared.frame) if edit and prepared else None,
+        edit=None if edit is None or prepared is None else _edit(edit, prepared),
+        metadata_asked=wanted.metadata,
     )
 
 
@@ -304,6 +332,11 @@ def quoted(given: object, longest: int = 80) -> str:
     """What was given, short enough to repeat in a message."""
     text = repr(given)
     return text if len(text) <= longest else f"{text[:longest]}…"
+
+
+def _edit(edit: EditRequest, prepared: Prepared) -> Edit:
+    preview = prepared.preview or prepared.frame
+    return Edit(edit.operation, prepared.fit, prepared.frame, preview)
 
 
 def _operation(wanted: Wanted, spec: ModelSpec) -> Operation:

@@ -6,14 +6,28 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
+from math import ceil
+from typing import TypeVar
+from weakref import WeakSet
 
 from cachetools import LRUCache
 
-from app.engine import Done, Engine, Job, NotReady, Preview, Progress, Timings
+from app import tracing
+from app.engine import (
+    DeadlineExceeded,
+    Done,
+    Engine,
+    Job,
+    NotReady,
+    Preview,
+    Progress,
+    QueueFull,
+    Timings,
+)
 from app.generation.editing.budget import UploadBudget
 from app.generation.output import ENCODER, Output, encode, encode_animation
 from app.generation.resolve import Generation
@@ -21,6 +35,8 @@ from app.metrics import Metrics
 from app.settings import Settings
 from model.protocol import Description
 from model.request import ImageRequest, Picture
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +83,12 @@ class ImageService:
         self._uploads = uploads
         self._timeout = settings.request_timeout
         self._log_prompts = settings.log_prompts
+        self._encode_threads = settings.encode_threads
         self._threads = ThreadPoolExecutor(settings.encode_threads, "encode")
+        self._memory = settings.encode_memory_bytes
+        self._jobs: WeakSet[Job] = WeakSet()  # those that requests still read
+        self._encoding = 0  # bytes of images that are being encoded, or wait for it
+        self._pace = 20e6  # bytes that a thread encodes in a second, as it was lately
         self._files: LRUCache[str, File] = LRUCache(
             settings.file_cache_bytes, getsizeof=lambda file: len(file.body) + ENTRY_OVERHEAD
         )
@@ -87,20 +108,33 @@ class ImageService:
         numerics = self.numerics(generation.spec.id)
         return _etag(generation.requests[0], len(generation.requests), generation.output, numerics)
 
+    @property
+    def unencoded(self) -> int:
+        """Bytes of images that are made, and not yet files."""
+        return self._encoding + sum(job.unread for job in self._jobs)
+
     def submit(self, generation: Generation, *, previews: bool = False) -> Job:
         """Hands the requests to the engine. Leave the job whatever happens.
 
-        Raises `EngineError`; nothing was accepted then.
+        Raises `EngineError`; nothing was accepted then. A model that draws faster than files are
+        written must not fill the memory with what it has drawn: `QueueFull`, as where it is slow.
         """
+        waiting = self.unencoded
+        if waiting >= self._memory:
+            self._metrics.refused("encoding_full")
+            message = f"Images of {waiting} bytes wait to be encoded, of at most {self._memory}."
+            raise QueueFull(message, ceil(waiting / (self._pace * self._encode_threads)))
         if self._log_prompts:
             first = generation.requests[0]
             logger.info("drawing", extra={"prompt": first.prompt, "seed": first.seed})
-        return self._engine.submit(
+        job = self._engine.submit(
             generation.requests,
             timeout=self._timeout,
             previews=previews,
             cacheable=generation.seeded,
         )
+        self._jobs.add(job)
+        return job
 
     def submit_description(self, request: ImageRequest) -> Job:
         """The same for an image to be described."""
@@ -119,7 +153,7 @@ class ImageService:
         """What happens to the job, images encoded. Raises `EngineError`.
 
         Previews that are not ``wanted`` are dropped before they cost an encoding. The frames of a
-        walk are one file, made when all are there.
+        walk are one file, made when all are there. Encoding has what is left of the job's time.
         """
         frames: list[Done] = []
         async for event in job:
@@ -129,14 +163,17 @@ class ImageService:
                 case Done() if generation.walk:
                     frames.append(event)
                     if len(frames) == len(generation.requests):
-                        yield await self._animate(generation, frames)
+                        yield await self._in_time(job, self._animate(generation, frames))
                 case Preview(index=index, step=step, steps=steps, picture=picture) if wanted(event):
-                    body = await self._encode(generation, index, picture)
+                    encoding = self._encode(generation.previewed, index, picture)
+                    body = await self._in_time(job, encoding)
                     yield EncodedPreview(index, step, steps, body)
                 case Done(index=index, result=Picture() as picture, timings=timings):
                     start = time.perf_counter()
-                    body = await self._encode(generation, index, picture)
-                    yield File(index, body, timings, time.perf_counter() - start)
+                    body = await self._in_time(job, self._encode(generation, index, picture))
+                    took = time.perf_counter() - start
+                    tracing.image_done(generation.spec.id, timings, took)
+                    yield File(index, body, timings, took)
 
     async def files(self, generation: Generation, job: Job) -> list[File]:
         """All files, in the order of their index. Raises `EngineError`."""
@@ -157,16 +194,42 @@ class ImageService:
         self._metrics.file_cache_hit(generation.spec.id)
         return File(0, kept.body, Timings(0.0, 0.0), 0.0)
 
+    async def _in_time(self, job: Job, work: Awaitable[T]) -> T:
+        """The same deadline for what is done with an image as for making it."""
+        left = job.accepted + self._timeout - time.monotonic()
+        try:
+            async with asyncio.timeout(max(0.0, left)):
+                return await work
+        except TimeoutError:
+            self._metrics.rejected("deadline")
+            message = f"The request was not finished within {self._timeout:g} seconds."
+            raise DeadlineExceeded(message) from None
+
+    async def _on_thread(self, size: int, encode: Callable[[], bytes]) -> bytes:
+        """Writes a file of ``size`` bytes of pixels, in turn."""
+
+        def timed() -> tuple[bytes, float]:
+            start = time.perf_counter()
+            return encode(), time.perf_counter() - start
+
+        self._encoding += size
+        try:
+            loop = asyncio.get_running_loop()
+            body, took = await loop.run_in_executor(self._threads, timed)
+        finally:
+            self._encoding -= size
+        if took > 0:
+            self._pace += (size / took - self._pace) / 8
+        return body
+
     async def _animate(self, generation: Generation, frames: list[Done]) -> File:
         start = time.perf_counter()
         ordered = sorted(frames, key=lambda frame: frame.index)
         pictures = [frame.result for frame in ordered if isinstance(frame.result, Picture)]
-        body = await asyncio.get_running_loop().run_in_executor(
-            self._threads,
-            encode_animation,
-            pictures,
-            generation.output,
-            generation.metadata(0, self.numerics(generation.spec.id)),
+        metadata = generation.metadata(0, self.numerics(generation.spec.id))
+        size = sum(len(picture.pixels) for picture in pictures)
+        body = await self._on_thread(
+            size, partial(encode_animation, pictures, generation.output, metadata)
         )
         took = time.perf_counter() - start
         self._metrics.encoded(generation.output.format, took)
@@ -174,6 +237,7 @@ class ImageService:
             queue=max(frame.timings.queue for frame in frames),
             compute=max(frame.timings.compute for frame in frames),
         )
+        tracing.image_done(generation.spec.id, timings, took)
         return File(0, body, timings, took)
 
     async def _encode(self, generation: Generation, index: int, picture: Picture) -> bytes:
@@ -184,8 +248,8 @@ class ImageService:
             framing = generation.edit.framing
             body = await self._uploads.work(encode, picture, output, metadata, framing)
         else:
-            loop = asyncio.get_running_loop()
-            body = await loop.run_in_executor(self._threads, encode, picture, output, metadata)
+            size = len(picture.pixels)
+            body = await self._on_thread(size, partial(encode, picture, output, metadata))
         self._metrics.encoded(output.format, time.perf_counter() - start)
         return body
 

@@ -15,8 +15,8 @@ from tests.api.application import error
 JSON = {"Content-Type": "application/json"}
 
 FIELDS = (
-    "prompt, negative_prompt, model, lora, size, quality, walk, background, seed, n, format, "
-    "previews, steps, guidance, solver_order, strength, noise, temperature, top_k, top_p"
+    "prompt, negative_prompt, model, lora, size, quality, metadata, walk, background, seed, n, "
+    "format, previews, steps, guidance, solver_order, strength, noise, temperature, top_k, top_p"
 )
 """Of POST /v1/images, and the parameters of the models that are loaded."""
 
@@ -25,7 +25,7 @@ FIELDS = (
     ("body", "param", "says"),
     [
         ({"prompt": 7}, "prompt", "should be a valid string; 7 was given"),
-        ({"prompt": "a" * 1001}, "prompt", "has 1001 characters, at most 1000 are accepted"),
+        ({"prompt": "a" * 5001}, "prompt", "has 5001 characters, at most 5000 are accepted"),
         ({"n": 0}, "n", "should be greater than or equal to 1; 0 was given"),
         ({"n": 11}, "n", "11 was given, at most 10 are accepted"),
         ({"n": "2"}, "n", "should be a valid integer; '2' was given"),
@@ -205,8 +205,8 @@ async def test_an_unknown_name_in_an_address_is_answered_with_those_that_there_a
     assert found["code"] == "unknown_field"
     assert found["message"] == (
         "stepz: there is no such field; there are prompt, negative_prompt, model, lora, size, "
-        "quality, walk, background, numerics, expires, signature, steps, guidance, solver_order, "
-        "strength, noise, temperature, top_k, top_p"
+        "quality, metadata, walk, background, numerics, expires, signature, steps, guidance, "
+        "solver_order, strength, noise, temperature, top_k, top_p"
     )
 
 

@@ -283,9 +283,9 @@ async def test_an_unknown_field_is_answered_with_those_that_there_are(
     assert (answer.status_code, error(answer)["code"]) == (400, "unknown_field")
     assert error(answer)["message"] == (
         "strenght: there is no such field; there are image, mask, prompt, negative_prompt, model, "
-        "lora, size, quality, seed, n, format, previews, operation, factor, left, top, right, "
-        "bottom, background, steps, guidance, solver_order, strength, noise, temperature, top_k, "
-        "top_p"
+        "lora, size, quality, metadata, seed, n, format, previews, operation, factor, left, top, "
+        "right, bottom, background, steps, guidance, solver_order, strength, noise, temperature, "
+        "top_k, top_p"
     )
     answer = await client.post(URL, files={"picture": SMALL, "image": SMALL})
     assert error(answer)["message"].startswith("picture: there is no such field; there are image")
@@ -296,7 +296,7 @@ async def test_an_unknown_field_is_answered_with_those_that_there_are(
     [
         (
             Image.new("L", (20, 20), 0),
-            "marks nothing: no pixel of it is fully transparent or white",
+            "marks nothing: no pixel of it is transparent or white",
         ),
         (Image.new("L", (20, 19), 255), "has 20 x 19 pixels, the image has 20 x 20"),
         (b"white", "is text, not a picture"),
@@ -320,11 +320,11 @@ async def test_a_mask_means_nothing_elsewhere(client: httpx.AsyncClient) -> None
     [
         (b"{}", "application/json", "a form is needed, with the header Content-Type: multipart"),
         (b"operation=vary", "application/x-www-form-urlencoded", "a form is needed"),
-        (b"", "multipart/form-data", "the body is no form: Missing boundary"),
+        (b"", "multipart/form-data", "the body is no form: its Content-Type names no boundary"),
         (b"", "multipart/form-data; boundary=x", "is required"),
         (b"nonsense", "multipart/form-data; boundary=x", "the body is no form"),
         (b"--x\r\n\r\n\r\n--x--\r\n", "multipart/form-data; boundary=x", "the body is no form"),
-        (b"--x\r\nContent-Disposition: form-data", "multipart/form-data; boundary=x", "required"),
+        (b"--x\r\nContent-Disposition: form-data", "multipart/form-data; boundary=x", "form ends"),
     ],
 )
 async def test_a_body_that_is_no_form_is_refused(
@@ -333,6 +333,154 @@ async def test_a_body_that_is_no_form_is_refused(
     answer = await client.post(URL, content=content, headers={"Content-Type": kind})
     assert answer.status_code == 400, answer.text
     assert says in error(answer)["message"]
+
+
+def disposition(name: str, more: str = "") -> str:
+    return f'Content-Disposition: form-data; name="{name}"{more}'
+
+
+def form(*parts: tuple[str, bytes], end: bytes = b"--XbOuNd--\r\n") -> bytes:
+    """Each part with its headers as they are."""
+    made = [
+        b"--XbOuNd\r\n" + headers.encode() + b"\r\n\r\n" + content + b"\r\n"
+        for headers, content in parts
+    ]
+    return b"".join(made) + end
+
+
+async def posted(client: httpx.AsyncClient, body: bytes, url: str = URL) -> httpx.Response:
+    headers = {"Content-Type": "multipart/form-data; boundary=XbOuNd"}
+    return await client.post(url, content=body, headers=headers)
+
+
+PICTURE = (disposition("image", '; filename="a.png"'), SMALL)
+VARY = (disposition("operation"), b"vary")
+SEED = (disposition("seed"), b"424242")
+
+
+async def test_a_form_that_was_cut_is_refused_wherever_it_was(client: httpx.AsyncClient) -> None:
+    for last in (SEED, PICTURE):
+        parts = [part for part in (VARY, PICTURE, SEED) if part is not last] + [last]
+        whole = form(*parts)
+        assert (await posted(client, whole)).headers["x-tessera-seed"] == "424242"
+        assert (await posted(client, whole.rstrip() + b"and an epilogue")).status_code == 200
+        for cut in (*range(3, 40), len(whole) - 20):
+            answer = await posted(client, whole[:-cut])
+            assert (answer.status_code, error(answer)["code"]) == (400, "invalid_form"), cut
+        assert "the form ends before its closing boundary" in error(answer)["message"]
+
+
+async def test_a_preamble_is_skipped(client: httpx.AsyncClient) -> None:
+    body = form(VARY, PICTURE, SEED)
+    for preamble in (b"\r\n", b"This is a multi-part message.\r\n", b"--XbOuN\r\n"):
+        answer = await posted(client, preamble + body)
+        assert answer.headers["x-tessera-seed"] == "424242"
+    for beginning in (b"a" * 10_000, body.replace(b"XbOuNd", b"other")):
+        answer = await posted(client, beginning)
+        assert (answer.status_code, error(answer)["code"]) == (400, "invalid_form")
+        assert "boundary that its header names" in error(answer)["message"]
+
+
+async def test_a_file_has_a_name_of_any_kind_or_a_picture_s_type(client: httpx.AsyncClient) -> None:
+    for more in (
+        "; filename*=UTF-8''%E7%8C%AB.png",
+        "; filename*=utf-8''a.png",
+        '; filename*0="a"; filename*1=".png"',
+        '; filename="' + "a" * 5000 + '"',
+        "\r\nContent-Type: image/png",
+        "\r\nContent-Type: IMAGE/PNG",
+    ):
+        answer = await posted(client, form(VARY, (disposition("image", more), SMALL)))
+        assert answer.status_code == 200, answer.text
+    answer = await posted(client, form(VARY, (disposition("image"), SMALL)))
+    assert error(answer)["message"] == (
+        "image: is a text, a file is needed, which has a file name or a picture's type (with curl, "
+        "-F image=@path)"
+    )
+    longer = (disposition("image", '; filename="' + "a" * 20_000 + '"'), SMALL)
+    answer = await posted(client, form(VARY, longer))
+    assert "a header of a part has more than 16384 bytes" in error(answer)["message"]
+
+
+UNCHOSEN = '; filename=""\r\nContent-Type: application/octet-stream'
+
+
+async def test_a_file_that_was_not_chosen_was_not_sent(client: httpx.AsyncClient) -> None:
+    empty = (disposition("mask", UNCHOSEN), b"")
+    assert (await posted(client, form(VARY, PICTURE, empty))).status_code == 200
+    hole = (disposition("image", '; filename="a.png"'), png(Image.new("RGBA", (9, 9))))
+    paint = (disposition("operation"), b"inpaint")
+    assert (await posted(client, form(paint, hole, empty))).status_code == 200
+    edits = form((disposition("prompt"), b"red"), PICTURE, empty)
+    assert (await posted(client, edits, "/v1/images/edits")).status_code == 200
+    answer = await posted(client, form(VARY, (disposition("image", UNCHOSEN), b"")))
+    assert error(answer)["message"].startswith("image: is required")
+    named = (disposition("mask", '; filename="m.png"'), b"")
+    answer = await posted(client, form(paint, hole, named))
+    assert error(answer)["message"] == "mask: is empty"
+    nameless = (disposition("mask", '; filename=""'), png(Image.new("L", (9, 9), 255)))
+    assert (await posted(client, form(paint, hole, nameless))).status_code == 200
+
+
+async def test_a_text_is_read_in_its_charset_or_refused(
+    client: httpx.AsyncClient, submitted: Jobs
+) -> None:
+    def prompt(text: bytes, kind: str = "") -> bytes:
+        restyle = (disposition("operation"), b"restyle")
+        more = f"\r\nContent-Type: text/plain; charset={kind}" if kind else ""
+        return form(restyle, PICTURE, (disposition("prompt", more), text))
+
+    for charset in ("gbk", "GB18030", "utf-8", "big5", "utf-16"):
+        answer = await posted(client, prompt("红苹果".encode(charset, "replace"), charset))
+        assert answer.status_code == 200, answer.text
+        assert submitted[-1][0].prompt == "红苹果".encode(charset, "replace").decode(charset)
+    for body, says in (
+        (prompt("红苹果".encode("gbk")), "prompt: is not UTF-8, as which it came"),
+        (prompt(b"\xff\xfe", "ascii"), "prompt: is not ascii, as which it came"),
+        (prompt(b"a", "punycode"), "prompt: is in the charset 'punycode'; UTF-8 is read"),
+        (prompt(b"a", "no-such"), "prompt: is in the charset 'no-such'; UTF-8 is read"),
+    ):
+        answer = await posted(client, body)
+        assert (answer.status_code, error(answer)["message"]) == (400, says)
+        assert error(answer)["param"] == "prompt"
+
+
+async def test_a_form_has_so_many_parts(client: httpx.AsyncClient) -> None:
+    for part, says in ((PICTURE, "more than 20 files"), (SEED, "more than 60 texts")):
+        answer = await posted(client, form(*[part] * 61))
+        assert (answer.status_code, error(answer)["code"]) == (400, "invalid_form")
+        assert says in error(answer)["message"]
+    answer = await posted(client, form(("Content-Disposition: form-data", b"")))
+    assert "a part has no name" in error(answer)["message"]
+
+
+async def test_previews_of_a_large_picture_are_small(client: httpx.AsyncClient) -> None:
+    answer = await done(
+        client,
+        Image.new("RGB", (1500, 900), "blue"),
+        box_mask(1500, 900, (4, 4, 800, 800)),
+        operation="inpaint",
+        previews="true",
+        steps=60,
+        headers={"Accept": "text/event-stream"},
+    )
+    sizes = {
+        name: pixels(base64.b64decode(data["b64_json"])).shape[:2]
+        for name, data in events(answer.text)
+        if name in ("preview", "image")
+    }
+    assert sizes == {"preview": (307, 512), "image": (900, 1500)}
+
+
+async def test_what_a_file_says_of_itself_can_be_left_out(client: httpx.AsyncClient) -> None:
+    for metadata, marked, full in (("none", False, False), ("source", True, False), ("full", 1, 1)):
+        answer = await done(
+            client, noise(9, 9), operation="restyle", prompt="secret", metadata=metadata
+        )
+        assert (b"compositeWithTrainedAlgorithmicMedia" in answer.content) == marked
+        assert (b"secret" in answer.content) == full
+    answer = await send(client, noise(9, 9), operation="vary", metadata="some")
+    assert error(answer)["message"].startswith("metadata: should be 'none', 'source' or 'full'")
 
 
 async def test_what_is_sent_twice_is_refused(client: httpx.AsyncClient) -> None:

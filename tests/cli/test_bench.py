@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -18,6 +19,12 @@ def test_bench_measures_tiles_and_recommends_one(
 ) -> None:
     result = run(f"bench tile 2 4 --seconds 0.02 --model {models[family]}")
     assert "Recommended: TESSERA_TILE=" in result.output
+
+
+def test_programs_read_json(run: Run, models: dict[str, Path]) -> None:
+    found = json.loads(run(f"bench tile 2 4 --seconds 0.02 --json --model {models['gan']}").stdout)
+    assert [each["tile"] for each in found["tiles"]] == [2, 4]
+    assert found["recommended"] in (2, 4)
 
 
 def test_a_device_that_is_not_there_is_one_line(refused: Refusal, models: dict[str, Path]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -22,6 +23,18 @@ def test_describe_chooses_from_what_is_given(run: Run, models: dict[str, Path]) 
     shares = re.findall(r"(red|blue) +│ +([\d.]+)%", result.output)
     assert sorted(name for name, _ in shares) == ["blue", "red"]
     assert sum(float(share) for _, share in shares) == pytest.approx(100, abs=0.2)
+
+
+def test_programs_read_json(run: Run, models: dict[str, Path]) -> None:
+    labels = ["[bold]red", "blue " * 8]
+    options = [part for label in labels for part in ("--label", label)]
+    result = run(["describe", "red.png", f"--model={models['gpt']}", "--json", *options])
+    found = json.loads(result.stdout)
+    assert (found["model"], type(found["caption"])) == ("tiny-gpt", str)
+    assert sorted(each["label"] for each in found["labels"]) == sorted(labels)
+    assert sum(each["probability"] for each in found["labels"]) == pytest.approx(1)
+    text = run(["describe", "red.png", f"--model={models['gpt']}", *options]).stdout
+    assert "[bold]red" in text
 
 
 @pytest.mark.parametrize(

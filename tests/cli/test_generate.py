@@ -4,6 +4,7 @@ are noticed only when images have been drawn.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 from app.cli import cli
 from app.generation.output import Metadata, encode, encode_animation
 from app.generation.resolve import Limits, Wanted, resolve
+from app.metrics import installed_version
 from model.loading import load_model, resolve_dtype
 from model.registry import open_checkpoint
 from model.runtime.fixed_pass import mode_on
@@ -96,6 +98,56 @@ def test_a_file_is_what_the_service_answers(
     assert read_metadata(file) == caption
 
 
+def test_a_file_that_is_there_is_not_written_over(
+    run: Run, refused: Refusal, models: Models, tmp_path: Path
+) -> None:
+    model = f"--model {models['gan']}"
+    run(f"generate apple --seed 7 -n 2 {model}")
+    before = (tmp_path / "out/8.png").read_bytes()
+    for command, said in (
+        ("generate rocket --seed 6 -n 2", "out/7.png is there already; --overwrite, or another"),
+        ("generate rocket --seed 7 -n 2", "out/7.png and 1 more are there already; --overwrite"),
+    ):
+        assert refused(f"{command} {model}").startswith(said)
+    assert (tmp_path / "out/8.png").read_bytes() == before
+    run(f"generate rocket --seed 7 -n 2 --overwrite {model}")
+    assert (tmp_path / "out/8.png").read_bytes() != before
+    run(f"sheet apple {model}")
+    assert refused(f"sheet apple {model}").startswith("sheet.png is there already; --overwrite")
+    run(f"sheet apple {model} --overwrite")
+    (tmp_path / "a.png").mkdir()
+    assert refused(f"sheet apple {model} -o a.png") == "a.png is there, and is no file"
+
+
+def test_no_path_is_markup_or_broken(
+    run: Run, models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = "[red]a b[1]" + "/long" * 30 + "/:apple:"
+    monkeypatch.setenv("COLUMNS", "40")
+    result = run(["generate", "x", "-o", out, f"--model={models['gan']}"])
+    assert result.stdout == f"{out}/0.png\n"
+    assert (tmp_path / out / "0.png").is_file()
+    name = os.fsdecode(b"caf\xe9")
+    result = run(["generate", "x", "-o", name, f"--model={models['gan']}"])
+    assert result.stdout_bytes == b"caf\xe9/0.png\n"
+
+
+def test_files_say_as_much_as_is_wanted(run: Run, models: Models, tmp_path: Path) -> None:
+    for metadata, marked in (("none", False), ("source", True), ("full", True)):
+        run(f"generate secret -o {metadata} --metadata {metadata} --model {models['gan']}")
+        file = (tmp_path / metadata / "0.png").read_bytes()
+        assert (b"digitalsourcetype/trainedAlgorithmicMedia" in file) == marked
+        assert (b"secret" in file) == (metadata == "full")
+    run(f"sheet secret --model {models['gan']}")
+    file = (tmp_path / "sheet.png").read_bytes()
+    assert b"digitalsourcetype/trainedAlgorithmicMedia" in file
+    assert b"secret" not in file
+
+
+def test_the_version_is_said(run: Run) -> None:
+    assert run("--version").stdout == f"tessera {installed_version()}\n"
+
+
 def test_parameters_change_the_image(run: Run, models: Models, tmp_path: Path) -> None:
     for out, options in (("cold", "--temperature 0"), ("warm", "--temperature 1.5 --top-k 9")):
         run(f"generate x --model {models['gpt']} -o {out} {options}")
@@ -129,7 +181,9 @@ def test_a_walk_is_an_animated_file_for_each_seed(run: Run, models: Models, tmp_
         ("--model {flow} --negative-prompt y", "--negative-prompt means nothing to tiny-flow"),
         ("--model {flow} --lora ink", "--lora tiny-flow has no adapter 'ink'; it has none"),
         ("--model {flow} --device cuda:99", "--device cuda:99 was given, there is cpu"),
-        ("--model {flow} -o {file}", "--out {file}: File exists"),
+        ("--model {flow} -o {file}", "--out {file}: {file} is a file"),
+        ("--model {flow} -o {file}/out", "--out {file}/out: {file} is a file"),
+        ("--model {flow} -o " + "a" * 300, "--out " + "a" * 300 + ": File name too long"),
         ("--model nowhere", "nowhere: no such folder"),
     ],
 )
@@ -194,6 +248,7 @@ def test_a_sheet_holds_an_image_for_each_prompt(run: Run, models: Models, tmp_pa
         ("--model {gpt} --guidance 0", "--guidance 0 was given, 1 to 10 is accepted"),
         ("--model {gan} --guidance 2", "--guidance 2 was given, 1 is accepted"),
         ("--model {flow} -o sheet.txt", "--out sheet.txt was given, a sheet is written as .png"),
+        ("--model {flow} -o sheet", "--out sheet was given, a sheet is written as .png"),
         ("--model {gpt} " + "~" * 99, "--prompt has 100 tokens, tiny-gpt takes at most 48"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -115,3 +116,11 @@ def test_the_options_of_a_model_are_found_without_torch() -> None:
         "sys.exit(result.exit_code != 1 or 'torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_programs_read_json(run: Run, tmp_path: Path) -> None:
+    names = [each["name"] for each in json.loads(run("models --json").stdout)]
+    assert "emoji-flow" in names
+    (one,) = json.loads(run(["models", "emoji-gpt", "--json"]).stdout)
+    assert (one["model"], "describe" in one["operations"]) == ("emoji-gpt", True)
+    assert "temperature" in [parameter["name"] for parameter in one["parameters"]]

@@ -78,8 +78,11 @@ def test_what_a_mask_keeps_is_kept_exactly(
 
 def test_a_size_and_a_background(run: Run, models: Models, image: Path, tmp_path: Path) -> None:
     for size in ("80", "80x48"):
-        run(f"transform vary {image} --size {size} --background #ffd700 --model {models['flow']}")
-        made = opened(tmp_path / "out/disc-vary-0.png")
+        run(
+            f"transform vary {image} --size {size} --background #ffd700 -o {size} "
+            f"--model {models['flow']}"
+        )
+        made = opened(tmp_path / size / "disc-vary-0.png")
         assert (made.size, made.mode) == ((80, 48), "RGB")
 
 
@@ -160,6 +163,18 @@ def test_what_cannot_be_is_one_line(
     model = "" if "--model" in arguments else f" --model {models['flow']}"
     said = refused(f"transform {arguments.format(**names)}{model}")
     assert said.startswith(line.format(**names))
+
+
+def test_pictures_of_one_name_are_not_written_over_each_other(
+    run: Run, refused: Refusal, models: Models, tmp_path: Path
+) -> None:
+    for name in ("a[1].png", "a[1].jpg"):
+        drawing(40, 24).convert("RGB").save(tmp_path / name)
+    result = run(["transform", "vary", "a[1].png", f"--model={models['flow']}"])
+    assert result.stdout == "out/a[1]-vary-0.png\n"
+    again = ["transform", "vary", "a[1].jpg", f"--model={models['flow']}"]
+    assert refused(again).startswith("out/a[1]-vary-0.png is there already; --overwrite")
+    run([*again, "--overwrite"])
 
 
 def test_help_shows_what_each_operation_does_by_default(run: Run, models: Models) -> None:

@@ -67,6 +67,29 @@ def rgb_16(values: list[list[tuple[int, int, int]]]) -> bytes:
     return png(len(values[0]), len(values), 16, 2, rows)
 
 
+def keyed(depth: int, kind: int, values: list[int], key: bytes) -> bytes:
+    """A PNG of one row, with a tRNS chunk. Its values are of that depth, one after the other."""
+    bits = "".join(f"{value:0{depth}b}" for value in values)
+    row = int(bits.ljust(-(-len(bits) // 8) * 8, "0"), 2).to_bytes(-(-len(bits) // 8))
+    colours = bytes(range(3 * 2 ** min(depth, 6))) if kind == 3 else b""
+    palette = (chunk(b"PLTE", colours),) if colours else ()
+    width = len(values) // (3 if kind == 2 else 1)
+    return png(width, 1, depth, kind, b"\0" + row, *palette, chunk(b"tRNS", key))
+
+
+def with_chunks(file: bytes, *chunks: bytes) -> bytes:
+    """A PNG with chunks of one's own behind its head."""
+    return file[:33] + b"".join(chunks) + file[33:]
+
+
+def with_segments(file: bytes, *segments: tuple[int, bytes]) -> bytes:
+    """A JPEG with segments of one's own, each with its marker, behind its first two bytes."""
+    made = (
+        bytes([0xFF, code]) + struct.pack(">H", len(data) + 2) + data for code, data in segments
+    )
+    return file[:2] + b"".join(made) + file[2:]
+
+
 def exif(orientation: int) -> Image.Exif:
     tags = Image.Exif()
     tags[ORIENTATION] = orientation
@@ -126,6 +149,7 @@ def good() -> dict[str, bytes]:
         "webp": written(image, "WEBP"),
         "webp lossless": written(image, "WEBP", lossless=True),
         "webp animated": animation("WEBP"),
+        "avif": written(image, "AVIF"),
         "gif": written(palette, "GIF"),
         "gif clear": written(palette, "GIF", transparency=ground),
         "gif animated": animation("GIF"),

@@ -2,14 +2,26 @@
 
 from dataclasses import replace
 from io import BytesIO
+from typing import get_args
+from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from app.generation.output import ANIMATED, Format, Metadata, Output, encode, encode_animation
+from app.generation.output import (
+    ANIMATED,
+    Detail,
+    Format,
+    Metadata,
+    Output,
+    encode,
+    encode_animation,
+)
 from model.request import Picture
 from tests.files import read_metadata
 
+DETAILS: tuple[Detail, ...] = get_args(Detail)
 METADATA = Metadata(prompt='红苹果 "red" apple 🍎', seed=2**53 - 1, model="tiny", numerics="a1b2")
 PNG = Output(format="png", width=8, height=8, background="transparent", quality=90)
 
@@ -31,6 +43,65 @@ def test_a_file_says_how_it_was_made_and_is_the_same_each_time(form: Format) -> 
     assert read_metadata(file) == METADATA
     assert opened(file).format == form.upper()
     assert encode(half_red(), output, METADATA) == file
+
+
+XMP = "http://cv.iptc.org/newscodes/digitalsourcetype/"
+
+
+@pytest.mark.parametrize("form", ["png", "webp", "jpeg"])
+@pytest.mark.parametrize(
+    ("operation", "kind"),
+    [
+        ("generate", "trainedAlgorithmicMedia"),
+        ("walk", "trainedAlgorithmicMedia"),
+        ("inpaint", "compositeWithTrainedAlgorithmicMedia"),
+        ("vary", "compositeWithTrainedAlgorithmicMedia"),
+    ],
+)
+def test_a_file_says_that_a_machine_made_it(form: Format, operation: str, kind: str) -> None:
+    output = replace(PNG, format=form, background="ffffff")
+    with opened(encode(half_red(), output, replace(METADATA, operation=operation))) as image:
+        image.load()
+        # Pillow's own reader of XMP needs a package; the standard library's does as well.
+        packet = image.info["xmp"]
+    tree = ElementTree.fromstring(packet.decode())  # noqa: S314 - our own
+    (said,) = tree.iter("{http://www.w3.org/1999/02/22-rdf-syntax-ns#}Description")
+    source = "{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}DigitalSourceType"
+    assert said.get(source) == XMP + kind
+
+
+@pytest.mark.parametrize("form", ["png", "webp", "jpeg"])
+@pytest.mark.parametrize("frames", [1, 3])
+def test_prompt_and_seed_can_be_left_out(form: Format, frames: int) -> None:
+    if frames > 1 and form not in ANIMATED:
+        return
+    metadata = replace(METADATA, prompt="secret", seed=4711, model="anon", numerics="cafe")
+    files = {}
+    for detail in DETAILS:
+        output = replace(PNG, format=form, background="ffffff", metadata=detail)
+        if frames == 1:
+            files[detail] = encode(half_red(), output, metadata)
+        else:
+            files[detail] = encode_animation([half_red()] * frames, output, metadata)
+    assert read_metadata(files["full"]) == metadata
+    for detail, marked in (("none", False), ("source", True), ("full", True)):
+        file = files[detail]
+        assert (b"trainedAlgorithmicMedia" in file, b"Tessera" in file) == (marked, marked)
+        for part in (b"secret", b"4711", b"anon", b"cafe"):
+            assert (part in file) == (detail == "full")
+
+
+@pytest.mark.parametrize(("quality", "worst"), [(89, 255), (90, 60), (100, 6)])
+def test_a_jpeg_of_high_quality_keeps_edges_between_colours(quality: int, worst: int) -> None:
+    pixels = np.zeros((16, 16, 3), np.uint8)
+    pixels[:, ::2] = (255, 0, 0)
+    pixels[:, 1::2] = (0, 255, 0)
+    picture = Picture(16, 16, 3, pixels.tobytes())
+    output = Output("jpeg", 16, 16, "ffffff", quality)
+    seen = np.asarray(opened(encode(picture, output, METADATA)).convert("RGB")).astype(int)
+    off = np.abs(seen - pixels).max()
+    assert off <= worst
+    assert quality >= 90 or off > 100
 
 
 def test_png_keeps_every_bit() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -19,10 +21,12 @@ from app.generation.editing.fit import (
     reduced,
     scaled,
 )
+from app.generation.editing.operations import EditRequest
 from app.generation.editing.prepare import enlarged, referred, retouched, whole
 from app.generation.editing.retouch import Margins, Retouch, fit_mask, marked
 from model.protocol import Sizes
-from model.request import Picture
+from model.request import InvalidField, Picture
+from tests.generation import corpus
 from tests.generation.corpus import drawing, noise, written
 
 SIDE = 16
@@ -119,7 +123,10 @@ def test_what_surrounds_the_frame_is_kept() -> None:
     [
         ((0, 0, 0, 255), False, False),
         ((255, 255, 255, 255), True, False),
-        ((255, 255, 255, 1), True, False),
+        ((255, 255, 255, 128), True, False),
+        ((0, 0, 0, 128), False, False),
+        ((255, 255, 255, 127), True, True),
+        ((0, 0, 0, 127), True, True),
         ((0, 0, 0, 0), True, True),
     ],
 )
@@ -129,10 +136,66 @@ def test_what_marks(pixel: tuple[int, ...], by_any: bool, by_alpha: bool) -> Non
     assert marked(mask, "alpha").all() == by_alpha
 
 
-def test_white_does_not_mark_where_transparency_does() -> None:
-    mask = Image.new("RGBA", (2, 1), "white")
-    mask.putpixel((1, 0), (0, 0, 0, 0))
-    assert marked(mask, "any").tolist() == [[False, True]]
+Colour = tuple[int, int, int, int]
+CLEAR, WHITE, BLACK, GREEN = (
+    (0, 0, 0, 0),
+    (255, 255, 255, 255),
+    (0, 0, 0, 255),
+    (0, 200, 0, 255),
+)
+
+
+def framed_box(around: Colour, within: Colour, box: tuple[int, int, int, int]) -> Image.Image:
+    mask = Image.new("RGBA", (12, 8), around)
+    mask.paste(within, box)
+    return mask
+
+
+MIDDLE, TOUCHING, RIGHT_PART = (3, 2, 7, 5), (0, 2, 5, 8), (9, 0, 12, 8)
+
+
+@pytest.mark.parametrize("box", [MIDDLE, TOUCHING])
+@pytest.mark.parametrize(
+    ("around", "within", "painted"),
+    [
+        # Strokes on an empty canvas, with soft edges, as editors in browsers export them.
+        (CLEAR, WHITE, True),
+        ((255, 255, 255, 0), WHITE, True),
+        (CLEAR, (255, 255, 255, 200), True),
+        # A hole in a picture, or what covers it, is what is transparent.
+        (GREEN, CLEAR, True),
+        (GREEN, (255, 255, 255, 90), True),
+        (CLEAR, GREEN, False),
+        (CLEAR, BLACK, False),
+        (BLACK, CLEAR, True),
+    ],
+)
+def test_white_marks_where_nothing_else_is_to_be_seen(
+    box: tuple[int, int, int, int], around: Colour, within: Colour, painted: bool
+) -> None:
+    mask = framed_box(around, within, box)
+    inside = np.asarray(framed_box(CLEAR, WHITE, box))[..., 3] == 255
+    assert (marked(mask, "any") == (inside == painted)).all()
+    assert (marked(mask, "alpha") == (np.asarray(mask)[..., 3] < 128)).all()
+
+
+def test_a_hole_in_a_white_sheet_is_marked() -> None:
+    mask = framed_box(WHITE, CLEAR, MIDDLE)
+    assert (marked(mask, "any") == (np.asarray(mask)[..., 3] == 0)).all()
+    photograph = framed_box(GREEN, CLEAR, MIDDLE)
+    photograph.paste(WHITE, (8, 2, 9, 3))
+    assert (marked(photograph, "any") == (np.asarray(photograph)[..., 3] == 0)).all()
+
+
+def test_a_mask_that_may_mean_either_is_refused() -> None:
+    both = framed_box(CLEAR, WHITE, MIDDLE)
+    both.paste(BLACK, (8, 2, 9, 3))
+    half = framed_box(WHITE, CLEAR, RIGHT_PART)
+    for mask, what in ((both, "transparent, black and white"), (half, "white and transparent")):
+        assert (marked(mask, "alpha") == (np.asarray(mask)[..., 3] == 0)).all()
+        with pytest.raises(UploadError, match=f"^is {what}, which may mean either") as refusal:
+            marked(mask, "any")
+        assert (refusal.value.field, refusal.value.code) == ("mask", "ambiguous_mask")
 
 
 def test_a_mean_counts_colours_by_their_alpha() -> None:
@@ -181,6 +244,98 @@ def test_margins_move_no_pixel(width: int, height: int, left: int, top: int, rig
     assert made.size == prepared.size
     x, y = width * left // 100, height * top // 100
     assert made.crop((x, y, x + width, y + height)).tobytes() == image.tobytes()
+
+
+def test_margins_that_add_nothing_are_at_fault_themselves() -> None:
+    cases: list[tuple[tuple[int, int], dict[str, Any], str]] = [
+        ((30, 20), {"left": 0, "top": 0}, "left"),
+        ((30, 20), {"bottom": 0}, "bottom"),
+        ((1, 1), {"right": 50}, "right"),
+        ((1, 1), {}, "left"),
+    ]
+    for size, margins, named in cases:
+        image = written(noise(*size), "PNG")
+        edit = EditRequest(operation="outpaint", images=(image,), **margins)
+        with pytest.raises(
+            InvalidField, match=r"^no margin adds a pixel to a picture of"
+        ) as refusal:
+            edit.prepare(TARGET, MOST)
+        assert (refusal.value.field, refusal.value.code) == (named, "no_margin")
+
+
+def test_a_picture_that_is_too_large_with_its_margins_is_told_so() -> None:
+    edit = EditRequest(operation="outpaint", images=(written(noise(40, 30), "PNG"),))
+    with pytest.raises(UploadError) as refusal:
+        edit.prepare(TARGET, 40 * 30)
+    assert str(refusal.value) == (
+        "would have 60 x 44 pixels; at most 1200 are accepted; this is with its margins, which "
+        "could be smaller, as could the picture"
+    )
+
+
+def sky(width: int = 90, height: int = 60) -> Image.Image:
+    """An opaque picture that is bluer from row to row."""
+    pixels = np.zeros((height, width, 4), np.uint8)
+    pixels[..., 2] = np.linspace(100, 250, height)[:, None]
+    pixels[..., 3] = 255
+    return Image.fromarray(pixels)
+
+
+@pytest.mark.parametrize("alpha", [0, 128])
+@pytest.mark.parametrize("how", ["mask", "own alpha", "margins"])
+def test_an_opaque_picture_stays_opaque_where_the_model_draws_nothing(how: str, alpha: int) -> None:
+    image, box = sky(), (30, 20, 60, 40)
+    mask, margins = None, None
+    if how == "mask":
+        marks = Image.new("L", image.size, 0)
+        marks.paste(255, box)
+        mask = written(marks, "PNG")
+    elif how == "own alpha":
+        image.paste((0, 0, 0, 0), box)
+    else:
+        margins = Margins(50, 0, 0, 0)
+    retouch = Retouch(written(image, "PNG"), mask, "any", margins, MOST)
+    prepared = retouched(retouch, (), TARGET)
+    after = np.asarray(prepared.frame(Image.new("RGBA", (SIDE, SIDE), (255, 0, 0, alpha))))
+    assert prepared.opaque
+    assert (after[..., 3] == 255).all()
+    new = after[20:40, 30:60] if how != "margins" else after[:, :45]
+    assert np.abs(new[..., 0].astype(int) - alpha).max() <= 1, "as much of it as was drawn"
+    assert new[..., 1].max() == 0, "and beneath it no white"
+    # What lies around goes on there.
+    rows = np.arange(new.shape[0]) + (20 if how != "margins" else 0)
+    around = np.asarray(sky())[rows, 0, 2].astype(int)
+    seen = new[..., 2].mean(1) * 255 / (255 - alpha)
+    assert np.abs(seen - around).max() < 60  # far away it is the mean of all
+
+
+def test_what_can_be_seen_through_stays_so() -> None:
+    image = drawing(40, 24)
+    mask = written(corpus.box_mask(40, 24, (12, 6, 20, 12)), "PNG")
+    prepared = retouched(Retouch(written(image, "PNG"), mask, "any", None, MOST), (), TARGET)
+    after = prepared.frame(Image.new("RGBA", (SIDE, SIDE)))
+    assert not prepared.opaque
+    assert after.getpixel((16, 9)) == (0, 0, 0, 0)
+    whole = Image.new("L", (90, 60), 255)  # of which nothing is kept
+    retouch = Retouch(written(sky(), "PNG"), written(whole, "PNG"), "any", None, MOST)
+    laid = retouched(retouch, (), TARGET).frame(Image.new("RGBA", (SIDE, SIDE)))
+    assert laid.getcolors() == [(90 * 60, (255, 255, 255, 255))]
+
+
+def test_previews_of_a_large_picture_are_small() -> None:
+    image = noise(1200, 600)
+    mask = corpus.box_mask(1200, 600, (600, 0, 1199, 599))
+    retouch = Retouch(written(image, "PNG"), written(mask, "PNG"), "any", None, MOST)
+    prepared = retouched(retouch, (), TARGET)
+    assert prepared.preview is not None
+    for shade in (10, 200):
+        made = Image.new("RGBA", (SIDE, SIDE), (shade, 0, 0, 255))
+        seen = prepared.preview(made)
+        assert seen.size == (512, 256)
+        assert seen.getpixel((400, 100)) == (shade, 0, 0, 255)
+        assert seen.getpixel((10, 10)) != (shade, 0, 0, 255)
+    small = Retouch(written(noise(60, 60), "PNG"), None, "any", Margins(50), MOST)
+    assert retouched(small, (), TARGET).preview is None
 
 
 def test_upscaling_resamples_nothing() -> None:
@@ -297,6 +452,9 @@ def test_none_has_more_pixels_than_the_largest_that_is_drawn(width: int, height:
 
 def test_a_broken_one_of_several_is_numbered() -> None:
     good = written(noise(9, 9), "PNG")
+    retouch = Retouch(b"text", good, "any", None, MOST)
+    with pytest.raises(UploadError, match=r"^1 of 2 is text, not a picture"):
+        retouched(retouch, [good], TARGET)
     for make in (whole, referred):
         with pytest.raises(UploadError, match=r"^2 of 3 is text, not a picture"):
             make([good, b"text", good], TARGET, MOST)

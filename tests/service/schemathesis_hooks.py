@@ -16,6 +16,7 @@ PICTURES = {
     "image/jpeg": [written(CLEAR.convert("RGB"), "JPEG")],
     "image/webp": [written(CLEAR, "WEBP", lossless=True)],
     "image/gif": [written(CLEAR.convert("RGB").quantize(8), "GIF")],
+    "image/avif": [written(CLEAR, "AVIF", quality=100)],
 }
 for media_type, files in PICTURES.items():
     schemathesis.openapi.media_type(media_type, st.sampled_from(files))

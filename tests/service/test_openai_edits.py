@@ -169,7 +169,7 @@ def test_variations_differ_and_are_the_same_again(client: openai.OpenAI) -> None
         (
             lambda c: c.images.edit(image=OTHER, prompt="a", mask=OTHER),
             "mask",
-            "no pixel of it is fully transparent",
+            "no pixel of it is transparent",
         ),
         (lambda c: c.images.edit(image=[IMAGE] * 17, prompt="a"), "image", "at most 16"),
         (lambda c: c.images.edit(image=[], prompt="a"), "image", "is required"),

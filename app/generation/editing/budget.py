@@ -12,6 +12,10 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+MOST_WAITING = 64
+"""Uploads that wait to be decoded: small files of many pixels take no memory, but seconds."""
+
+
 class UploadsFull(Exception):
     """There is no memory for another upload now. ``str()`` is a sentence for the client."""
 
@@ -36,6 +40,7 @@ class UploadBudget:
     def __init__(self, *, memory_bytes: int, threads: int) -> None:
         self._threads = ThreadPoolExecutor(threads, "upload")
         self._limit = memory_bytes
+        self._waiting = 0
         self._held = 0
 
     @property
@@ -60,6 +65,16 @@ class UploadBudget:
         if self._held + count > self._limit:
             raise UploadsFull(f"uploads fill the {self._limit} bytes that there are for them")
         self._held += count
+
+    async def begin(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """`work` for what is not accepted yet. Raises `UploadsFull` where enough of it waits."""
+        if self._waiting >= MOST_WAITING:
+            raise UploadsFull(f"{self._waiting} uploads wait to be decoded")
+        self._waiting += 1
+        try:
+            return await self.work(function, *args, **kwargs)
+        finally:
+            self._waiting -= 1
 
     async def work(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Calls a function off the loop. Work that has not begun is dropped with its request."""

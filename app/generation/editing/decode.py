@@ -1,23 +1,39 @@
-"""Files to pixels: PNG, JPEG, WebP and the first frame of a GIF, whatever is in them.
+"""Files to pixels: PNG, JPEG, WebP, AVIF and the first frame of a GIF, whatever is in them.
 
-Promises an RGBA picture, upright, or an `UploadError` in words, and that no file costs more time or
-memory than its size and its pixels allow. Colour profiles are not applied: numbers are taken as
-sRGB.
+Promises an RGBA picture, upright and in sRGB, or an `UploadError` in words, and that no file costs
+more time or memory than its size and its pixels allow. HEIC is read where the package pillow-heif
+is installed (the extra "heif").
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from typing import Literal
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import AvifImagePlugin, Image, UnidentifiedImageError
+from PIL.GifImagePlugin import GifImageFile
 
+from app.generation.editing import gif, jpeg, png
+from app.generation.editing.colour import MOST_PROFILE, profile_of, to_srgb
 from model.request import InvalidField
 
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
+try:
+    from pillow_heif import register_heif_opener
+except ImportError:
+    _HEIF = False
+else:
+    register_heif_opener(thumbnails=False)
+    _HEIF = True
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "AVIF", *(("HEIF",) if _HEIF else ()))
 """What is read, by Pillow's names. Others stay closed: each is a decoder to attack."""
+
+READ = "PNG, JPEG, WebP, GIF, AVIF and HEIC" if _HEIF else "PNG, JPEG, WebP, GIF and AVIF"
+"""The same for people."""
 
 LONGEST_SIDE = 16_383
 """Pixels: what WebP can hold. An edit has the size of its upload, in any format."""
@@ -26,12 +42,16 @@ MOST_SCANS = 100
 """Scans of a JPEG. Encoders write about ten; each takes the time of a pass over all pixels, even
 one of 30 bytes, so that a megabyte of them would take minutes."""
 
+MOST_EXIF = 65_536
+"""Bytes that are searched for an orientation: as many as a JPEG has room for."""
+
 Problem = Literal["empty_image", "unsupported_image", "broken_image", "image_too_large"]
 
-# What Pillow has to say of a file is said to its sender, if anything; and what it holds to be a
-# bomb it refuses at once.
+# What Pillow has to say of a file is said to its sender, if anything. How many pixels are too many
+# is checked here; and a decoder has the thread in which it is called.
 warnings.filterwarnings("ignore", module=r"PIL\.")
-warnings.simplefilter("error", Image.DecompressionBombWarning)
+Image.MAX_IMAGE_PIXELS = None
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
 
 class UploadError(InvalidField):
@@ -42,7 +62,7 @@ class UploadError(InvalidField):
 
 
 def decode(file: bytes, most_pixels: int) -> Image.Image:
-    """The picture as RGBA, turned as its Exif orientation says. Raises `UploadError`.
+    """The picture as RGBA in sRGB, turned as its Exif block says. Raises `UploadError`.
 
     Takes about 12 bytes of memory for each pixel meanwhile. The number of pixels is read from the
     head of the file and checked before any is decoded.
@@ -50,18 +70,13 @@ def decode(file: bytes, most_pixels: int) -> Image.Image:
     if not file:
         raise _error("empty_image", "is empty")
     try:
-        with Image.open(BytesIO(file), formats=FORMATS) as image:
-            _check(image, file, most_pixels)
-            image.load()
-            return _upright(image)
+        return _decode(file, most_pixels)
     except UploadError:
         raise
     except UnidentifiedImageError as error:
         raise _unidentified(file) from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise _too_large("has far too many pixels", most_pixels) from error
     except Exception as error:  # a mangled file makes Pillow raise anything
-        raise _error("broken_image", f"cannot be decoded: {_reason(error)}") from error
+        raise _error("broken_image", _DAMAGED) from error
 
 
 def check_size(width: int, height: int, most_pixels: int) -> None:
@@ -73,67 +88,132 @@ def check_size(width: int, height: int, most_pixels: int) -> None:
         raise _error("image_too_large", message)
 
 
-def _check(image: Image.Image, file: bytes, most_pixels: int) -> None:
-    width, height = image.size
-    check_size(width, height, most_pixels)
-    if image.format in ("JPEG", "MPO") and file.count(b"\xff\xda") > MOST_SCANS:
-        raise _error("image_too_large", f"has more than {MOST_SCANS} scans")
+def _decode(file: bytes, most_pixels: int) -> Image.Image:
+    """Formats whose metadata may be of any length are read without it."""
+    if file.startswith(png.MAGIC):
+        found = png.read(file)
+        with _opened(found.file, most_pixels) as image:
+            profile = profile_of(found.facts, found.profile(MOST_PROFILE))
+            pixels = to_srgb(_of_8_bits(image), profile)
+            if (alpha := found.alpha(image)) is not None:
+                pixels.putalpha(alpha)
+        return _upright(pixels.convert("RGBA"), found.exif)
+    if file.startswith(jpeg.MAGIC):
+        stripped = jpeg.read(file)
+        if stripped.scans > MOST_SCANS:
+            raise _error("image_too_large", f"has more than {MOST_SCANS} scans")
+        with _opened(stripped.file, most_pixels) as image:
+            pixels = to_srgb(image, stripped.profile(MOST_PROFILE))
+        return _upright(pixels.convert("RGBA"), stripped.exif)
+    if file.startswith(gif.MAGIC):
+        with _opened(gif.first_frame(file), most_pixels) as image:
+            assert isinstance(image, GifImageFile)
+            return _on_screen(image.convert("RGBA"), image.dispose_extent)
+    with _opened(file, most_pixels) as image:
+        profile, exif = image.info.get("icc_profile") or b"", image.info.get("exif") or b""
+        pixels = to_srgb(image, profile if len(profile) <= MOST_PROFILE else b"")
+    return _upright(pixels.convert("RGBA"), exif)
 
 
-def _to_rgba(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):
-        return _from_16_bits(image)
-    if image.mode in ("CMYK", "YCbCr"):
-        image = image.convert("RGB")
-    return image.convert("RGBA")  # sees to palettes and to the one transparent colour of a PNG
+@contextmanager
+def _opened(file: bytes, most_pixels: int) -> Iterator[Image.Image]:
+    """With its pixels, and without what else Pillow found."""
+    with Image.open(BytesIO(file), formats=FORMATS) as image:
+        check_size(*image.size, most_pixels)
+        image.load()
+        yield image
 
 
-def _from_16_bits(image: Image.Image) -> Image.Image:
+def _of_8_bits(image: Image.Image) -> Image.Image:
     """Grey of 16 bits: Pillow would cut it off at 255. Keeps the high bytes, as Pillow in RGB."""
-    values = np.asarray(image).astype(np.uint16)
-    grey = (values >> 8).astype(np.uint8)
-    alpha = np.full_like(grey, 255)
-    clear = image.info.get("transparency")
-    if isinstance(clear, int):
-        alpha[values == clear] = 0
-    return Image.fromarray(np.dstack((grey, grey, grey, alpha)))
+    if not image.mode.startswith("I"):
+        return image
+    return Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """As RGBA, turned as its Exif orientation says; mangled Exif says nothing."""
-    turned = _to_rgba(image)
+def _on_screen(image: Image.Image, frame: tuple[int, int, int, int] | None) -> Image.Image:
+    """A GIF whose first frame does not fill it shows nothing around that."""
+    if frame in (None, (0, 0, *image.size)):
+        return image
+    screen = Image.new("RGBA", image.size)
+    screen.paste(image.crop(frame), frame)
+    return screen
+
+
+def _upright(image: Image.Image, exif: bytes) -> Image.Image:
+    """Turned as its Exif orientation says, and nothing else; mangled Exif says nothing."""
+    image.info.clear()
     try:
-        turned.getexif()[_ORIENTATION] = image.getexif().get(_ORIENTATION, 1)
-        return ImageOps.exif_transpose(turned)
+        tags = Image.Exif()
+        tags.load(exif[:MOST_EXIF])
+        turn = _TURNS.get(tags.get(_ORIENTATION, 1))
     except Exception:  # noqa: BLE001 - whatever is wrong with the Exif, the pixels are what counts
-        return turned
+        turn = None
+    return image if turn is None else image.transpose(turn)
 
 
 _ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def _unidentified(file: bytes) -> UploadError:
     """Says what the file is instead, as far as its first bytes tell."""
     head = file[:1024]
-    if any(head.startswith(magic) for magic in _MAGIC) or head[8:12] == b"WEBP":
-        return _error("broken_image", "cannot be decoded: it is damaged or cut short")
+    if head.startswith(_MAGIC) or head[8:12] == b"WEBP" or head[4:12] in _READ_BRANDS:
+        return _error("broken_image", _DAMAGED)
+    kind = next((kind for magic, kind in _KINDS.items() if head.startswith(magic)), None)
+    if kind is None:
+        kind = _guess(head)
+    return _error("unsupported_image", f"is {kind}; {READ} are read")
+
+
+def _guess(head: bytes) -> str:
+    if head.startswith(b"BM") and head[6:10] == bytes(4):
+        return "a BMP picture"
+    if head[4:12] in _HEIC:
+        return "a HEIC picture, for which a decoder is missing here"
+    if head[4:8] == b"ftyp":
+        return "a video"
     if b"<svg" in head.lower():
-        kind = "an SVG drawing"
-    elif head[4:8] == b"ftyp":
-        kind = "a video, or a HEIF or AVIF picture"
-    elif head.isascii():
-        kind = "text, not a picture"
-    else:
-        kind = "of a kind that is not known here"
-    return _error("unsupported_image", f"is {kind}; PNG, JPEG, WebP and GIF are read")
+        return "an SVG drawing"
+    if head.startswith(_BASE64):
+        return "base64 text, not the file that it stands for"
+    return "text, not a picture" if _is_text(head) else "of a kind that is not known here"
 
 
-_MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8")
+def _is_text(head: bytes) -> bool:
+    """Whether it is UTF-8 without a NUL; the last character may be cut."""
+    try:
+        head.decode()
+    except UnicodeDecodeError as error:
+        return b"\0" not in head and error.start >= len(head) - 3 > 0
+    return b"\0" not in head
 
 
-def _reason(error: Exception) -> str:
-    text = str(error).partition("\n")[0].strip()
-    return text[:100] if text.isprintable() and text else type(error).__name__
+_DAMAGED = "cannot be decoded: it is damaged or cut short"
+_MAGIC = (b"\x89PNG", jpeg.MAGIC, gif.MAGIC)
+_HEIC = [b"ftyp" + brand for brand in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1")]
+_READ_BRANDS = [b"ftypavif", b"ftypavis", *(_HEIC if _HEIF else ())]
+_BASE64 = (b"data:image/", b"iVBORw0KGgo", b"/9j/", b"R0lGOD", b"UklGR")  # PNG, JPEG, GIF, WebP
+_KINDS = {
+    b"II*\0": "a TIFF picture",
+    b"MM\0*": "a TIFF picture",
+    b"\0\0\1\0": "an ICO picture",
+    b"\xff\x0a": "a JPEG XL picture",
+    b"\0\0\0\x0cJXL ": "a JPEG XL picture",
+    b"\0\0\0\x0cjP  ": "a JPEG 2000 picture",
+    b"8BPS": "a Photoshop file",
+    b"%PDF": "a PDF",
+    b"PK\3\4": "a ZIP archive",
+}
 
 
 def _too_large(what: str, most_pixels: int) -> UploadError:

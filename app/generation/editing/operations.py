@@ -81,7 +81,8 @@ class EditRequest:
         return EDITS[self.operation]
 
     def prepare(self, target: Target, most_pixels: int) -> Prepared:
-        """Decodes what the operation needs. Raises `UploadError`."""
+        """Decodes what the operation needs. Raises `UploadError`, and `InvalidField` for margins
+        that add nothing."""
         image, *others = self.images
         match self.operation:
             case "inpaint":
@@ -101,7 +102,8 @@ class EditRequest:
     def _margins(self) -> Margins:
         given = [self.left, self.top, self.right, self.bottom]
         default = MARGIN if given == [None] * 4 else 0
-        return Margins(*(default if margin is None else margin for margin in given))
+        named = next((name for name in MARGINS if getattr(self, name) is not None), MARGINS[0])
+        return Margins(*(default if margin is None else margin for margin in given), named=named)
 
 
 def can(operations: Sequence[Operation], name: EditName) -> bool:

@@ -23,7 +23,13 @@ from app.generation.editing.fit import (
     resampled,
     scaled,
 )
-from app.generation.editing.retouch import Retouch, fit_mask, is_opaque
+from app.generation.editing.retouch import (
+    LONGEST_PREVIEW,
+    Retouch,
+    SmallRetouch,
+    fit_mask,
+    is_opaque,
+)
 from model.request import FACTORS, Picture, Source
 
 NEAR = 24
@@ -41,6 +47,7 @@ class Prepared:
     opaque: bool  # whether nothing of what was uploaded, and is kept, can be seen through
     frame: Callable[[Image.Image], Image.Image]
     shape: Size  # whose aspect the answer has
+    preview: Callable[[Image.Image], Image.Image] | None = None  # of a large one; None: as frame
 
     def scaled(self, longer: int | None) -> Size:
         """The size of the answer whose longer side has so many pixels; None is its own."""
@@ -114,12 +121,17 @@ def enlarged(file: bytes, canvas: Canvas, most_pixels: int, *, factor: int) -> P
 
 
 def retouched(retouch: Retouch, others: Sequence[bytes], target: Target) -> Prepared:
-    """The picture with a part to be regenerated. Raises `UploadError`.
+    """The picture with a part to be regenerated. Raises `UploadError`, and as `Retouch.open`.
 
     That part starts, as far as the request's strength leaves something of it, from the mean of the
     picture and the others.
     """
-    image, mask = retouch.open()
+    try:
+        image, mask = retouch.open()
+    except UploadError as error:
+        if not others or error.field != "image":
+            raise
+        raise _numbered(error, 1, 1 + len(others)) from error
     canvas = target.canvas(image)
     place = canvas.fit(image)
     picture = framed(image, place, canvas.channels)
@@ -131,7 +143,9 @@ def retouched(retouch: Retouch, others: Sequence[bytes], target: Target) -> Prep
     source = Source(picture, mask=regenerated)
     opaque = is_opaque(image, ~mask)
     lay = partial(retouch.lay, fit=place)
-    return Prepared(source, place, canvas.size, image.size, opaque, lay, image.size)
+    large = max(image.size) > LONGEST_PREVIEW
+    preview = SmallRetouch.of(image, mask, place).lay if large else None
+    return Prepared(source, place, canvas.size, image.size, opaque, lay, image.size, preview)
 
 
 def _decoded(files: Sequence[bytes], most_pixels: int) -> Iterator[Image.Image]:
@@ -142,8 +156,11 @@ def _decoded(files: Sequence[bytes], most_pixels: int) -> Iterator[Image.Image]:
         except UploadError as error:
             if len(files) == 1:
                 raise
-            message = f"{number} of {len(files)} {error}"
-            raise UploadError(message, error.code) from error
+            raise _numbered(error, number, len(files)) from error
+
+
+def _numbered(error: UploadError, number: int, count: int) -> UploadError:
+    return UploadError(f"{number} of {count} {error}", error.code)
 
 
 def _put(below: Picture, above: Picture, mask: bytes) -> Picture:

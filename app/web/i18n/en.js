@@ -205,7 +205,7 @@ export const EN = {
     image_failed: ["This picture could not be finished", "Change the prompt, the seed or the settings, then try again."],
     request_refused: ["The model did not accept this", "Change the prompt or the settings, then draw again."],
     worker_crashed: ["This picture cannot be drawn", "Change the prompt or the seed. If it happens again, tell whoever runs the service."],
-    unsupported_image: ["This file cannot be read as a picture", "Use a PNG, JPEG, WebP or GIF file."],
+    unsupported_image: ["This file cannot be read as a picture", "Use a PNG, JPEG, WebP, AVIF or GIF file."],
     broken_image: ["This picture is damaged", "Open it in another program, save it again, and use that file."],
     image_too_large: ["This picture is too large", "Make it smaller, or use another."],
     image_aspect: ["This picture is too long and narrow", "Crop it, or use another."],

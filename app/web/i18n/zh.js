@@ -204,7 +204,7 @@ export const ZH = {
     image_failed: ["这张图片没有画成", "请换提示词、种子或设置再试。"],
     request_refused: ["模型没有接受这个请求", "请修改提示词或设置，然后再画。"],
     worker_crashed: ["这张图片画不出来", "请换提示词或种子。若仍如此，请告诉维护者。"],
-    unsupported_image: ["这个文件不是可读的图片", "请用 PNG、JPEG、WebP 或 GIF。"],
+    unsupported_image: ["这个文件不是可读的图片", "请用 PNG、JPEG、WebP、AVIF 或 GIF。"],
     broken_image: ["这张图片已损坏", "请用别的程序打开并重新保存，再试。"],
     image_too_large: ["这张图片太大了", "请缩小它，或换一张。"],
     image_aspect: ["这张图片太细长了", "请裁剪它，或换一张。"],
