@@ -60,5 +60,21 @@ class TextLines(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
 
     def formatMessage(self, record: LogRecord) -> str:  # noqa: N802 - logging's name
-        pairs = [f"{key}={value}" for key, value in extras(record).items()]
+        record.message = _one_line(record.message)
+        pairs = [f"{key}={_one_word(str(value))}" for key, value in extras(record).items()]
         return " ".join([super().formatMessage(record), *pairs])
+
+
+def _one_line(text: str) -> str:
+    """Without line ends and escape codes, with which a client could forge lines."""
+    return text if text.isprintable() else "".join(map(_visible, text))
+
+
+def _visible(character: str) -> str:
+    return character if character.isprintable() else ascii(character)[1:-1]
+
+
+def _one_word(text: str) -> str:
+    """In quotes where it could be taken for several pairs."""
+    plain = text.isprintable() and not set(text) & set(" \"'=")
+    return text if plain else repr(text)

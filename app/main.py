@@ -6,19 +6,20 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
-from fastapi.middleware.cors import CORSMiddleware
 from fastapi.routing import APIRoute
 
+from app import tracing
 from app.api import describe, errors, health, images, models, openapi, pages, transform
 from app.api.auth import Auth
 from app.api.deps import Services
 from app.api.errors import ErrorAnswer
-from app.api.headers import EXPOSED, SecurityHeaders
+from app.api.headers import EXPOSED, Cors, SecurityHeaders
 from app.api.limits import BodyLimit
 from app.api.openai import routes as openai
 from app.api.rate_limit import RateLimit
 from app.api.request_log import RequestLog
 from app.api.signing import Links
+from app.api.tracing import Tracing
 from app.engine import Engine
 from app.generation.editing.budget import UploadBudget
 from app.generation.service import ImageService
@@ -39,7 +40,15 @@ def create_app(settings: Settings) -> FastAPI:
     if not settings.engine.models:
         raise CheckpointError(f"{SHIPPED}: no model ships; name folders in TESSERA_MODELS")
     metrics = Metrics()
-    return assemble(settings, Engine(settings.engine, metrics), metrics)
+    engine = Engine(settings.engine, metrics)
+    for alias, name in settings.model_aliases.items():
+        if name not in engine.checkpoints:
+            known = ", ".join(engine.checkpoints)
+            raise ValueError(
+                f"TESSERA_MODEL_ALIASES: {alias} stands for {name}, which is not loaded; "
+                f"there are {known}"
+            )
+    return assemble(settings, engine, metrics)
 
 
 def assemble(settings: Settings, engine: Engine, metrics: Metrics) -> FastAPI:
@@ -53,6 +62,8 @@ def assemble(settings: Settings, engine: Engine, metrics: Metrics) -> FastAPI:
     names = dict.fromkeys(parameter.name for spec in specs for parameter in spec.parameters)
     services = Services(settings, engine, metrics, service, uploads, limit, links, tuple(names))
     metrics.watch_ready(lambda: services.ready)
+    metrics.watch_workers(lambda: engine.workers)
+    metrics.watch_encoding(lambda: service.unencoded)
     metrics.watch_uploads(lambda: uploads.held)
 
     @asynccontextmanager
@@ -75,6 +86,7 @@ def assemble(settings: Settings, engine: Engine, metrics: Metrics) -> FastAPI:
         openapi_url="/openapi.json" if documented else None,
         docs_url=None,  # FastAPI's loads Swagger UI from another host
         redoc_url=None,
+        redirect_slashes=False,  # a redirect names the host that was asked, not the public one
         responses={"4XX": {"model": ErrorAnswer}, "5XX": {"model": ErrorAnswer}},
     )
     app.state.services = services
@@ -96,9 +108,10 @@ def assemble(settings: Settings, engine: Engine, metrics: Metrics) -> FastAPI:
     }
     app.add_middleware(BodyLimit, settings=settings, uploads=addresses)
     app.add_middleware(Auth, settings=settings, metrics=metrics)
+    app.add_middleware(errors.LastResort)
     if settings.cors_origins:
         app.add_middleware(
-            CORSMiddleware,
+            Cors,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "HEAD", "POST"],
             allow_headers=["*"],
@@ -106,4 +119,6 @@ def assemble(settings: Settings, engine: Engine, metrics: Metrics) -> FastAPI:
         )
     app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestLog, metrics=metrics)
+    if settings.tracing:
+        app.add_middleware(Tracing, tracer=tracing.start(installed_version()))
     return app

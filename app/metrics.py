@@ -11,15 +11,14 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
-from app.engine.batcher import Pass
+from app import tracing
 from app.engine.metrics import EngineMetrics, Rejection, Restart
-
-CONTENT_TYPE = CONTENT_TYPE_LATEST
+from model.protocol import Pass
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120)
 EVALUATIONS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -74,6 +73,7 @@ class Metrics(EngineMetrics):
             buckets=EVALUATIONS,
             registry=self._registry,
         )
+        self._passes = counter("passes", "Passes by evaluations, padding included", "model", "size")
         self._padding = counter("padding_evaluations", "Evaluations of passes left empty", "model")
         self._joined = counter("rows_joined", "Rows that joined a running batch", "model")
         self._left = counter("rows_left", "Rows that were done while their batch went on", "model")
@@ -90,6 +90,8 @@ class Metrics(EngineMetrics):
         self._restarts = counter("worker_restarts", "Workers replaced", "device", "reason")
         self._memory = gauge("device_memory_bytes", "Held by a worker", "device")
         self._seed_exact = gauge("seed_exact", "Whether the self-test held", "model")
+        self._workers = gauge("workers", "Workers that take rows now")
+        self._unencoded = gauge("encode_waiting_bytes", "Images made and not yet files, as pixels")
         self._ready = gauge("ready", "Whether new work is taken")
         gauge("build_info", "Always 1", "version").labels(installed_version()).set(1)
 
@@ -106,18 +108,31 @@ class Metrics(EngineMetrics):
         """The Prometheus text format."""
         return generate_latest(self._registry)
 
+    def render_for(self, accept: str) -> tuple[bytes, str]:
+        """OpenMetrics, which has exemplars, for those who ask for it; and the Content-Type."""
+        encode, content_type = choose_encoder(accept)
+        return encode(self._registry), content_type
+
     # The HTTP side.
 
     def watch_ready(self, ready: Callable[[], bool]) -> None:
         """Asks ``ready`` whenever the metrics are read."""
         self._ready.set_function(lambda: float(ready()))
 
+    def watch_workers(self, workers: Callable[[], int]) -> None:
+        """Asks how many there are whenever the metrics are read."""
+        self._workers.set_function(lambda: float(workers()))
+
+    def watch_encoding(self, waiting: Callable[[], int]) -> None:
+        """Asks how many bytes wait whenever the metrics are read."""
+        self._unencoded.set_function(lambda: float(waiting()))
+
     def watch_uploads(self, held: Callable[[], int]) -> None:
         """Asks how many bytes are ``held`` whenever the metrics are read."""
         self._uploads.set_function(lambda: float(held()))
 
     def answered(self, route: str, outcome: str, seconds: float) -> None:
-        self._request.labels(route, outcome).observe(seconds)
+        self._request.labels(route, outcome).observe(seconds, tracing.exemplar())
         self._requests.labels(outcome).inc()
 
     def answered_to_key(self, key: str, outcome: str) -> None:
@@ -125,7 +140,7 @@ class Metrics(EngineMetrics):
         self._by_key.labels(key, outcome).inc()
 
     def encoded(self, format_: str, seconds: float) -> None:
-        self._encode.labels(format_).observe(seconds)
+        self._encode.labels(format_).observe(seconds, tracing.exemplar())
 
     def file_cache_hit(self, model: str) -> None:
         self._file_hits.labels(model).inc()
@@ -163,6 +178,7 @@ class Metrics(EngineMetrics):
         self._step.labels(model).observe(seconds)
         for done in passes:
             self._evaluations.labels(model).observe(done.evaluations)
+            self._passes.labels(model, done.size).inc()
             self._padding.labels(model).inc(done.size - done.evaluations)
 
     def first_preview(self, model: str, seconds: float) -> None:

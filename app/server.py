@@ -5,24 +5,26 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import resource
 import socket
 import time
-from http import HTTPStatus
+from functools import partial
 from types import FrameType
-from typing import Any
+from typing import cast
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from fastapi import FastAPI
 
 from app import logs
 from app.api.deps import Services
-from app.api.errors import ApiError
+from app.api.request_log import refusal
+from app.connection import Bounds, Connection, Front
 from app.main import create_app
 from app.settings import Settings
 from model.checkpoint import CheckpointError
 
 READING_TIME = 5
-"""Seconds that clients have to read answers once all work is done."""
+"""Seconds that clients have to read what they are told once no more work is done."""
 
 logger = logging.getLogger("tessera")
 
@@ -35,8 +37,13 @@ def serve(settings: Settings) -> int:
     """
     began = time.monotonic()
     logs.configure(settings.log_format, settings.log_level)
-    for name in Settings.unknown():
-        logger.warning("%s is no setting of Tessera", name)
+    wrong = settings.without_effect()
+    for line in wrong:
+        logger.critical("%s", line)
+    if wrong:
+        return 1
+    for line in settings.open_doors():
+        logger.warning("%s", line)
     try:
         listener = _listen(settings.host, settings.port)
         with listener:
@@ -57,8 +64,8 @@ class Server(uvicorn.Server):
     """Takes the first SIGTERM or SIGINT as leave to finish, the second as an order to go.
 
     From the first on, /readyz is 503. After ``drain_delay``, in which balancers notice, new work
-    is refused; the port stays open until accepted work is finished or ``shutdown_timeout`` is
-    over. The process ends, non-zero, where the engine fails.
+    is refused; the port stays open until the last byte of accepted work is sent, or
+    ``shutdown_timeout`` is over. The process ends, non-zero, where the engine fails.
     """
 
     def __init__(self, config: uvicorn.Config, services: Services, began: float) -> None:
@@ -110,16 +117,30 @@ class Server(uvicorn.Server):
         settings = self._services.settings
         logger.info("leaving: no new work in %g s", settings.drain_delay)
         await asyncio.sleep(settings.drain_delay)
-        if not await self._services.engine.drain(settings.shutdown_timeout):
+        end = time.monotonic() + settings.shutdown_timeout
+        drained = await self._services.engine.drain(settings.shutdown_timeout)
+        if not (drained and await self._all_sent(end)):
             logger.error("work was unfinished after %g s", settings.shutdown_timeout)
             self.exit_code = 1
+            await self._services.engine.stop()  # answers and streams end in words
         self.should_exit = True
+
+    async def _all_sent(self, end: float) -> bool:
+        """Whether all that was accepted is answered by then, to the last byte."""
+        connections = cast("set[Connection]", self.server_state.connections)
+        waiting = set(connections)
+        while waiting := {each for each in waiting & connections if each.busy}:
+            if time.monotonic() > end:
+                return False
+            await asyncio.sleep(0.05)
+        return True
 
 
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    both = host in ("::", "::0") and socket.has_dualstack_ipv6()
     try:
-        return socket.create_server((host, port), family=family, backlog=2048)
+        return socket.create_server((host, port), family=family, backlog=2048, dualstack_ipv6=both)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             reason = f"port {port} on {host} is taken; choose another with TESSERA_PORT"
@@ -128,16 +149,40 @@ def _listen(host: str, port: int) -> socket.socket:
         raise StartError(reason) from error
 
 
-def _config(app: object, settings: Settings) -> uvicorn.Config:
+RESERVED = 200
+"""File descriptors that are not for connections: workers, models, a new one where one ended."""
+
+
+def _descriptors(wanted: int) -> int:
+    """So many connections, or as many as the process may have descriptors for."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted + RESERVED:
+        able = hard if hard != resource.RLIM_INFINITY else wanted + RESERVED
+        soft = max(soft, min(able, wanted + RESERVED))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        if soft < wanted + RESERVED:
+            wanted = max(RESERVED, soft - RESERVED)
+            logger.warning("%d descriptors are allowed: %d connections at most", soft, wanted)
+    return wanted
+
+
+def _config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    services: Services = app.state.services
+    bounds = Bounds(
+        head_timeout=settings.head_timeout,
+        keep_alive=settings.keep_alive,
+        write_timeout=settings.write_timeout,
+        most=_descriptors(settings.max_connections),
+    )
+    front = Front(bounds, partial(refusal, services.metrics), lambda: services.leaving)
     config = uvicorn.Config(
-        app,  # type: ignore[arg-type]
-        http=Connection,
+        app,
+        http=partial(Connection, front=front),  # type: ignore[arg-type]
         ws="none",
         log_config=None,
         access_log=False,
         server_header=False,
         forwarded_allow_ips=list(settings.trusted_proxies),
-        timeout_keep_alive=settings.keep_alive,
         timeout_graceful_shutdown=READING_TIME,
     )
     if config.workers > 1:
@@ -146,74 +191,3 @@ def _config(app: object, settings: Settings) -> uvicorn.Config:
             "and a process for each device: see TESSERA_DEVICES"
         )
     return config
-
-
-LARGEST_HEAD = 32 * 1024
-"""Bytes of request line and headers."""
-
-SLOWEST_HEAD = 20.0
-"""Seconds in which they must arrive."""
-
-
-class Connection(HttpToolsProtocol):
-    """Answers 431 to a head that is too large, 408 to one that does not come, and hangs up."""
-
-    _head = 0  # bytes since the last request was complete
-    _in_head = True
-    _timer: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
-        self._await_head()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._head_is_here()
-        super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        if self._in_head:
-            self._head += len(data)
-        super().data_received(data)
-        if self._in_head and self._head > LARGEST_HEAD:
-            message = f"request line and headers are larger than {LARGEST_HEAD} bytes"
-            self._refuse(ApiError(431, message, code="head_too_large"))
-
-    def on_message_begin(self) -> None:
-        self._in_head = True
-        if self._timer is None:
-            self._await_head()
-        super().on_message_begin()
-
-    def on_headers_complete(self) -> None:
-        self._head_is_here()
-        super().on_headers_complete()
-
-    def _await_head(self) -> None:
-        self._timer = self.loop.call_later(SLOWEST_HEAD, self._late)
-
-    def _head_is_here(self) -> None:
-        self._head = 0
-        self._in_head = False
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _late(self) -> None:
-        if not self._head:  # opened in advance, as browsers do
-            self.transport.close()
-            return
-        message = f"request line and headers did not arrive within {SLOWEST_HEAD:g} seconds"
-        self._refuse(ApiError(408, message, code="head_too_slow"))
-
-    def _refuse(self, error: ApiError) -> None:
-        if self.transport.is_closing():
-            return
-        body = error.body.model_dump_json().encode()
-        phrase = HTTPStatus(error.status_code).phrase
-        head = (
-            f"HTTP/1.1 {error.status_code} {phrase}\r\n"
-            f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
-            "connection: close\r\n\r\n"
-        )
-        self.transport.write(head.encode() + body)
-        self.transport.close()

@@ -5,11 +5,16 @@ Each says what changes with it. Lists are written with commas.
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import re
 import sys
+from collections import Counter
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import limits
+from dotenv.parser import parse_stream
 from pydantic import (
     AfterValidator,
     BeforeValidator,
@@ -37,20 +42,63 @@ def _pairs(value: object) -> object:
     if not isinstance(value, str):
         return value
     pairs = [part.partition("=") for part in value.split(",") if part.strip()]
-    if any(not (key.strip() and text.strip()) for key, _, text in pairs):
+    if not pairs or any(not (key.strip() and text.strip()) for key, _, text in pairs):
         raise ValueError("expected name=value pairs with commas between them")
-    return {key.strip(): text.strip() for key, _, text in pairs}
+    found: dict[str, str] = {}
+    for key, _, text in pairs:
+        if key.strip() in found:
+            raise ValueError(f"{key.strip()} is given twice")
+        found[key.strip()] = text.strip()
+    return found
 
 
 def _rate(text: str) -> str:
     try:
-        limits.parse(text)
+        several = len(limits.parse_many(text)) > 1
     except ValueError:
         raise ValueError('expected a limit such as "20000/hour" or "600/10 seconds"') from None
+    if several:
+        raise ValueError(f"{text}: one limit is possible, not several")
     return text
 
 
-Strings = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split)]
+def _proxy(text: str) -> str:
+    if text != "*":
+        try:
+            ipaddress.ip_network(text)
+        except ValueError:
+            message = f'{text}: expected an address, a network such as 10.0.0.0/8, or "*"'
+            raise ValueError(message) from None
+    return text
+
+
+_ORIGIN = re.compile(r"\*|https?://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::\d+)?")
+_HOST = re.compile(r"(?:\*\.)?[a-z0-9._-]+|\[[0-9a-f:.]+\]")
+
+
+def _origin(text: str) -> str:
+    if not _ORIGIN.fullmatch(text.lower()):
+        message = f'{text}: expected an origin such as https://example.org, without a path, or "*"'
+        raise ValueError(message)
+    return text.lower()  # as browsers send it
+
+
+def _host(text: str) -> str:
+    if not _HOST.fullmatch(text.lower()):
+        raise ValueError(f"{text}: expected a name such as pictures.example.org or *.example.org")
+    return text.lower()
+
+
+def _address(url: HttpUrl) -> HttpUrl:
+    if url.query or url.fragment or url.username or url.password:
+        raise ValueError("expected scheme, host and perhaps a path, and nothing behind it")
+    return url
+
+
+Proxy = Annotated[str, AfterValidator(_proxy)]
+Origin = Annotated[str, AfterValidator(_origin)]
+Host = Annotated[str, AfterValidator(_host)]
+PublicUrl = Annotated[HttpUrl, AfterValidator(_address)]
 Pairs = Annotated[dict[str, str], NoDecode, BeforeValidator(_pairs)]
 Access = Literal["open", "key", "off"]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-fA-F]{64}$")]
@@ -77,11 +125,13 @@ class Settings(EngineSettings, Limits, BaseSettings):
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     """Port to listen on. 0 takes a free one and says which."""
 
-    public_url: HttpUrl | None = None
+    public_url: PublicUrl | None = None
     """How clients reach the service, e.g. https://pictures.example.org. Links in answers begin
-    with it; without it they begin with the host that the request named."""
+    with it; without it they begin with the host that the request named. Needed behind a proxy
+    that changes the host or serves a path of its own: X-Forwarded-Host and lists in
+    X-Forwarded-Proto are not read."""
 
-    trusted_proxies: Strings = ("127.0.0.1",)
+    trusted_proxies: Annotated[tuple[Proxy, ...], NoDecode, BeforeValidator(split)] = ("127.0.0.1",)
     """Addresses or networks whose X-Forwarded-For and -Proto are believed. Wrong ones let clients
     choose the address that rate limits count."""
 
@@ -92,6 +142,18 @@ class Settings(EngineSettings, Limits, BaseSettings):
 
     max_body_bytes: Annotated[int, Field(ge=1024)] = MIB
     """Bytes of a JSON body. What is larger is refused (413) unread."""
+
+    max_connections: Annotated[int, Field(ge=1)] = 4096
+    """Connections open at once. Beyond that, the one that has been without a request for longest
+    is closed. Each takes a file descriptor and some 20 KB."""
+
+    head_timeout: Seconds = 20.0
+    """A request line with headers that has not arrived by then is refused (408), and a connection
+    on which nothing was sent closed."""
+
+    write_timeout: Seconds = 60.0
+    """A client that takes less than 64 KiB of a waiting answer in so long is disconnected: until
+    then its answer, and the memory for its upload, are held."""
 
     keep_alive: Annotated[int, Field(ge=1)] = 75
     """Seconds for which a connection without a request is kept open. Longer than the balancer keeps
@@ -120,6 +182,10 @@ class Settings(EngineSettings, Limits, BaseSettings):
     encode_threads: Annotated[int, Field(ge=1)] = 2
     """Threads that write PNG, WebP and JPEG. More only help where cores are idle."""
 
+    encode_memory_bytes: Annotated[int, Field(ge=1024)] = 256 * MIB
+    """Memory for images, as pixels, that are made and wait for these threads. Beyond that requests
+    are refused (503); those that were accepted by then may still add theirs."""
+
     upload_threads: Annotated[int, Field(ge=1)] = 2
     """Threads that decode uploads and write edits, so that large ones hold up each other only."""
 
@@ -132,7 +198,7 @@ class Settings(EngineSettings, Limits, BaseSettings):
 
     # The way out.
 
-    drain_delay: Annotated[float, Field(ge=0)] = 0.0
+    drain_delay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     """Seconds between the first SIGTERM, from which /readyz is 503, and refusing new work. As long
     as the balancer takes to notice."""
 
@@ -162,12 +228,13 @@ class Settings(EngineSettings, Limits, BaseSettings):
     """Where they are counted. redis://host:6379 where replicas share them; while that is down,
     requests are let through."""
 
-    cors_origins: Strings = ()
+    cors_origins: Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(split)] = ()
     """Web origins whose pages may call the service, e.g. https://example.org, or *."""
 
-    trusted_hosts: Strings = ()
+    trusted_hosts: Annotated[tuple[Host, ...], NoDecode, BeforeValidator(split)] = ()
     """Names that requests may use for the service, e.g. pictures.example.org,*.example.org. Empty:
-    any, which lets requests choose the host of the addresses in answers."""
+    any, which lets requests choose the host of the addresses in answers. /livez, /readyz and
+    /metrics are answered by any name: balancers and monitoring ask by address."""
 
     metrics_access: Access = "open"
     """/metrics is "open", needs a "key", or is "off"."""
@@ -185,6 +252,10 @@ class Settings(EngineSettings, Limits, BaseSettings):
 
     log_prompts: bool = False
     """Whether prompts and seeds are logged. They may be personal."""
+
+    tracing: bool = False
+    """Sends a span of each request, with what it waited, computed and encoded, by OTLP to
+    OTEL_EXPORTER_OTLP_ENDPOINT (http://localhost:4318). Needs the extra "otel"."""
 
     @field_validator("upload_memory_bytes")
     @classmethod
@@ -211,22 +282,77 @@ class Settings(EngineSettings, Limits, BaseSettings):
         part = {name: getattr(self, name) for name in EngineSettings.model_fields}
         return EngineSettings(**part | {"models": self.models or tuple(shipped())})
 
+    def without_effect(self) -> list[str]:
+        """Lines about settings that do not do what they seem to, for a service that runs so."""
+        lines = [
+            f'{PREFIX}{name.upper()}: "key" was given, and there are no {PREFIX}API_KEYS'
+            for name in ("metrics_access", "docs_access")
+            if getattr(self, name) == "key" and not self.api_keys
+        ]
+        needs = {
+            "url_secret": "api_keys",
+            "signed_url_seconds": "url_secret",
+            "rate_limit_store": "rate_limit",
+        }
+        lines += [
+            f"{PREFIX}{name.upper()}: has no effect without {PREFIX}{other.upper()}"
+            for name, other in needs.items()
+            if name in self.model_fields_set and getattr(self, name) and not getattr(self, other)
+        ]
+        return lines
+
+    def open_doors(self) -> list[str]:
+        """Lines about what strangers may do, for whoever may not have meant it."""
+        lines = []
+        if self.api_keys and self.metrics_access == "open":
+            lines.append(f"/metrics is open to everyone, keys or not; see {PREFIX}METRICS_ACCESS")
+        if not self.api_keys and self.host not in ("127.0.0.1", "::1", "localhost"):
+            lines.append(f"everyone who reaches the port may draw; see {PREFIX}API_KEYS")
+        if "*" in self.trusted_proxies:
+            lines.append(f"clients choose their own address; see {PREFIX}TRUSTED_PROXIES")
+        return lines
+
     @classmethod
-    def unknown(cls) -> list[str]:
-        """Names in the environment that look like settings and are none, such as TESSERA_TIEL."""
+    def misnamed(cls) -> list[str]:
+        """Lines about names in the environment and in .env that are given twice, or look like
+        settings and are none, such as TESSERA_TIEL."""
         known = {f"{PREFIX}{name}".upper() for name in cls.model_fields}
-        return sorted(
-            name for name in os.environ if name.upper().startswith(PREFIX) and name not in known
-        )
+        lines = []
+        for place, names in (("the environment", list(os.environ)), (".env", _dotenv_names())):
+            given = Counter(name.upper() for name in names if name.upper().startswith(PREFIX))
+            for name, count in sorted(given.items()):
+                if name not in known and not _NOT_OURS.match(name):
+                    lines.append(f"{name}: is in {place}, and is no setting of Tessera")
+                elif count > 1:
+                    lines.append(f"{name}: is {count} times in {place}")
+        return lines
+
+
+_NOT_OURS = re.compile(rf"{PREFIX}(TEST_|(.*_)?SERVICE_(HOST|PORT)|(.*_)?PORT_\d+_|.+_PORT$)")
+"""What tests set, and Kubernetes for each Service whose name begins with tessera."""
+
+
+def _dotenv_names() -> list[str]:
+    file = Path(str(Settings.model_config.get("env_file")))
+    if not file.is_file():
+        return []
+    with file.open(encoding="utf-8") as lines:
+        return [binding.key for binding in parse_stream(lines) if binding.key]
 
 
 def load_settings() -> Settings:
     """The settings of this process. Raises ``SystemExit`` with a line for each that is wrong."""
+    lines = Settings.misnamed()
     try:
-        return Settings()
+        settings = Settings()
     except ValidationError as error:
-        lines = [
-            f"{PREFIX}{'.'.join(map(str, each['loc']))}".upper() + f": {each['msg']}"
+        lines += [
+            f"{PREFIX}{'.'.join(str(part) for part in each['loc'][:1])}".upper()
+            + f": {each['msg'].removeprefix('Value error, ')}"
             for each in error.errors()
         ]
+    except UnicodeDecodeError as error:
+        lines.append(f".env: is not UTF-8: {error}")
+    if lines:
         sys.exit("\n".join(lines))
+    return settings

@@ -34,7 +34,7 @@ MUST_NOT_IMPORT: dict[str, tuple[str, ...]] = {
 
 WITHOUT_TORCH = (
     *("model/request.py", "model/protocol.py", "model/checkpoint.py", "model/registry.py"),
-    "model/tokenizer.py",
+    *("model/tokenizer.py", "model/runtime/rungs.py"),
     *("model/flow/config.py", "model/gpt/config.py", "model/gan/config.py"),
     *(
         f"model/pipelines/{name}.py"

@@ -26,6 +26,9 @@ from app.settings import Settings
 CLIENT = "client"
 """Where the scope's state holds the `Client`."""
 
+_ASKED_BY_ADDRESS = {"/livez", "/readyz", "/metrics"}
+"""What balancers and monitoring ask by whatever name or address the machine has."""
+
 _SIGNED = re.compile(r"(?:^|&)signature=")
 _IMAGE = re.compile(rf"{IMAGES}/.+\.[^/]+", re.DOTALL)
 
@@ -100,9 +103,10 @@ class Auth:
 
     def _admit(self, scope: Scope) -> Client:
         headers = Headers(scope=scope)
-        self._check_host(headers.get("host", ""))
-        address = (scope.get("client") or ("unknown", 0))[0]
         path: str = scope["path"]
+        if path not in _ASKED_BY_ADDRESS:
+            self._check_host(headers.get("host", ""))
+        address = (scope.get("client") or ("unknown", 0))[0]
         open_to_all = not any(path == each or path.startswith(f"{each}/") for each in self._locked)
         query = scope["query_string"].decode("latin-1")
         if _SIGNED.search(query) and self._signer and _IMAGE.fullmatch(path):

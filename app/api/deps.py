@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ParamSpec, TypeVar
 
 from fastapi import Depends, Request
 
@@ -14,7 +14,7 @@ from app.api.errors import CLIENT_GONE, ApiError
 from app.api.rate_limit import RateLimit
 from app.api.schemas import WithParameters, printable
 from app.api.signing import Links
-from app.engine import Engine, Job
+from app.engine import DeadlineExceeded, Engine, Job
 from app.generation.editing.budget import UploadBudget
 from app.generation.resolve import Generation, find_model
 from app.generation.service import File, ImageService
@@ -22,6 +22,7 @@ from app.metrics import Metrics
 from app.settings import Settings
 from model.checkpoint import Checkpoint
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -41,8 +42,8 @@ class Services:
 
     @property
     def ready(self) -> bool:
-        """Whether a balancer should send work here."""
-        return self.engine.state == "ready" and not self.leaving
+        """Whether a balancer should send work here: there is a worker, and it may be given some."""
+        return self.engine.state == "ready" and self.engine.workers > 0 and not self.leaving
 
     def checkpoint(self, name: str | None) -> Checkpoint:
         """The model that is meant. Raises `InvalidField`."""
@@ -60,16 +61,30 @@ class Services:
                 message = f"{printable(name)}: there is no such field; there are {known}"
                 raise ApiError(400, message, code="unknown_field", param=printable(name))
 
+    async def decoded(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What a function makes of an upload, off the loop. Raises `UploadsFull`, and
+        `DeadlineExceeded` where it has waited for as long as a request may take."""
+        seconds = self.settings.request_timeout
+        try:
+            async with asyncio.timeout(seconds):
+                return await self.uploads.begin(function, *args, **kwargs)
+        except TimeoutError:
+            self.metrics.rejected("deadline")
+            message = f"The upload was not decoded within {seconds:g} seconds."
+            raise DeadlineExceeded(message) from None
+
     async def submit(
         self, generation: Generation, client: Client, *, previews: bool = False
     ) -> Job:
-        """Hands the requests to the engine and charges the client for what was accepted.
+        """Hands the requests to the engine and charges the client for what is computed of them.
 
         Leave the job whatever happens. Raises `ApiError` (429) and `EngineError`.
         """
-        await self.rate_limit.check(client, generation.evaluations)
+        requests = generation.requests
+        cost = -(-generation.evaluations * self.engine.missing(requests) // len(requests))
+        await self.rate_limit.check(client, cost)
         job = self.images.submit(generation, previews=previews)
-        await self.charge(client, generation.evaluations, job)
+        await self.charge(client, cost, job)
         return job
 
     async def charge(self, client: Client, evaluations: int, job: Job) -> None:

@@ -17,7 +17,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import Match
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.engine import (
     DeadlineExceeded,
@@ -162,6 +164,23 @@ def of_validation(errors: Sequence[Mapping[str, Any]]) -> ApiError:
     return invalid(param, f"{reason}; {quoted(error['input'])} was given")
 
 
+def of_body(cause: BaseException) -> ApiError:
+    """A body that FastAPI could not read as JSON."""
+    match cause:
+        case ClientDisconnect():
+            return ApiError(CLIENT_GONE, "the client has gone", code="client_gone")
+        case UnicodeDecodeError(start=start):
+            reason = f"byte {start} is not UTF-8"
+        case RecursionError():
+            reason = "it is nested too deeply"
+        case ValueError():
+            reason = str(cause)
+        case _:
+            logger.error("a body could not be read", exc_info=cause)
+            reason = "it cannot be read"
+    return ApiError(400, f"the body is not JSON: {reason}", code="invalid_json")
+
+
 def of_http(error: HTTPException) -> ApiError:
     """Starlette's own errors: no such route, no such method, an unreadable body."""
     if isinstance(error, ApiError):
@@ -174,6 +193,35 @@ def of_http(error: HTTPException) -> ApiError:
         message = "there is nothing at this address; /docs lists what there is"
     code = phrase.lower().replace(" ", "_")
     return ApiError(error.status_code, message, code=code, headers=error.headers)
+
+
+class LastResort:
+    """Pure ASGI middleware: what nothing else has made an answer of.
+
+    Inside of those that give each answer its id and headers; a handler of ``Exception`` would run
+    outside of them all.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def sending(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, sending)
+        except Exception:
+            if started or scope["type"] != "http":
+                raise  # the server hangs up, so that the client sees that something is missing
+            logger.exception("a request failed in a way that is not known")
+            message = "the service failed in a way it does not know; the log has the request id"
+            error = ApiError(500, message, code="internal_error")
+            await error.response()(scope, receive, send)
 
 
 def install_handlers(app: FastAPI, metrics: Metrics) -> None:
@@ -200,18 +248,15 @@ def install_handlers(app: FastAPI, metrics: Metrics) -> None:
         assert isinstance(error, HTTPException)
         if error.status_code == 405:
             error.headers = {"Allow": ", ".join(_methods(app, request))}
+        if error.__cause__ is not None and not isinstance(error, ApiError):
+            error = of_body(error.__cause__)
         return of_http(error).response()
-
-    async def unexpected(_: Request, __: Exception) -> JSONResponse:
-        message = "the service failed in a way it does not know; the log has the request id"
-        return ApiError(500, message, code="internal_error").response()
 
     app.add_exception_handler(EngineError, engine)
     app.add_exception_handler(InvalidField, invalid_field)
     app.add_exception_handler(UploadsFull, uploads_full)
     app.add_exception_handler(RequestValidationError, validation)
     app.add_exception_handler(HTTPException, http)
-    app.add_exception_handler(Exception, unexpected)
 
 
 def _methods(app: FastAPI, request: Request) -> list[str]:

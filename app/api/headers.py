@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.api.errors import ApiError
 
 SECURITY = {
     "X-Content-Type-Options": "nosniff",
@@ -27,6 +31,19 @@ EXPOSED = [
     "X-Tessera-Seed",
 ]
 """What pages of other origins may read, where CORS lets them in."""
+
+
+class Cors(CORSMiddleware):
+    """Starlette's, with refusals in the shape of all errors."""
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        response = super().preflight_response(request_headers)
+        if response.status_code < 400:
+            return response
+        message = f"{bytes(response.body).decode()}; see TESSERA_CORS_ORIGINS"
+        kept = {"vary", "access-control-allow-origin"}
+        headers = {name: value for name, value in response.headers.items() if name in kept}
+        return ApiError(400, message, code="cors_refused", headers=headers).response()
 
 
 class SecurityHeaders:

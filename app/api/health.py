@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Header, Response
 from pydantic import BaseModel, Field
 
 from app.api.deps import Shared
 from app.api.errors import ApiError, ErrorAnswer
-from app.metrics import CONTENT_TYPE
 
 router = APIRouter(tags=["probes"])
 metrics_router = APIRouter(tags=["probes"])
@@ -28,18 +27,23 @@ class ReadyAnswer(BaseModel):
 
 
 @router.get("/livez")
+@router.head("/livez", include_in_schema=False)
 async def livez() -> AliveAnswer:
     """Whether the process answers, models loaded or not. Restart it where it does not."""
     return AliveAnswer()
 
 
 @router.get("/readyz", responses={503: {"model": ErrorAnswer}})
+@router.head("/readyz", include_in_schema=False)
 async def readyz(services: Shared) -> ReadyAnswer:
-    """Whether to send work here: 503 while loading, draining, or failed."""
+    """Whether to send work here: 503 while loading, draining, failed, or without a worker."""
     if services.ready:
         return ReadyAnswer()
     engine = services.engine
     state = "draining" if services.leaving else engine.state
+    if state == "ready":
+        message = "the workers are being replaced"
+        raise ApiError(503, message, code="no_worker", headers={"Retry-After": "2"})
     message = f"the service is {state}" + (f": {engine.failure}" if engine.failure else "")
     raise ApiError(503, message, code=state if state != "starting" else "not_ready")
 
@@ -59,6 +63,7 @@ class Status(BaseModel):
 
 
 @router.get("/v1/status")
+@router.head("/v1/status", include_in_schema=False)
 async def status(services: Shared) -> Status:
     """Whether new work is taken, and how busy each model is."""
     load = services.metrics.load.items()
@@ -71,6 +76,10 @@ async def status(services: Shared) -> Status:
 @metrics_router.get(
     "/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}}
 )
-async def metrics(services: Shared) -> Response:
-    """Metrics in the Prometheus text format."""
-    return Response(services.metrics.render(), headers={"Content-Type": CONTENT_TYPE})
+@metrics_router.head("/metrics", response_class=Response, include_in_schema=False)
+async def metrics(
+    services: Shared, accept: Annotated[str, Header(include_in_schema=False)] = ""
+) -> Response:
+    """Metrics in the Prometheus text format, or in OpenMetrics'."""
+    body, content_type = services.metrics.render_for(accept)
+    return Response(body, headers={"Content-Type": content_type})

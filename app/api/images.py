@@ -109,7 +109,7 @@ async def image(
     request: Request,
     services: Shared,
     client: Caller,
-    if_none_match: Annotated[str | None, Header()] = None,
+    if_none_match: Annotated[list[str] | None, Header()] = None,
 ) -> Response:
     """An image as an address: the same bytes as the POST of the same request."""
     services.check_names(query)
@@ -125,11 +125,14 @@ async def image(
     headers = {"ETag": etag, "Cache-Control": _cache_control(immutable, client, services)}
     if services.settings.api_keys:
         headers["Vary"] = "Authorization"
-    if if_none_match is not None and _matches(etag, if_none_match):
+    if if_none_match and _matches(etag, ",".join(if_none_match)):
         return Response(status_code=304, headers=headers)
     if request.method == "HEAD":
         headers |= generation_headers(generation, numerics)
-        return Response(media_type=MEDIA_TYPES[format], headers=headers)
+        response = Response(media_type=MEDIA_TYPES[format], headers=headers)
+        # Not 0, which is said of nothing; how long the file is, is known once it is drawn.
+        del response.headers["content-length"]
+        return response
     (file,) = await services.files(generation, request, client)
     return image_response(generation, numerics, file, headers)
 

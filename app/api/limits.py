@@ -22,7 +22,7 @@ class _Limit:
 
 
 class BodyLimit:
-    """Pure ASGI middleware: a body that is too large or too slow is refused where it is read.
+    """Pure ASGI middleware: a body that is too large, too slow or compressed is refused unread.
 
     The connection is closed then, as the rest of the body would have to be read first. Addresses
     in ``uploads`` have limits of their own.
@@ -39,7 +39,9 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         limit = self._of_uploads if scope["path"] in self._uploads else self._limit
-        announced = Headers(scope=scope).get("content-length", "0")
+        headers = Headers(scope=scope)
+        announced = headers.get("content-length", "0")
+        encoding = headers.get("content-encoding", "")
         deadline = asyncio.get_running_loop().time() + limit.seconds
         received = 0
         complete = False
@@ -48,6 +50,9 @@ class BodyLimit:
             nonlocal received, complete
             if complete:
                 return await receive()
+            if encoding.lower() not in ("", "identity"):
+                text = f"Content-Encoding: {encoding[:40]} was given; send the body as it is"
+                raise ApiError(415, text, code="unsupported_encoding", headers=_CLOSE)
             if announced.isdecimal() and int(announced) > limit.bytes:
                 raise _too_large(limit)
             try:

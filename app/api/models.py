@@ -18,7 +18,7 @@ router = APIRouter(tags=["models"])
 
 
 class Model(BaseModel):
-    """A model. The last five fields are null until it is loaded."""
+    """A model. The last six fields are null until it is loaded."""
 
     id: str = Field(examples=["emoji-flow"])
     object: Literal["model"] = "model"
@@ -48,11 +48,21 @@ class Model(BaseModel):
         examples=[["golden retriever"]],
     )
     max_prompt_tokens: int
+    preview_decoder: str | None = Field(
+        description="What makes its previews, where there is a choice: its own `vae`, `linear` or "
+        "the name of a tiny autoencoder.",
+        examples=["vae"],
+    )
     numerics: str | None = Field(description="Names all that may change bits.")
     seed_exact: bool | None = Field(description="Whether the self-test found equal bits.")
     device: str | None = Field(examples=["cuda:0 (NVIDIA H200)"])
     dtype: str | None = Field(examples=["bf16"])
-    tile: int | None = Field(description="Evaluations in every pass.")
+    tile: int | None = Field(description="The most evaluations in a pass.")
+    rungs: list[int] | None = Field(
+        description="Sizes of passes: each runs in the smallest that holds its evaluations. Only "
+        "those in which the self-test found the tile's bits, so that they change no picture.",
+        examples=[[1, 2, 4, 8]],
+    )
 
 
 class LimitsAnswer(BaseModel):
@@ -94,6 +104,7 @@ class ModelList(BaseModel):
 
 
 @router.get("/v1/models")
+@router.head("/v1/models", include_in_schema=False)
 async def models(services: Shared) -> ModelList:
     """All models, the default one first."""
     checkpoints = services.engine.checkpoints.values()
@@ -106,6 +117,7 @@ async def models(services: Shared) -> ModelList:
 
 
 @router.get("/v1/models/{id}", responses={404: {"model": ErrorAnswer}})
+@router.head("/v1/models/{id}", include_in_schema=False)
 async def model(id: str, services: Shared) -> Model:  # noqa: A002 - the name in the address
     """One model, by its id, an alias, or id@digest."""
     return _model(services.checkpoint(id), services)
@@ -118,12 +130,13 @@ def _model(checkpoint: Checkpoint, services: Services) -> Model:
         *("id", "family", "description", "license", "digest", "sizes", "negative_prompt"),
         *("max_prompt_tokens", "images", "loras", "examples"),
     )
-    of_loaded = ("numerics", "seed_exact", "device", "dtype", "tile")
+    of_loaded = ("numerics", "seed_exact", "device", "dtype", "tile", "rungs")
     known: dict[str, Any] = {name: getattr(spec, name) for name in of_spec}
     known |= {name: getattr(loaded, name, None) for name in of_loaded}
     clear = spec.channels == 4
     return Model(
         **known,
+        preview_decoder=checkpoint.previewed_by(services.settings),
         transparency=clear,
         parameters=list(spec.own_parameters),
         operations=offered(spec.operations),

@@ -72,7 +72,7 @@ class UploadField:
 
 
 FILE = {"type": "string", "contentMediaType": "application/octet-stream"}
-PICTURES = "image/png, image/jpeg, image/webp, image/gif"
+PICTURES = "image/png, image/jpeg, image/webp, image/gif, image/avif"
 
 
 def form_body(model: type[BaseModel], uploads: Sequence[UploadField]) -> Schema:
@@ -89,6 +89,20 @@ def form_body(model: type[BaseModel], uploads: Sequence[UploadField]) -> Schema:
     encoding = {each.name: {"contentType": PICTURES} for each in uploads}
     content = {"multipart/form-data": {"schema": schema, "encoding": encoding}}
     return {"requestBody": {"required": True, "content": content}}
+
+
+def form_or_json_body(
+    model: type[BaseModel], uploads: Sequence[UploadField], files: Mapping[str, Schema]
+) -> Schema:
+    """The same, which may be JSON instead: with these fields for its files, the first required."""
+    body = form_body(model, uploads)
+    schema = _inline(model, "validation")
+    schema |= {
+        "properties": {**files, **schema["properties"]},
+        "required": [next(iter(files)), *schema.get("required", [])],
+    }
+    body["requestBody"]["content"]["application/json"] = {"schema": schema}
+    return body
 
 
 def _never_null(field: Schema) -> Schema:
@@ -117,6 +131,8 @@ def install_document(app: FastAPI, settings: Settings, specs: Iterable[ModelSpec
                 _narrow(field, limits.get(name, {}))
             if settings.api_keys:
                 _lock(schema)
+            if settings.public_url:
+                schema["servers"] = [{"url": str(settings.public_url).rstrip("/")}]
         assert app.openapi_schema is not None
         return app.openapi_schema
 

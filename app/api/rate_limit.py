@@ -56,7 +56,7 @@ class RateLimit:
         await self._spend(client, evaluations, charge=True)
 
     async def _spend(self, client: Client, evaluations: int, *, charge: bool) -> None:
-        if self._limit is None:
+        if self._limit is None or not evaluations:
             return
         spend = self._limiter.hit if charge else self._limiter.test
         try:

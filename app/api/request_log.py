@@ -9,12 +9,14 @@ import time
 from http import HTTPStatus
 from typing import Any
 
+from fastapi import Response
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import logs
 from app.api.auth import CLIENT, Client
-from app.api.errors import CLIENT_GONE
+from app.api.errors import CLIENT_GONE, ApiError
+from app.api.headers import NOTHING_RUNS, SECURITY
 from app.metrics import Metrics
 
 HEADER = "X-Request-Id"
@@ -29,6 +31,8 @@ _OUTCOMES = {
     HTTPStatus.FORBIDDEN: "unauthorized",
     HTTPStatus.TOO_MANY_REQUESTS: "limited",
     CLIENT_GONE: "cancelled",
+    HTTPStatus.NOT_IMPLEMENTED: "invalid",
+    HTTPStatus.HTTP_VERSION_NOT_SUPPORTED: "invalid",
     HTTPStatus.SERVICE_UNAVAILABLE: "unavailable",
     HTTPStatus.GATEWAY_TIMEOUT: "late",
 }
@@ -41,6 +45,20 @@ def outcome_of(status: int) -> str:
     if status in _OUTCOMES:
         return _OUTCOMES[status]
     return "ok" if status < 400 else "invalid" if status < 500 else "failed"
+
+
+def refusal(metrics: Metrics, error: ApiError) -> Response:
+    """The answer to what never became a request: logged, counted and headed as all answers are."""
+    response = error.response()
+    request_id = secrets.token_hex(8)
+    outcome = outcome_of(error.status_code)
+    response.headers.update(
+        {**SECURITY, "Content-Security-Policy": NOTHING_RUNS, HEADER: request_id}
+    )
+    metrics.answered("none", outcome, 0.0)
+    line = {"request_id": request_id, "status": error.status_code, "outcome": outcome}
+    logger.info("no request: %s", error, extra=line)
+    return response
 
 
 class RequestLog:

@@ -26,7 +26,7 @@ from pydantic_core import PydanticCustomError
 
 from app.generation.editing.fit import Size as Pixels
 from app.generation.editing.operations import EditRequest
-from app.generation.output import TRANSPARENT, Format
+from app.generation.output import TRANSPARENT, Detail, Format
 from app.generation.resolve import BACKGROUNDS, Wanted, parse_size, quoted, seed_of
 from model.request import SEEDS, InvalidField
 
@@ -188,6 +188,10 @@ class PromptFields(WithParameters):
     quality: Annotated[int, Field(ge=1, le=100), WHOLE] = 90
     """How much of the picture WebP and JPEG keep. PNG keeps everything."""
 
+    metadata: Detail | None = None
+    """What the file says of itself: "full" (prompt, seed, model), "source" (only that a machine
+    made it), or "none". Without it, as the service is set."""
+
     def wanted(
         self,
         *,
@@ -209,6 +213,7 @@ class PromptFields(WithParameters):
             format=format,
             background=getattr(self, "background", None),
             quality=self.quality,
+            metadata=self.metadata,
             edit=edit,
         )
 

@@ -51,6 +51,8 @@ def path_of(generation: Generation, index: int = 0, *, pin: bool = False) -> str
         query["background"] = output.background
     if output.quality != ImageQuery.model_fields["quality"].default:
         query["quality"] = output.quality
+    if generation.metadata_asked is not None:
+        query["metadata"] = generation.metadata_asked
     path = f"{IMAGES}/{request.seed}.{output.format}"
     return f"{path}?{urlencode(query, quote_via=quote)}"
 

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from app.engine.events import Done, EngineError, Event, Preview, Progress
-from model.request import ImageRequest
+from model.request import ImageRequest, Picture
 
 
 class Job:
@@ -62,6 +62,7 @@ class Job:
         traceback: TracebackType | None,
     ) -> None:
         self.cancel()
+        self._done.clear()  # nobody reads them any longer
 
     def __aiter__(self) -> Self:
         return self
@@ -86,6 +87,12 @@ class Job:
     def finished(self) -> bool:
         """Whether nothing more will happen: all images are made, or it failed or was left."""
         return self._ended
+
+    @property
+    def unread(self) -> int:
+        """Bytes of images that are made and were not read yet."""
+        pictures = [done.result for done in self._done if isinstance(done.result, Picture)]
+        return sum(len(picture.pixels) for picture in pictures)
 
     def cancel(self) -> None:
         """Gives up what is unfinished; its rows leave the batch within one step. Idempotent."""

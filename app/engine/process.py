@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from multiprocessing.connection import Connection
 
@@ -27,6 +27,13 @@ from app.engine.messages import FromWorker, Stepped, Stop, ToWorker, WorkerSetti
 AHEAD = 256  # messages that wait for the worker, far more than a live one leaves there
 BEHIND = 32  # messages read and not yet seen by the parent's loop
 BACKLOG = 64  # messages that wait for the parent; more, and the worker waits too
+
+AWAKE = {
+    "GOMP_SPINCOUNT": "3000",  # rounds; 300,000 if not set
+    "KMP_BLOCKTIME": "1",  # ms, for the libraries of LLVM and Intel; 200 if not set
+}
+"""How long OpenMP's threads wait awake for the next kernel, where the user has set none of them.
+For longer, and they take the cores from whatever else runs there: docs/performance.md."""
 
 log = logging.getLogger(__name__)
 
@@ -128,20 +135,34 @@ class WorkerProcess:
 
 def _spawn(settings: WorkerSettings) -> tuple[subprocess.Popen[bytes], Connection]:
     ours, theirs = socket.socketpair()
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-        "OMP_NUM_THREADS": str(settings.engine.threads or 1),
-    }
     with ours, theirs:
         process = subprocess.Popen(
-            [sys.executable, "-m", "app.engine.worker", str(theirs.fileno()), str(os.getpid())],
+            # -P: what the parent imported, whatever package "app" the working directory has.
+            [
+                sys.executable,
+                "-P",
+                "-m",
+                "app.engine.worker",
+                str(theirs.fileno()),
+                str(os.getpid()),
+            ],
             stdin=subprocess.DEVNULL,
-            env=environment,
+            env=environment(settings.engine.threads or 1, os.environ),
             pass_fds=[theirs.fileno()],
             start_new_session=True,  # Ctrl-C at a terminal is for the parent alone
         )
         return process, Connection(ours.detach())
+
+
+def environment(threads: int, inherited: Mapping[str, str]) -> dict[str, str]:
+    """A worker's variables: what it inherits, and what its libraries read once they are loaded."""
+    settled = {"OMP_WAIT_POLICY", *AWAKE} & inherited.keys()
+    return {
+        **({} if settled else AWAKE),
+        **inherited,
+        "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)),  # "" is here
+        "OMP_NUM_THREADS": str(threads),
+    }
 
 
 def describe_end(status: int) -> str:

@@ -37,10 +37,16 @@ def parse_devices(text: str) -> tuple[str, ...]:
 
 
 def split(value: object) -> object:
-    """``a,b`` → ``("a", "b")``; what is no text is left as it is."""
+    """``a,b`` → ``("a", "b")``; what is no text is left as it is.
+
+    Raises ``ValueError`` for commas alone: where nothing opens everything, it must not be a slip.
+    """
     if not isinstance(value, str):
         return value
-    return tuple(part.strip() for part in value.split(",") if part.strip())
+    parts = tuple(part.strip() for part in value.split(",") if part.strip())
+    if value and not parts:
+        raise ValueError("there is nothing between the commas")
+    return parts
 
 
 def _devices(value: object) -> object:
@@ -69,7 +75,8 @@ class EngineSettings(PipelineSettings):
     """Arithmetic of the network; "auto" is what is fast on the device. Changes numerics."""
 
     tile: Annotated[int, Field(ge=2)] | None = None
-    """Evaluations in every pass. More is faster under load, slower for a single image. Changes
+    """The most evaluations in a pass. More is faster under load, but slower for a few images where
+    smaller passes would have other bits (`rungs` in /v1/models has those that do not). Changes
     numerics; without it the type of the device and the model's family decide."""
 
     threads: Annotated[int, Field(ge=1)] | None = None

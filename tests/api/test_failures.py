@@ -40,6 +40,17 @@ async def test_a_full_queue_refuses_and_charges_nothing(headers: dict[str, str])
         assert (await client.post("/v1/images", json={"prompt": "a"})).status_code == 200
 
 
+async def test_what_is_in_memory_costs_nothing() -> None:
+    settings = Settings(rate_limit="10/hour", file_cache_bytes=0)
+    async with asking_fakes("fast", settings=settings) as client:
+        body = {"prompt": "a", "seed": 1, "n": 2, "steps": 2}  # guided: 8 evaluations
+        for headers in (JSON, JSON, EVENTS, EVENTS):
+            answer = await client.post("/v1/images", json=body, headers=headers)
+            assert answer.status_code == 200
+        again = await client.post("/v1/images", json=body | {"n": 3}, headers=JSON)
+        assert (again.status_code, error(again)["message"][:13]) == (429, "4 evaluations")
+
+
 async def test_a_deadline_ends_an_answer_and_a_stream() -> None:
     settings = Settings(request_timeout=0.3)
     async with asking_fakes("slow", settings=settings) as client:

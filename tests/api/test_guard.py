@@ -146,8 +146,10 @@ async def test_another_host_is_refused(client: httpx.AsyncClient) -> None:
         ("", 400),
         ("evil.test", 400),
     ):
-        answer = await client.get("/livez", headers={"Host": host})
+        answer = await client.get("/", headers={"Host": host})
         assert answer.status_code == status, host
+        for probe in ("/livez", "/readyz"):  # asked by address, as kubelet does
+            assert (await client.get(probe, headers={"Host": host})).status_code == 200
     assert (error(answer)["code"], error(answer)["param"]) == ("untrusted_host", "Host")
 
 

@@ -250,3 +250,32 @@ class TestBehindAProxy:
         assert answer.json()["images"][0]["url"].startswith(
             "https://pictures.example/t/v1/images/7.png?"
         )
+
+
+async def test_an_address_says_what_its_file_says_of_itself(client: httpx.AsyncClient) -> None:
+    tags = set()
+    for metadata in ("none", "source", "full", None):
+        body = {"prompt": "secret", "seed": 7} | ({"metadata": metadata} if metadata else {})
+        posted = await client.post("/v1/images", json=body)
+        address = posted.headers["content-location"]
+        assert address.endswith(f"&metadata={metadata}") == (metadata is not None)
+        fetched = await client.get(address)
+        assert fetched.content == posted.content
+        assert (b"secret" in fetched.content) == (metadata in ("full", None))
+        assert (b"trainedAlgorithmicMedia" in fetched.content) == (metadata != "none")
+        tags.add(fetched.headers["etag"])
+    assert len(tags) == 3, "full is the default"
+
+
+class TestMetadata:
+    @pytest.fixture
+    def settings(self) -> Settings:
+        return Settings(metadata="source")
+
+    async def test_a_setting_is_the_default(self, client: httpx.AsyncClient) -> None:
+        answer = await client.post("/v1/images", json={"prompt": "secret", "seed": 7})
+        assert "metadata" not in answer.headers["content-location"]
+        assert b"secret" not in answer.content
+        assert b"trainedAlgorithmicMedia" in answer.content
+        answer = await client.post("/v1/images", json={"prompt": "secret", "metadata": "full"})
+        assert b"secret" in answer.content

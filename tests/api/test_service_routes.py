@@ -10,6 +10,7 @@ import httpx
 from app.engine import Engine
 from app.metrics import Load, Metrics
 from app.settings import Settings
+from model.protocol import Pass
 from tests.api.application import asking, metric
 from tests.engine.fakes import fake_engine, started, until
 
@@ -74,12 +75,15 @@ async def test_models_say_what_they_take(client: httpx.AsyncClient, engine: Engi
         "images": 1,
         "loras": [],
         "examples": list(spec.examples),
+        "preview_decoder": None,
         "numerics": loaded.numerics,
         "seed_exact": True,
         "device": loaded.device,
         "dtype": "fp32",
         "tile": 8,
+        "rungs": list(loaded.rungs),
     }
+    assert loaded.rungs[-1] == 8
     steps = parameters[0]
     assert steps.pop("description").startswith("Denoising steps.")
     assert steps.pop("operations") == list(spec.operations)
@@ -139,6 +143,17 @@ async def test_metrics_count_by_route_and_outcome(client: httpx.AsyncClient) -> 
     text = (await client.get("/metrics")).text
     assert "tessera_ready 1.0" in text
     assert "secret" not in text
+
+
+def test_passes_count_by_size_and_what_of_them_was_padding() -> None:
+    metrics = Metrics()
+    for passes in ([Pass("encode", 1, 1), Pass("draw", 3, 4)], [Pass("draw", 4, 4)]):
+        metrics.stepped("tiny", 0.1, passes)
+    lines = metrics.render().decode().splitlines()
+    assert 'tessera_passes_total{model="tiny",size="1"} 1.0' in lines
+    assert 'tessera_passes_total{model="tiny",size="4"} 2.0' in lines
+    assert 'tessera_padding_evaluations_total{model="tiny"} 1.0' in lines
+    assert 'tessera_pass_evaluations_sum{model="tiny"} 8.0' in lines
 
 
 async def test_every_answer_has_an_id(client: httpx.AsyncClient) -> None:

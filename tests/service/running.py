@@ -89,7 +89,10 @@ def running(
     /,
     **settings: str,
 ) -> Iterator[Service]:
-    """Starts a server on a free port; ``settings`` are names without TESSERA_ and values."""
+    """Starts a server on a free port; ``settings`` are names without TESSERA_ and values.
+
+    ``command`` is a module or a program, and what it is told.
+    """
     given = {
         "PORT": "0",
         "MODELS": str(folder),
@@ -101,7 +104,7 @@ def running(
     environment = os.environ | {f"TESSERA_{name}": value for name, value in given.items()}
     with log_file.open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", *command],
+            command if Path(command[0]).is_absolute() else [sys.executable, "-m", *command],
             cwd=log_file.parent,  # where there is no developer's .env
             env=environment,
             stdout=log,

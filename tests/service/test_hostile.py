@@ -100,7 +100,7 @@ def test_floods_of_headers_are_cut_off(address: tuple[str, int], flood: bytes) -
             while sent < 64 * MIB:
                 client.sendall(flood)
                 sent += len(flood)
-        assert sent < 16 * MIB
+        assert sent < 32 * MIB  # what is read and dropped, and what sockets hold
         answer = received(client)
     assert not answer or answer.startswith((b"HTTP/1.1 431 ", b"HTTP/1.1 400 "))
 
@@ -146,7 +146,7 @@ def test_heads_sent_by_half_and_streams_left_unread_hold_nobody_up(
     "request_bytes",
     [
         b"\x00\x01\x02\r\n\r\n",
-        b"GET /v1/images/\xff.png HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /v1/images/\xff.png HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
         b"GET /v1/images/%ff.png HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
         HEAD + b'Connection: close\r\nContent-Length: 3\r\n\r\n"\xff"',
         HEAD + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nabcdef",

@@ -7,14 +7,17 @@ import http.client
 import shutil
 import signal
 import socket
+import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
 
+from tests.service.raw import answer, connect, large_edit, received
 from tests.service.running import Service, Start, running
 
 SLOW = {"prompt": "red apple", "steps": 100, "n": 8, "seed": 1}
@@ -73,6 +76,68 @@ def test_the_second_signal_does_not_wait(start: Start) -> None:
         began = time.monotonic()
         assert service.ended() == 1
         assert time.monotonic() - began < 15
+
+
+def test_draining_waits_for_the_last_byte(start: Start) -> None:
+    """Longer than `app.server.READING_TIME`, and for what the engine has long been done with."""
+    with start() as service:
+        service.await_ready()
+        with connect(service, window=65536) as client, connect(service) as other:
+            other.sendall(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert "connection" not in answer(other).headers
+            client.sendall(large_edit(b"application/json"))
+            assert client.recv(1) == b"H"
+            service.signal()
+            service.await_log("leaving")
+            other.sendall(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert answer(other).headers["connection"] == "close"
+            time.sleep(7)
+            head, _, body = received(client).partition(b"\r\n\r\n")
+        assert b"ontent-length: %d\r\n" % len(body) in head
+        assert service.ended() == 0
+
+
+def test_at_the_end_of_the_shutdown_timeout_answers_and_streams_end_in_words(start: Start) -> None:
+    kinds = ["application/json", "text/event-stream"] * 12
+    with (
+        start(SHUTDOWN_TIMEOUT="0.5") as service,
+        httpx.Client(timeout=60, limits=httpx.Limits(max_connections=50)) as http,
+        ThreadPoolExecutor(len(kinds)) as threads,
+    ):
+        url = f"{service.await_ready().url}/v1/images"
+
+        def ask(index: int) -> httpx.Response:
+            body = SLOW | {"n": 10, "seed": 1000 * index}
+            return http.post(url, json=body, headers={"Accept": kinds[index]})
+
+        asked = [threads.submit(ask, index) for index in range(len(kinds))]
+        while service.metric("rows_running") + service.metric("rows_waiting") < 150:
+            time.sleep(0.01)
+        service.signal()
+        ended: set[str] = set()
+        for kind, one in zip(kinds, (each.result() for each in asked), strict=True):
+            assert one.headers["x-request-id"]
+            if one.status_code == 503:
+                assert one.json()["error"]["code"] == "draining"
+                ended.add(kind)
+            elif kind == "text/event-stream" and "event: done" not in one.text:
+                assert "event: error" in one.text
+                assert '"code":"draining"' in one.text
+                ended.add("stream")
+            else:
+                assert one.status_code == 200
+        assert ended >= {"application/json", "stream"}
+        assert service.ended() == 1
+        assert "Traceback" not in service.log
+
+
+def test_it_starts_where_there_is_another_package_of_its_name(start: Start, tmp_path: Path) -> None:
+    for package in ("app", "model"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").touch()
+    # The installed program: python -m would import that package in this process already.
+    with start((str(Path(sys.executable).with_name("tessera")), "serve")) as service:
+        service.await_ready()
 
 
 def test_a_taken_port_is_said_in_one_line(start: Start) -> None:

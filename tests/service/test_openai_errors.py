@@ -23,11 +23,11 @@ from tests.service.running import Service, Start, official
         (lambda c: c.images.generate(prompt="a", size="1024x768"), "size", "for other squares"),
         (lambda c: c.images.generate(prompt="a", size="1024x1536"), "size", "at most 1024"),
         (lambda c: c.images.generate(prompt="a", size="2048x2048"), "size", "at most 1024"),
-        (lambda c: c.images.generate(prompt="a", style="vivid"), "style", "in the prompt"),
+        (lambda c: c.images.generate(prompt="a", style="bold"), "style", "'vivid' or 'natural'"),
         (lambda c: c.images.generate(prompt="a", output_format="gif"), "output_format", "'png'"),
         (lambda c: c.images.generate(prompt="a", frame_count=2), "frame_count", "do not move"),
         (lambda c: c.images.generate(prompt="a", n=11), "n", "at most 10"),
-        (lambda c: c.images.generate(prompt="a" * 2000), "prompt", "at most 1000"),
+        (lambda c: c.images.generate(prompt="a" * 2000), "prompt", "at most 48"),
         (
             lambda c: c.images.generate(prompt="a", output_format="jpeg", background="transparent"),
             "background",

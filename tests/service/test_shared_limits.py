@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 import time
@@ -54,3 +55,41 @@ def test_replicas_share_a_limit_and_survive_its_store(
         store.wait()
         assert httpx.post(f"{urls[0]}/v1/images", json=BODY).status_code == 200
         assert first.metric("rate_limits_unchecked_total") == 1
+
+
+def test_limits_hold_again_once_the_store_is_back(
+    program: Callable[[str], str], tiny: Path, tmp_path: Path
+) -> None:
+    path = program("redis-server")
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    replica = partial(
+        running, tiny, RATE_LIMIT="100/hour", RATE_LIMIT_STORE=f"redis://127.0.0.1:{port}"
+    )
+    with ExitStack() as stack:
+        first: Service = stack.enter_context(replica(tmp_path / "first"))
+        second: Service = stack.enter_context(replica(tmp_path / "second"))
+        urls = [service.await_ready().url for service in (first, second)]
+
+        def ask(url: str) -> int:
+            return httpx.post(f"{url}/v1/images", json=BODY, timeout=30).status_code
+
+        # Started before its store: nobody is limited, and nobody waits for it.
+        assert [ask(url) for url in urls] == [200, 200]
+
+        with redis(path, port) as store:
+            assert [ask(url) for url in (*urls, *urls)] == [200, 200, 429, 429]
+            # One that hangs is worse than one that is gone: each request would wait for it.
+            store.send_signal(signal.SIGSTOP)
+            began = time.monotonic()
+            assert [ask(url) for url in urls] == [200, 200]
+            assert time.monotonic() - began < 10
+            store.send_signal(signal.SIGCONT)
+            deadline = time.monotonic() + 10
+            while ask(urls[0]) != 429:
+                assert time.monotonic() < deadline
+        assert ask(urls[0]) == 200  # gone
+
+        with redis(path, port):  # and back, empty
+            assert [ask(url) for url in (*urls, *urls)] == [200, 200, 429, 429]
+        assert first.metric("rate_limits_unchecked_total") >= 3

@@ -8,6 +8,7 @@ looks, blended with its own; what a mask keeps is kept to the last bit.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
@@ -23,17 +24,17 @@ from app.api.openai.schemas import (
     VariationsForm,
     WithUpload,
 )
-from app.api.openapi import UploadField, event_stream, form_body
+from app.api.openapi import UploadField, event_stream, form_body, form_or_json_body
 from app.api.responses import EVENTS, generation_headers
 from app.api.signing import path_of
-from app.api.uploads import Form, Sent, resolve_upload
+from app.api.uploads import Form, Sent, SentAlsoAsJson, resolve_upload
 from app.generation.editing.operations import EDITS, EditRequest, can
 from app.generation.resolve import resolve
 
 router = APIRouter(tags=["openai"])
 upload_router = APIRouter(tags=["openai"])
 
-PICTURE = "PNG, JPEG, WebP or GIF (its first frame), of any size and aspect."
+PICTURE = "PNG, JPEG, WebP, AVIF or GIF (its first frame), of any size and aspect."
 MOST_IMAGES = 16
 HALF_WAY = 0.5
 """The strength of "input_fidelity": "high"."""
@@ -53,6 +54,31 @@ EDIT_UPLOADS = (
         "is regenerated, and elsewhere kept exactly. Without one, all of it is regenerated.",
     ),
 )
+_JSON_PICTURE: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "image_url": {
+            "type": "string",
+            "description": "A data: URL with base64. Addresses are not fetched.",
+            "examples": ["data:image/png;base64,…"],
+        }
+    },
+    "required": ["image_url"],
+    "additionalProperties": False,
+}
+JSON_FILES: dict[str, dict[str, Any]] = {
+    "images": {
+        "type": "array",
+        "items": _JSON_PICTURE,
+        "minItems": 1,
+        "maxItems": MOST_IMAGES,
+        "description": EDIT_UPLOADS[0].description,
+    },
+    "mask": {
+        "anyOf": [_JSON_PICTURE, {"type": "null"}],
+        "description": EDIT_UPLOADS[1].description,
+    },
+}
 VARIATION_UPLOADS = (UploadField("image", PICTURE, required=True),)
 
 
@@ -70,7 +96,7 @@ async def generations(
         raise invalid("response_format", "a stream carries b64_json only")
     checkpoint = services.checkpoint(body.model)
     generation = resolve(body.wanted(checkpoint.spec), checkpoint, services.settings)
-    if body.response_format != "url":
+    if not body.by_address:
         return await respond(
             generation, body, GENERATION, request=request, services=services, client=client
         )
@@ -89,10 +115,12 @@ async def generations(
     "/v1/images/edits",
     response_model=Generated,
     responses={200: {"content": {EVENTS: event_stream(EDIT.types)}}},
-    openapi_extra=form_body(EditsForm, EDIT_UPLOADS),
+    openapi_extra=form_or_json_body(EditsForm, EDIT_UPLOADS, JSON_FILES),
 )
-async def edits(form: Sent, request: Request, services: Shared, client: Caller) -> Response:
-    """Edits a picture as the OpenAI Images API does."""
+async def edits(
+    form: SentAlsoAsJson, request: Request, services: Shared, client: Caller
+) -> Response:
+    """Edits a picture as the OpenAI Images API does: a form with files, or JSON with data: URLs."""
     if "markup" in form.files:
         raise invalid("markup", "is not possible here: say in the prompt what to change")
     fields = form.fields(EditsForm, (*EDIT_UPLOADS, UploadField("image[]", "")), services)

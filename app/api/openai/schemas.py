@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 from app.api.schemas import WHOLE, Seed, Text, WithParameters
 from app.generation.editing.fit import Size as Pixels
 from app.generation.editing.operations import EditRequest
-from app.generation.output import TRANSPARENT, Format
+from app.generation.output import TRANSPARENT, Detail, Format
 from app.generation.resolve import Wanted
 from model.protocol import ModelSpec
 
@@ -100,6 +100,10 @@ class Contract(WithParameters):
     lora: Annotated[Text, Field(max_length=200)] = ""
     """Beside the contract: the name of one of the model's adapters."""
 
+    metadata: Detail | None = None
+    """Beside the contract: what the file says of itself: "full" (prompt, seed, model), "source"
+    (only that a machine made it), or "none". Without it, as the service is set."""
+
     size: Annotated[Size | None, Field(examples=["256x256"])] = None
     """"auto", which it is by default, is the model's own size, and of an edit with a mask the
     image's. A model that draws many sizes draws the one that is asked for, or it is refused; other
@@ -169,6 +173,7 @@ class Contract(WithParameters):
             format=self.format,
             background=TRANSPARENT if self.background == TRANSPARENT else auto,
             quality=max(1, compression),
+            metadata=self.metadata,
             edit=edit,
         )
 
@@ -217,13 +222,21 @@ class GenerationsBody(Contract):
     )
 
     response_format: Literal["url", "b64_json"] | None = None
-    """"url" gives an address, from which the image is drawn when it is fetched."""
+    """"url" gives an address, from which the image is drawn when it is fetched. It is the default
+    where the model is asked for by an alias that begins with dall-e, as clients of those expect."""
+
+    @property
+    def by_address(self) -> bool:
+        """Whether addresses are wanted rather than the images themselves."""
+        if self.response_format is not None or self.stream:
+            return self.response_format == "url"
+        return (self.model or "").startswith("dall-e")
 
     moderation: Literal["low", "auto"] | None = None
     """Accepted: prompts are not moderated here."""
 
-    style: Annotated[None, _meaningless("describe the style in the prompt")] = None
-    """Refused, as by the GPT image models: describe the style in the prompt."""
+    style: Literal["vivid", "natural"] | None = None
+    """Accepted, and ignored: describe the style in the prompt."""
 
 
 class WithUpload(Contract):
@@ -239,6 +252,9 @@ class EditsForm(WithUpload):
     input_fidelity: Literal["low", "high"] | None = None
     """"high" starts half-way from the image ("strength" 0.5), also where a mask marks it. Nothing
     to a model that takes images as references."""
+
+    moderation: Literal["low", "auto"] | None = None
+    """Accepted: prompts are not moderated here."""
 
 
 class VariationsForm(WithUpload):
