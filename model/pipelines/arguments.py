@@ -47,7 +47,7 @@ def call_arguments(
     if entry.negative_prompt and (request.negative_prompt or arguments.get(TRUE, 0) > 1):
         arguments["negative_prompt"] = request.negative_prompt
     if request.source is not None:
-        arguments |= _source(request, takes)
+        arguments |= _source(request, takes, checkpoint)
     arguments |= {
         "width": request.width,
         "height": request.height,
@@ -68,10 +68,18 @@ def to_picture(image: Image.Image) -> Picture:
     return Picture(opaque.width, opaque.height, 3, opaque.tobytes())
 
 
-def _source(request: ImageRequest, takes: Mapping[str, Any]) -> dict[str, Any]:
+def _source(
+    request: ImageRequest, takes: Mapping[str, Any], checkpoint: PipelineCheckpoint
+) -> dict[str, Any]:
     source = request.source
     assert source is not None
     images = [to_image(picture) for picture in (source.picture, *source.others)]
+    if "_auto_resize" in checkpoint.entry.options:  # then sides are rounded down, also to nothing
+        shortest = checkpoint.entry.area.patch * checkpoint.scale
+        for image in images:
+            if min(image.size) < shortest:
+                size = f"{image.width} x {image.height} pixels"
+                raise InvalidField("image", f"an image of {size}, a side has at least {shortest}")
     arguments: dict[str, Any] = {"image": images if len(images) > 1 else images[0]}
     if source.mask is not None:
         arguments["mask_image"] = Image.frombytes("L", images[0].size, source.mask)

@@ -28,7 +28,7 @@ from model.pipelines.components import (
 )
 from model.pipelines.hashing import digest, sha256
 from model.pipelines.inspection import inspected
-from model.pipelines.settings import PipelineSettings
+from model.pipelines.settings import PACKAGES, PipelineSettings
 from model.pipelines.sizes import scale_of, sizes_of
 from model.pipelines.tokens import TokenCounter
 from model.protocol import ModelSpec
@@ -48,8 +48,6 @@ MAY_LACK = {"StableDiffusion3Pipeline": ("text_encoder_3", "tokenizer_3")}
 
 WITHOUT_THEM = Text("tokenizer", 77)
 """What limits prompts then."""
-
-_PACKAGES = {"int8": "torchao", "fp8": "torchao", "nf4": "bitsandbytes"}
 
 
 class PipelineCheckpoint(Checkpoint):
@@ -209,7 +207,7 @@ class PipelineCheckpoint(Checkpoint):
         if self.loras:
             packages.append("peft")
         if settings.quantization != "none":
-            packages.append(_PACKAGES[settings.quantization])
+            packages.append(PACKAGES[settings.quantization])
         return {
             **{name: _version(name) for name in packages},
             "attention": ATTENTION,
@@ -217,6 +215,14 @@ class PipelineCheckpoint(Checkpoint):
             "quantization": settings.quantization,
             "vae_tiling": str(settings.vae_tiling),
         }
+
+    def less_memory(self, settings: PipelineSettings) -> tuple[str, ...]:
+        """See `Checkpoint.less_memory`."""
+        return settings.less_memory()
+
+    def previewed_by(self, settings: PipelineSettings) -> str:
+        """See `Checkpoint.previewed_by`."""
+        return settings.decoder_name
 
     def build(self, placement: Placement) -> PipelineModel:
         """See `Checkpoint.build`."""

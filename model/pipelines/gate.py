@@ -30,7 +30,7 @@ class Visit:
 
     def compute(self) -> Any:
         """What the method returns."""
-        return self.gate.method(**self.arguments)
+        return self.gate.compute(**self.arguments)
 
 
 class Gate:
@@ -39,6 +39,7 @@ class Gate:
     def __init__(self, network: nn.Module, name: str, stage: Stage) -> None:
         self.method: Callable[..., Any] = getattr(network, name)
         self.stage: Stage = stage
+        self._network, self._name = network, name
         self._signature = inspect.signature(self.method)
 
         @functools.wraps(self.method)
@@ -46,9 +47,20 @@ class Gate:
             current = getcurrent()
             if isinstance(current, _Thread):
                 return current.run_.visit(Visit(self, self._named(args, kwargs)))
-            return self.method(*args, **kwargs)
+            return self.compute(*args, **kwargs)
 
+        self._gated = gated
         setattr(network, name, gated)
+
+    def compute(self, *args: Any, **kwargs: Any) -> Any:
+        """What the method returns."""
+        output = self.method(*args, **kwargs)
+        if getattr(self._network, self._name) is not self._gated:
+            # Hooks of an offloaded network take themselves off in its first call, and put back the
+            # method that they found.
+            self.method = getattr(self._network, self._name)
+            setattr(self._network, self._name, self._gated)
+        return output
 
     def _named(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         named = dict(self._signature.bind(*args, **kwargs).arguments)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from pathlib import Path
 from typing import Any
@@ -12,36 +11,39 @@ import torch
 import transformers
 
 from model.checkpoint import CheckpointError, Placement
-from model.loading import is_shortage
+from model.loading import DeviceMemory, is_shortage
 from model.pipelines.adapters import Adapters
 from model.pipelines.checkpoint import ATTENTION, PipelineCheckpoint
+from model.pipelines.components import Component, read_components
+from model.pipelines.fitting import DTYPES, check_room, place, quantization_of
 from model.pipelines.inspection import pipeline_class
 from model.pipelines.linear_decoder import LinearDecoder
+from model.pipelines.networks import in_a_line, load_networks
 from model.pipelines.processors import without_torchvision
 from model.pipelines.prompts import EncodedPrompts
 from model.pipelines.sampler import PipelineModel
-from model.pipelines.settings import PipelineSettings
 
 library: Any = diffusers  # most of it is not typed
-
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def build(checkpoint: PipelineCheckpoint, placement: Placement) -> PipelineModel:
     """The model of a folder. Raises `CheckpointError`."""
-    settings, entry = placement.pipelines, checkpoint.entry
+    folder, entry, settings = checkpoint.folder, checkpoint.entry, placement.pipelines
     device = torch.device(placement.device)
     if settings.offload != "none" and device.type == "cpu":
-        raise CheckpointError(f"{checkpoint.folder}: offload={settings.offload} is for GPUs")
-    pipeline = _load(checkpoint, placement)
+        raise CheckpointError(f"{folder}: offload={settings.offload} is for GPUs")
+    components = read_components(folder, checkpoint.configs[""])
+    memory = DeviceMemory.on(placement.device)
+    check_room(folder, components, entry.network, placement, memory)
+    pipeline = _load(checkpoint, components, placement)
     network = getattr(pipeline, entry.network)
     if hasattr(network, "set_attention_backend"):
         network.set_attention_backend(ATTENTION)
+    adapters = Adapters(pipeline, entry.network, checkpoint.loras)
+    decoder = _preview_decoder(checkpoint, pipeline, placement)
     if settings.vae_tiling:
-        pipeline.vae.enable_tiling()
-    adapters = Adapters(pipeline, checkpoint.loras)
-    decoder = _preview_decoder(settings.preview_decoder, pipeline, device, DTYPES[placement.dtype])
-    _place(pipeline, device, settings)
+        _tile(folder, pipeline.vae)
+    place(folder, pipeline, entry.network, device, settings)
     pipeline.set_progress_bar_config(disable=True)
     others = {
         operation: _with_components_of(pipeline, name)
@@ -57,17 +59,18 @@ def build(checkpoint: PipelineCheckpoint, placement: Placement) -> PipelineModel
     )
 
 
-def _load(checkpoint: PipelineCheckpoint, placement: Placement) -> Any:
+def _load(
+    checkpoint: PipelineCheckpoint, components: dict[str, Component], placement: Placement
+) -> Any:
     """The pipeline, on the CPU. Raises `CheckpointError`."""
     folder, index = checkpoint.folder, checkpoint.configs[""]
     name, dtype = index["_class_name"], DTYPES[placement.dtype]
+    quantized = quantization_of(folder, placement, checkpoint.entry.network)
     without_torchvision()
     for log in (library.utils.logging, transformers.utils.logging):  # bars and hints for notebooks
         log.disable_progress_bar()
         log.set_verbosity_error()
     cls = pipeline_class(name)
-    components = read_components(folder, index)
-    quantized = quantization_of(placement, checkpoint.entry.network)
     options: dict[str, Any] = load_networks(folder, components, dtype, quantized)
     options |= {part: None for part, source in index.items() if source == [None, None]}
     if "add_watermarker" in inspect.signature(cls.__init__).parameters:
@@ -91,18 +94,12 @@ def _load(checkpoint: PipelineCheckpoint, placement: Placement) -> Any:
     return pipeline
 
 
-def _place(pipeline: Any, device: torch.device, settings: PipelineSettings) -> None:
-    match settings.offload:
-        case "none":
-            pipeline.to(device)
-        case "model":
-            pipeline.enable_model_cpu_offload(device=device)
-        case "sequential":
-            pipeline.enable_sequential_cpu_offload(device=device)
-        case "group":
-            pipeline.enable_group_offload(
-                onload_device=device, offload_type="leaf_level", use_stream=True
-            )
+def _tile(folder: Path, vae: Any) -> None:
+    try:
+        vae.enable_tiling()
+    except (AttributeError, NotImplementedError) as error:
+        message = f"vae_tiling: a {type(vae).__name__} cannot decode in tiles"
+        raise CheckpointError(f"{folder}: {message}") from error
 
 
 def _with_components_of(pipeline: Any, name: str) -> Any:
@@ -118,17 +115,43 @@ def _with_components_of(pipeline: Any, name: str) -> Any:
     return other
 
 
-def _preview_decoder(named: str, pipeline: Any, device: torch.device, dtype: torch.dtype) -> Any:
+def _preview_decoder(checkpoint: PipelineCheckpoint, pipeline: Any, placement: Placement) -> Any:
     """What takes the VAE's place in previews; None for the VAE itself."""
+    named, vae = placement.pipelines.preview_decoder, pipeline.vae
     if named == "vae":
         return None
-    if named == "linear":
-        return LinearDecoder.fitted(pipeline.vae)
-    folder = Path(named)
     try:
-        tiny = library.AutoencoderTiny.from_pretrained(
-            folder, torch_dtype=dtype, use_safetensors=True, local_files_only=True
+        if named == "linear":
+            vae.to(placement.device)
+            return LinearDecoder.fitted(vae)
+        return _tiny(Path(named), vae, checkpoint.scale, placement)
+    except Exception as error:  # the library raises whatever it meets
+        if is_shortage(error):
+            raise
+        message = f"no previews of {checkpoint.spec.id} by it: {in_a_line(error)}"
+        raise CheckpointError(f"{named}: {message}") from error
+
+
+def _tiny(folder: Path, vae: Any, scale: int, placement: Placement) -> Any:
+    """An autoencoder that is used in place of an ``AutoencoderKL``. Raises ``ValueError``."""
+    tiny = library.AutoencoderTiny.from_pretrained(
+        folder, dtype=DTYPES[placement.dtype], use_safetensors=True, local_files_only=True
+    )
+    if not isinstance(vae, library.AutoencoderKL):
+        raise ValueError(f"it decodes what an AutoencoderKL does, this is a {type(vae).__name__}")
+    channels, wanted = tiny.config.latent_channels, vae.config.latent_channels
+    tiny.to(placement.device).eval().requires_grad_(False)
+    probe = torch.zeros(1, channels, 8, 8, device=tiny.device, dtype=tiny.dtype)
+    with torch.inference_mode():
+        found = tiny.decode(probe).sample.shape[-1] // 8
+    if (channels, found) != (wanted, scale):
+        raise ValueError(
+            f"it is for latents of {channels} channels and {found} pixels a side, these have "
+            f"{wanted} and {scale}"
         )
-    except Exception as error:
-        raise CheckpointError(f"{folder}: no AutoencoderTiny for previews: {error}") from error
-    return tiny.to(device).eval().requires_grad_(False)
+
+    def encode(*args: Any, **kwargs: Any) -> Any:
+        return vae.encode(*args, **kwargs)  # which is a gate by then
+
+    tiny.encode = encode
+    return tiny

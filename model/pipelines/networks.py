@@ -94,5 +94,7 @@ def _problems(report: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _wrong(key: str, wanted: Any, there: Any) -> str:
-    wanted, there = (str(shape).removeprefix("torch.Size").strip("()[]") for shape in (wanted, there))
+    wanted, there = (
+        str(shape).removeprefix("torch.Size").strip("()[]") for shape in (wanted, there)
+    )
     return f"{key} is [{there}], config.json makes it [{wanted}]"

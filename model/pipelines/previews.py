@@ -16,61 +16,79 @@ from model.pipelines.gate import Run, Visit
 if TYPE_CHECKING:
     from model.pipelines.row import PipelineRow
 
+CLEAN = ("dpmsolver++", "sde-dpmsolver++", "data_prediction")
+"""Kinds of multistep solvers that turn each answer of the network into clean latents."""
+
 
 class Estimate:
-    """The clean latents, as the last step of a scheduler saw them."""
+    """The clean latents, as a step of a scheduler saw them; taken after the step."""
 
-    def __init__(self, scheduler: Any, output: Any, timestep: Any, sample: Any) -> None:
+    def __init__(
+        self, scheduler: Any, output: Any, timestep: Any, sample: Any, result: Any
+    ) -> None:
         self._scheduler = scheduler
         self._output = output
         self._timestep = timestep
         self._sample = sample
-        self._sigma = self._current_sigma()
-        self._result: Any = None
-
-    def after(self, result: Any) -> None:
-        """Takes what the step returned."""
         self._result = result
+        self._levels = self._noise_levels()  # the scheduler goes on
 
     @property
     def latents(self) -> Any:
-        """Of the scheduler's own kind where that is known, else as they were after the step."""
+        """As the scheduler itself predicts them; else as its noise levels and the network's answer
+        make them; else as they are after the step."""
         result = self._result
-        if isinstance(result, tuple) and len(result) > 1 and _like(result[1], result[0]):
-            return result[1]  # some return it
-        if (known := getattr(result, "pred_original_sample", None)) is not None:
-            return known
         after = result[0] if isinstance(result, tuple) else result.prev_sample
-        outputs = getattr(self._scheduler, "model_outputs", None)
-        if outputs and outputs[-1] is not None:  # multistep solvers convert each answer
-            return outputs[-1].to(after.dtype)
-        if self._sigma is not None and _like(self._output, self._sample):
-            prediction = getattr(self._scheduler.config, "prediction_type", "flow")
-            sigma = self._sigma
-            if prediction == "v_prediction":
-                scale = (sigma**2 + 1) ** 0.5
-                clean = self._sample / scale**2 - self._output * sigma / scale
-            else:  # a velocity, or noise of variance-exploding samples: the same line
+        if (said := self._said()) is not None:
+            return said
+        if self._levels is None or not _like(self._output, self._sample):
+            return after
+        alpha, sigma = self._levels
+        match self._config("prediction_type", "flow_prediction"):
+            case "sample":
+                clean = self._output
+            case "epsilon":
+                clean = (self._sample - sigma * self._output) / alpha
+            case "v_prediction":
+                clean = alpha * self._sample - sigma * self._output
+            case _:  # a velocity
                 clean = self._sample - sigma * self._output
-            return clean.to(after.dtype)
-        cumulated = getattr(self._scheduler, "alphas_cumprod", None)
-        if cumulated is not None and _like(self._output, self._sample):
-            alpha = cumulated[int(self._timestep)].to(self._sample.device)
-            return (self._sample - (1 - alpha) ** 0.5 * self._output) / alpha**0.5
-        return after
+        return clean.to(after.dtype)
 
-    def _current_sigma(self) -> float | None:
-        """The noise level that the step begins at."""
-        sigmas = getattr(self._scheduler, "sigmas", None)
-        if sigmas is None or len(sigmas) not in (
-            len(self._scheduler.timesteps),
-            len(self._scheduler.timesteps) + 1,
-        ):
-            return None
-        index = getattr(self._scheduler, "step_index", None)
-        if index is None:
-            index = getattr(self._scheduler, "begin_index", None) or 0
-        return float(sigmas[min(index, len(sigmas) - 1)])
+    def _said(self) -> Any:
+        """The scheduler's own prediction, if there is one."""
+        result = self._result
+        if not isinstance(result, tuple):
+            return getattr(result, "pred_original_sample", None)
+        named = not type(self._scheduler).__name__.startswith("TCD")  # its second is noised
+        if named and len(result) > 1 and _like(result[1], result[0]):
+            return result[1].to(result[0].dtype)
+        answers = getattr(self._scheduler, "model_outputs", None)
+        clean = self._config("algorithm_type", "") in CLEAN or self._config("predict_x0", False)
+        if clean and answers and answers[-1] is not None:
+            return answers[-1].to(result[0].dtype)
+        return None
+
+    def _noise_levels(self) -> tuple[Any, Any] | None:
+        """Alpha and sigma of what the step began with, a sum of alpha times the clean latents and
+        sigma times noise."""
+        scheduler = self._scheduler
+        cumulated = getattr(scheduler, "alphas_cumprod", None)
+        sigmas, index = (getattr(scheduler, name, None) for name in ("sigmas", "step_index"))
+        if sigmas is not None and index:
+            sigma = sigmas[min(index, len(sigmas)) - 1]
+            if (both := getattr(scheduler, "_sigma_to_alpha_sigma_t", None)) is not None:
+                alpha, sigma = both(sigma)
+                return float(alpha), float(sigma)
+            if cumulated is None:
+                return 1 - float(sigma), float(sigma)
+        if cumulated is not None:
+            alpha = float(cumulated[int(self._timestep)])
+            return alpha**0.5, (1 - alpha) ** 0.5
+        return None
+
+    def _config(self, name: str, default: Any) -> Any:
+        return self._scheduler.config.get(name, default)
 
 
 def _like(some: Any, other: Any) -> bool:

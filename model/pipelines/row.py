@@ -114,9 +114,11 @@ class PipelineRow:
             self.picture = to_picture(result)
             return
         refused = isinstance(error, ValueError)  # what the library checks of its arguments
+        message = str(error) or type(error).__name__
         if not refused:
             log.error("an image failed", exc_info=error)
-        self.failure = RowFailed(f"{type(error).__name__}: {error}", refused=refused)
+            message = f"{type(error).__name__}: {error}"
+        self.failure = RowFailed(message, refused=refused)
 
     def _watch(self, scheduler: Any, generator: Any) -> None:
         """Counts the steps of its scheduler, and keeps what previews are estimated from.
@@ -130,11 +132,10 @@ class PipelineRow:
         def step(model_output: Any, timestep: Any, sample: Any, *args: Any, **kwargs: Any) -> Any:
             if self.step == 0:
                 self.steps = _left(scheduler, timestep)
-            self.estimate = Estimate(scheduler, model_output, timestep, sample)
             if draws and not args:
                 kwargs.setdefault("generator", generator)
             result = advance(model_output, timestep, sample, *args, **kwargs)
-            self.estimate.after(result)
+            self.estimate = Estimate(scheduler, model_output, timestep, sample, result)
             self.step += 1
             return result
 

@@ -9,6 +9,7 @@ give the same bits (`Passes`).
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -24,9 +25,12 @@ from model.pipelines.passes import Passes
 from model.pipelines.previews import PreviewRun
 from model.pipelines.prompts import EncodedPrompts
 from model.pipelines.row import PipelineRow, own_copy
-from model.protocol import Result
-from model.request import ImageRequest, Operation
+from model.protocol import Pass, Result
+from model.request import ImageRequest, Operation, Picture
 from model.runtime.fixed_pass import by_kind
+from model.runtime.rungs import Rungs
+
+log = logging.getLogger(__name__)
 
 SLOTS = 8
 """Evaluations of rows under way at once, at least: latents are small, and a short request does not
@@ -34,7 +38,11 @@ wait for the end of a long one where the tile is small."""
 
 
 class PipelineModel:
-    """An `ImageModel`. ``pipelines`` are those of each operation, made of the same networks."""
+    """An `ImageModel`. ``pipelines`` are those of each operation, made of the same networks.
+
+    Computes without gradients but not in inference mode, as the library's own calls do: weights
+    that are moved meanwhile stay ordinary tensors.
+    """
 
     def __init__(
         self,
@@ -64,7 +72,8 @@ class PipelineModel:
             if not isinstance(component, torch.nn.Module) and hasattr(component, "config")
             if not hasattr(component, "model_input_names")  # tokenizers and processors
         }
-        self._passes = Passes(tile, joined=entry.exact)
+        self.rungs = Rungs(tile, smaller=entry.exact)
+        self._passes = Passes(self.rungs, joined=entry.exact)
         for component, method, stage in _networks(first, entry):
             Gate(component, method, stage)
 
@@ -82,21 +91,27 @@ class PipelineModel:
             lane = f"{lane} row {next(self._count)}"
         return PipelineRow(request, pipeline, arguments, self._prompts, self._layout, lane)
 
-    @torch.inference_mode()
-    def step(self, rows: Sequence[PipelineRow]) -> None:
+    @torch.no_grad()
+    def step(self, rows: Sequence[PipelineRow]) -> list[Pass]:
         """See `ImageModel.step`."""
+        passes: list[Pass] = []
         for kind, together in by_kind(self, rows).items():
             self._adapters.select(together[0].request)
+            count = sum(row.evaluations for row in together)
             if kind.startswith("denoise"):
                 self._denoise(together)
-            elif kind == "encode":
+                passes.append(Pass(kind, count, self._passes.size))
+                continue
+            if kind == "encode":
                 self._encode(together[0])
             elif together[0].preview is not None:
                 self._preview(together[0])
             else:
                 self._resume_alone(together[0])
+            passes.append(Pass(kind, 1, 1))
+        return passes
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def preview(self, row: PipelineRow) -> None:
         """See `ImageModel.preview`. Asks for a pass that decodes the latents as estimated."""
         if row.done or row.estimate is None or row.output is None:
@@ -114,7 +129,7 @@ class PipelineModel:
         assert row.picture is not None
         return row.picture
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def release(self, row: PipelineRow) -> None:
         """See `ImageModel.release`."""
         row.close()
@@ -143,6 +158,9 @@ class PipelineModel:
         row.preview = None
         if run.error is None:
             row.picture = to_picture(run.result)
+        elif row.picture is None:
+            log.error("a preview failed", exc_info=run.error)
+            row.picture = _grey(row.request)
 
     def _denoise(self, rows: Sequence[PipelineRow]) -> None:
         calls: list[Call] = [row.call for row in rows]
@@ -151,6 +169,11 @@ class PipelineModel:
         for row, output in zip(rows, self._passes.run(visit.gate, calls), strict=True):
             row.output = output
             row.resume(output)
+
+
+def _grey(request: ImageRequest) -> Picture:
+    """What is shown where there is nothing to show yet."""
+    return Picture(request.width, request.height, 3, b"\x80" * 3 * request.width * request.height)
 
 
 def _networks(pipeline: Any, entry: Entry) -> Iterator[tuple[torch.nn.Module, str, Stage]]:

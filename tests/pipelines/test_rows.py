@@ -74,7 +74,7 @@ def ask(model: PipelineModel, seed: int, prompt: str = "a red apple", **given: A
 def finish(model: PipelineModel, rows: Sequence[PipelineRow]) -> list[Picture | RowFailed]:
     """Steps them all to their ends, as a runner does, and releases them."""
     while waiting := [row for row in rows if not row.done]:
-        model.step(choose(waiting, model.capacity, model.tile).rows)
+        model.step(choose(waiting, model.capacity).rows)
     results: list[Picture | RowFailed] = []
     for row in rows:
         try:
@@ -193,15 +193,11 @@ def test_a_pass_has_one_size_and_without_that_bits_differ(
     requests = [ask(model, seed, guidance=1.0, steps=6) for seed in (1, 2, 3, 4)]
     together = finish(model, [model.start(request) for request in requests])
     assert finish(model, [model.start(requests[0])]) == together[:1]
-    monkeypatch.setattr(model._passes, "_equal", _Always())
+    monkeypatch.setattr(model.rungs, "holding", lambda kind, count: count)
+    monkeypatch.setattr(model.rungs, "tested", lambda kind, size: True)
     free = finish(model, [model.start(requests[0])])
     if free == together[:1]:
         pytest.skip("this CPU computes the same bits at every size")
-
-
-class _Always(dict[Any, bool]):
-    def get(self, *_: Any) -> bool:
-        return True
 
 
 def test_previews_approach_the_image_and_change_nothing(sd3: PipelineModel) -> None:
