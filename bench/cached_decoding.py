@@ -48,11 +48,11 @@ def main() -> None:
     begin = config.max_tokens + 1
 
     def cached() -> None:
-        passes.prefill.launch()
+        passes.prefill.launch(given.tile)
         positions = passes.token.inputs().positions
         for place in range(places):
             positions.fill_(begin + place)
-            passes.token.fetch()
+            passes.token.fetch(given.tile)
 
     def uncached() -> None:
         head = transformer.code_head

@@ -57,7 +57,7 @@ class Checkpoint(ABC):
     """What a family makes of a folder. `open` finds all that can be wrong without the network."""
 
     tiles: ClassVar[Mapping[str, int]] = {"cpu": 8, "cuda": 32}
-    """Evaluations in every pass where no tile is set, by the type of the device."""
+    """The most evaluations in a pass where no tile is set, by the type of the device."""
 
     def __init__(self, folder: Path, spec: ModelSpec) -> None:
         self.folder = folder

@@ -13,6 +13,7 @@ from math import ceil, floor, log, sqrt
 from typing import Protocol, TypeVar, get_args
 
 from model.request import FACTORS, ImageRequest, InvalidField, Operation, Picture, Source
+from model.runtime.rungs import Rungs
 
 R = TypeVar("R", bound="ModelRow")
 
@@ -401,6 +402,15 @@ class RowFailed(Exception):
         self.refused = refused
 
 
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """What was computed at once: ``evaluations`` of rows, of a ``size``; the rest is padding."""
+
+    kind: str
+    evaluations: int
+    size: int
+
+
 class ModelRow(Protocol):
     """One image or text in the making. Plain data to the engine; tensors stay the model's."""
 
@@ -430,7 +440,8 @@ class ImageModel(Protocol[R]):
     """A model on its device, with everything that its fixed shapes need already allocated."""
 
     spec: ModelSpec
-    tile: int  # evaluations in every pass of the network, full or not
+    tile: int  # the most evaluations in a pass of the network
+    rungs: Rungs  # which sizes passes have; those of the tile's bits, as the self-test settles
     slots: int  # evaluations of all rows under way; where more than a tile, rows take turns
 
     def cost(self, request: ImageRequest) -> int:
@@ -447,8 +458,9 @@ class ImageModel(Protocol[R]):
         does not take.
         """
 
-    def step(self, rows: Sequence[R]) -> None:
-        """Advances each row by one pass, which those of one kind share (see `capacity`).
+    def step(self, rows: Sequence[R]) -> Sequence[Pass]:
+        """Advances each row by one pass, which those of one kind share (see `capacity`). Returns
+        the passes that it took.
 
         Raises ``ValueError`` if the rows of one kind need more than its ``capacity``.
         """
@@ -483,3 +495,4 @@ class LoadedModel:
     device: str  # e.g. "cpu (AMD EPYC, 2 threads)" or "cuda:0 (NVIDIA H200)"
     dtype: str  # "fp32", "bf16"
     slowest: float = 0.0  # seconds of the self-test's slowest step
+    rungs: tuple[int, ...] = ()  # sizes of passes, ascending, up to the tile

@@ -7,6 +7,7 @@ absent.
 
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,8 +35,10 @@ def program() -> Callable[[str], str]:
     """`program("nginx")` is the program's path; without it the test skips, or fails in CI."""
 
     def find(name: str) -> str:
-        # Debian keeps servers in sbin, which is not on every user's PATH.
-        path = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin:/usr/local/sbin")
+        # pip's programs lie beside this Python. Debian keeps servers in sbin, which is not on every
+        # user's PATH.
+        beside = f"{Path(sys.executable).parent}:/usr/sbin:/sbin:/usr/local/sbin"
+        path = shutil.which(name) or shutil.which(name, path=beside)
         if path is not None:
             return path
         reason = f"the program {name!r} is not installed (.ci/run installs it)"

@@ -27,27 +27,16 @@ S = TypeVar("S", bound=Steppable)
 
 
 @dataclass(frozen=True, slots=True)
-class Pass:
-    """One kind of a step: ``evaluations`` of the ``size`` that is computed, the rest is padding."""
-
-    kind: str
-    evaluations: int
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
 class Batch(Generic[S]):
     """Who takes the next step, and who waits for the one after. Both in line order."""
 
     rows: tuple[S, ...]
     rest: tuple[S, ...]
-    passes: tuple[Pass, ...]  # one for each kind, in order of first appearance
 
 
-def choose(line: Iterable[S], capacity: Callable[[str], int], tile: int) -> Batch[S]:
+def choose(line: Iterable[S], capacity: Callable[[str], int]) -> Batch[S]:
     """The next step of one model: for each kind, at most ``capacity(kind)`` evaluations.
 
-    Those of a kind that holds fewer than the tile are computed one by one, without padding.
     Raises ``ValueError`` for a row that no pass of its kind can hold.
     """
     taken: dict[str, int] = {}
@@ -65,8 +54,7 @@ def choose(line: Iterable[S], capacity: Callable[[str], int], tile: int) -> Batc
             )
         else:
             rest.append(row)
-    passes = tuple(Pass(k, n, tile if capacity(k) == tile else n) for k, n in taken.items())
-    return Batch(tuple(rows), tuple(rest), passes)
+    return Batch(tuple(rows), tuple(rest))
 
 
 def admissible(waiting: Sequence[int], used: int, tile: int) -> int:

@@ -6,7 +6,7 @@ Torch is imported when a device is opened, in the worker's process. Tests name a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -56,6 +56,7 @@ class TorchDevice:
         self._mode: Mode = mode_on(self._name) if self._settings.cuda_graphs else "eager"
         self._dtype = self._settings.dtype
         self._libraries: dict[str, Mapping[str, str]] = {}  # by model
+        self._less_memory: dict[str, None] = {}  # settings of families
         try:
             configure_determinism(self._name, self._settings.threads)
             self._dtype = resolve_dtype(self._dtype, self._name)
@@ -70,6 +71,7 @@ class TorchDevice:
         from model.registry import open_checkpoint
 
         checkpoint = open_checkpoint(folder).with_loras(self._settings.loras)
+        self._less_memory |= dict.fromkeys(checkpoint.less_memory(self._settings))
         self._libraries[checkpoint.spec.id] = checkpoint.libraries(self._settings)
         return load_model(
             checkpoint,
@@ -100,6 +102,7 @@ class TorchDevice:
             ),
             seed_exact=test.seed_exact,
             slowest=test.slowest,
+            rungs=test.rungs,
             tile=model.tile,
             slots=model.slots,
             device=f"{name} ({device_name(name)}{threads})",
@@ -119,6 +122,7 @@ class TorchDevice:
                 models=len(self._settings.models),
                 tile=self._settings.tile,
                 dtype=self._dtype,
+                more=tuple(self._less_memory),
             )
         )
 
@@ -130,11 +134,17 @@ class TorchDevice:
 
 
 def no_memory(
-    *, doing: str, memory: DeviceMemory | None, models: int, tile: int | None, dtype: str
+    *,
+    doing: str,
+    memory: DeviceMemory | None,
+    models: int,
+    tile: int | None,
+    dtype: str,
+    more: Sequence[str] = (),
 ) -> str:
     """Why there was too little memory for ``doing``, and the settings that need less of it.
 
-    ``tile`` is None where each model has its own.
+    ``tile`` is None where each model has its own; ``more`` are further settings that help.
     """
     helps = []
     if tile is None:
@@ -145,6 +155,7 @@ def no_memory(
         helps.append(f"fewer TESSERA_MODELS (there are {models})")
     if dtype == "fp32":
         helps.append("TESSERA_DTYPE=bf16")
+    helps += more
     if memory is not None and memory.others > memory.total / 4:
         helps.append("a device to itself (TESSERA_DEVICES)")
     found = f" ({memory})" if memory else ""

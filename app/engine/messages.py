@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from app.engine.batcher import Pass
 from app.engine.settings import EngineSettings
-from model.protocol import LoadedModel, Result
+from model.protocol import LoadedModel, Pass, Result
 from model.request import ImageRequest, Picture
 
 # To the worker ----------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from app.engine.batcher import Pass
+from model.protocol import Pass
 
 Rejection = Literal["queue_full", "not_ready", "draining", "unknown_model", "poisonous", "deadline"]
 """Why work was not done: refused at submission, or, for "deadline", given up on later."""

@@ -106,12 +106,12 @@ class Runner:
     def step(self, memory: int = 0) -> Stepped:
         """Advances the rows that are first in line, and releases the finished ones."""
         began = time.monotonic()
-        batch = choose(self._line, self._model.capacity, self._model.tile)
+        batch = choose(self._line, self._model.capacity)
         under_way = any(not running.fresh for running in batch.rows)
         joined = sum(running.fresh for running in batch.rows) if under_way else 0
         before = [running.row.step for running in batch.rows]
 
-        self._model.step([running.row for running in batch.rows])
+        passes = self._model.step([running.row for running in batch.rows])
 
         for running, step in zip(batch.rows, before, strict=True):
             running.fresh = False
@@ -126,7 +126,7 @@ class Runner:
         return Stepped(
             model=self._model.spec.id,
             seconds=time.monotonic() - began,
-            passes=batch.passes,
+            passes=tuple(passes),
             joined=joined,
             left=len(done) if self._line else 0,
             advanced=tuple(

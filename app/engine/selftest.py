@@ -1,16 +1,21 @@
 """Does a result depend on its request alone? Asked of every model before it serves.
 
-A few probes are computed alone, then beside other rows that have other step counts and start with
+A few probes are computed alone, and beside other rows that have other step counts and start with
 them or a step later, at other positions of the tile, with previews on the way; their results must
 be equal, bit by bit. They are as small as the model draws them. The rows go through the `Runner`
 that serves, so that its batches are what is tested. Each kind of pass runs on the way, decoding
 included: the model is warm afterwards.
+
+In between it is settled which sizes passes have (`model.runtime.rungs`): the smaller ones in which
+rows that fill them have the results that they had in the tile, and in which no pass gave other
+bits. The probes that are computed alone then run in these.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,27 +26,51 @@ from model.request import ImageRequest, Picture, Source
 
 STEPS = 2
 
+FEW = 8
+"""Steps in which each kind of pass has come, and most rows are done."""
+
 
 @dataclass(slots=True)
 class SelfTest:
     """What was found."""
 
     seed_exact: bool = False  # whether results are the same alone and beside other rows
+    rungs: tuple[int, ...] = ()  # sizes of passes that give the same results
     slowest: float = 0.0  # seconds of the slowest step, at the native size, about
 
 
 def examine(model: ImageModel[Any]) -> SelfTest:
-    """Computes the probes alone and beside others."""
-    test, spec = SelfTest(), model.spec
+    """Computes the probes alone and beside others, and settles which sizes passes have."""
+    test, spec, rungs = SelfTest(), model.spec, model.rungs
     probes = _probes(spec)
     others = _others(model, model.slots - sum(map(model.cost, probes)))
-    alone = [_compute(model, test, [probe])[0] for probe in probes]
-    last = _compute(model, test, [*others, *probes])[-len(probes) :]
+    rungs.use(())
+    last = _compute(model, test, [*others, *probes])
     ahead = _compute(model, test, probes[::-1], others)[: len(probes)]
-    test.seed_exact = alone == last == ahead[::-1]
+    known = dict(zip([*others, *probes], last, strict=True))
+    rungs.use([size for size in rungs.smaller if _holds(model, test, size, known)])
+    alone = [_compute(model, test, [probe])[0] for probe in probes]
+    test.rungs = rungs.sizes
+    test.seed_exact = alone == last[len(others) :] == ahead[::-1]
     small, native = spec.sizes.smallest, spec.sizes.native
     test.slowest *= (native[0] * native[1]) / (small[0] * small[1])
     return test
+
+
+def _holds(
+    model: ImageModel[Any], test: SelfTest, size: int, known: Mapping[ImageRequest, Result | None]
+) -> bool:
+    """Whether passes of a size give what is known, for the rows that are cheapest: as many as fill
+    it, so that each of its places is used. For `FEW` steps: whoever takes more is known by its
+    passes alone."""
+    least = min(map(model.cost, known))
+    rows = [request for request in known if model.cost(request) == least][: size // least]
+    if not rows:
+        return False
+    model.rungs.use([size])
+    found = zip(rows, _compute(model, test, rows, most=FEW), strict=True)
+    same = all(result in (None, known[request]) for request, result in found)
+    return same and size in model.rungs.sizes
 
 
 def _compute(
@@ -49,8 +78,11 @@ def _compute(
     test: SelfTest,
     first: Sequence[ImageRequest],
     later: Sequence[ImageRequest] = (),
-) -> list[Result]:
-    """The requests' results, in the same order. Those of ``later`` join after the first step."""
+    *,
+    most: int | None = None,
+) -> list[Result | None]:
+    """The requests' results, in the same order. Those of ``later`` join after the first step. None
+    for rows that take more than ``most`` steps."""
     runner = Runner(model, previews=1)
     requests = (*first, *later)
     rows = [
@@ -59,7 +91,7 @@ def _compute(
     ]
     joining = iter((rows[: len(first)], rows[len(first) :]))
     results: dict[int, Result] = {}
-    while len(results) < len(rows):
+    for _ in itertools.count() if most is None else range(most):
         for row in next(joining, ()):
             runner.add(row)
         for refused in runner.admit():
@@ -70,7 +102,11 @@ def _compute(
             raise RuntimeError(f"{model.spec.id} failed in its self-test: {failed.reason}")
         for finished in stepped.finished:
             results[finished.id] = finished.result
-    return [results[row.id] for row in rows]
+        if len(results) == len(rows):
+            break
+    for row in rows:
+        runner.cancel(row.id)
+    return [results.get(row.id) for row in rows]
 
 
 def _probes(spec: ModelSpec) -> list[ImageRequest]:
@@ -98,14 +134,18 @@ def _probes(spec: ModelSpec) -> list[ImageRequest]:
 def _others(model: ImageModel[Any], room: int) -> list[ImageRequest]:
     """As many as fit beside the probes; unequal step counts, so that rows come and go.
 
-    Not more: whoever had to wait would wait for whole images, which a gpt draws in many steps.
+    Without guidance, if that can be: so many rows fill a pass of any size. Not more: whoever had to
+    wait would wait for whole images, which a gpt draws in many steps.
     """
-    prompts = _prompts(model.spec)[1:]
-    cost = model.cost(_request(model.spec, prompts[0], seed=100, steps=1))
-    return [
-        _request(model.spec, prompts[seed % len(prompts)], seed=100 + seed, steps=1 + seed % STEPS)
-        for seed in range(max(1, room // cost))
-    ]
+    spec, prompts = model.spec, _prompts(model.spec)[1:]
+    guidance = spec.parameter("guidance")
+    unguided = {"guidance": 1.0} if guidance and guidance.minimum <= 1 <= guidance.maximum else {}
+
+    def other(seed: int) -> ImageRequest:
+        prompt, steps = prompts[seed % len(prompts)], STEPS - seed % STEPS
+        return _request(spec, prompt, seed=100 + seed, steps=steps, **unguided)
+
+    return [other(seed) for seed in range(max(1, room // model.cost(other(0))))]
 
 
 def _prompts(spec: ModelSpec) -> tuple[str, ...]:

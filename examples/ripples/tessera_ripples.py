@@ -11,8 +11,9 @@ from typing import Self
 import numpy as np
 
 from model.checkpoint import CONFIG, Checkpoint, CheckpointConfig, Placement, digest, read_config
-from model.protocol import ModelSpec, Parameter, Sizes
+from model.protocol import ModelSpec, Parameter, Pass, Sizes
 from model.request import ImageRequest, Picture
+from model.runtime.rungs import Rungs
 
 
 class RipplesCheckpoint(Checkpoint):
@@ -72,6 +73,7 @@ class Ripples:
         self.spec = spec
         self.tile = tile
         self.slots = tile
+        self.rungs = Rungs(tile)
 
     def cost(self, request: ImageRequest) -> int:
         return 1
@@ -84,16 +86,18 @@ class Ripples:
         drops = np.random.default_rng(request.seed).random((int(request.value("steps")), 2))
         return Row(request, drops, np.zeros((request.height, request.width)))
 
-    def step(self, rows: Sequence[Row]) -> None:
+    def step(self, rows: Sequence[Row]) -> list[Pass]:
         if len(rows) > self.tile:
             raise ValueError(f"{len(rows)} rows do not fit a pass of {self.tile}")
-        for row in rows:  # a network would take them all in one pass of `tile` evaluations
+        size = self.rungs.holding("drop", len(rows))
+        for row in rows:  # a network would take them all in one pass of `size` evaluations
             height, width = row.surface.shape
             down, right = row.drops[row.step] * (height, width)
             distance = np.hypot(np.arange(height)[:, None] - down, np.arange(width) - right)
             phase = 2 * np.pi * row.request.value("waves") * distance / width
             row.surface = row.surface + np.cos(phase) / row.steps
             row.step += 1
+        return [Pass("drop", len(rows), size)]
 
     def preview(self, row: Row) -> None:
         """Nothing to do: `result` needs no pass."""

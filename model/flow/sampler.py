@@ -1,9 +1,9 @@
 """A flow transformer behind the engine's seam: rows in, one fixed-shape pass a step.
 
 A row's pixels depend on its request alone: its noise comes from its own seed, every pass has the
-same shape whatever is in it, and guidance, corrections and the solver act on each row apart. Rows
-live on the CPU, in fp32: their arithmetic is the same whatever runs the network, and previews cost
-the device nothing.
+bits of one shape whatever is in it, and guidance, corrections and the solver act on each row apart.
+Rows live on the CPU, in fp32: their arithmetic is the same whatever runs the network, and previews
+cost the device nothing.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from model.flow.config import cost
 from model.flow.inpainting import Known, begin
 from model.flow.network import FlowTransformer, PromptEncoding
 from model.flow.solver import Trajectory
-from model.protocol import ModelSpec
+from model.protocol import ModelSpec, Pass
 from model.request import ImageRequest, Picture, Source
 from model.runtime.fixed_pass import FixedPass, Mode, by_kind
 from model.runtime.noise import noise_of
 from model.runtime.pixels import paste, to_picture
+from model.runtime.rungs import Rungs
 from model.tokenizer import PromptTokenizer
 
 
@@ -31,7 +32,7 @@ from model.tokenizer import PromptTokenizer
 class PromptInputs:
     """Prompts to be encoded."""
 
-    tokens: Tensor  # [tile, T], padded
+    tokens: Tensor  # [tile, T], padded; fewer rows in a smaller pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,21 +97,22 @@ class FlowSampler:
         self.spec = spec
         self.tile = tile
         self.slots = tile
+        self.rungs = rungs = Rungs(tile)
         self._network = network.eval().requires_grad_(False)
         self._tokenizer = tokenizer
         self._dtype = network.patch_embed.weight.dtype
         self._shape = (spec.channels, spec.sizes.height, spec.sizes.width)
         device = network.patch_embed.weight.device
         tokens = torch.zeros(tile, spec.max_prompt_tokens, dtype=torch.long)
-        self._encoding = FixedPass(self._read, PromptInputs(tokens), device, mode)
-        blank = self._encoding.launch()
+        self._encoding = FixedPass(self._read, PromptInputs(tokens), device, mode, rungs)
+        blank = self._encoding.launch(tile)
         self._unconditional = self._at(blank, 0)
         self._prompts = PromptEncoding(
             *(part.expand(tile, *part.shape).clone() for part in self._unconditional)
         )
         self._placed = [self._unconditional] * tile  # what lies at each position of it
         inputs = DenoiseInputs(torch.zeros(tile, *self._shape), torch.zeros(tile))
-        self._denoising = FixedPass(self._predict, inputs, device, mode)
+        self._denoising = FixedPass(self._predict, inputs, device, mode, rungs)
 
     def cost(self, request: ImageRequest) -> int:
         """See `ImageModel.cost`."""
@@ -136,13 +138,10 @@ class FlowSampler:
         )
 
     @torch.inference_mode()
-    def step(self, rows: Sequence[FlowRow]) -> None:
+    def step(self, rows: Sequence[FlowRow]) -> list[Pass]:
         """See `ImageModel.step`."""
-        kinds = by_kind(self, rows)
-        if encode := kinds.get("encode"):
-            self._encode(encode)
-        if denoise := kinds.get("denoise"):
-            self._denoise(denoise)
+        passes = {"encode": self._encode, "denoise": self._denoise}
+        return [passes[kind](together) for kind, together in by_kind(self, rows).items()]
 
     def preview(self, row: FlowRow) -> None:
         """Nothing to do: a row holds the image as last predicted."""
@@ -159,13 +158,14 @@ class FlowSampler:
     def _at(encodings: PromptEncoding, index: int) -> PromptEncoding:
         return PromptEncoding(*(part[index].clone() for part in encodings))
 
-    def _encode(self, rows: Sequence[FlowRow]) -> None:
+    def _encode(self, rows: Sequence[FlowRow]) -> Pass:
         tokens = self._encoding.inputs().tokens
         for index, row in enumerate(rows):
             tokens[index] = torch.tensor(row.tokens)
-        encodings = self._encoding.launch()
+        encodings = self._encoding.launch(len(rows))
         for index, row in enumerate(rows):
             row.encoding = self._at(encodings, index)
+        return Pass("encode", len(rows), self._encoding.size)
 
     def _read(self, inputs: PromptInputs) -> PromptEncoding:
         """A pass: the encodings of prompts."""
@@ -174,9 +174,10 @@ class FlowSampler:
     def _predict(self, inputs: DenoiseInputs) -> tuple[Tensor]:
         """A pass: the clean images, fp32 [tile, C, H, W]."""
         noisy = inputs.noisy.to(self._dtype)
-        return (self._network.denoise(noisy, inputs.time, self._prompts).float(),)
+        prompts = PromptEncoding(*(part[: len(noisy)] for part in self._prompts))
+        return (self._network.denoise(noisy, inputs.time, prompts).float(),)
 
-    def _denoise(self, rows: Sequence[FlowRow]) -> None:
+    def _denoise(self, rows: Sequence[FlowRow]) -> Pass:
         inputs = self._denoising.inputs()
         index = 0
         for row in rows:
@@ -186,8 +187,8 @@ class FlowSampler:
                 inputs.time[index] = row.trajectory.time
                 self._put(index, encoding)
                 index += 1
-        (predicted,) = self._denoising.fetch()
-        index = 0
+        count, index = index, 0
+        (predicted,) = self._denoising.fetch(count)
         for row in rows:
             clean = predicted[index].clone()
             if row.guided:  # classifier-free guidance, Ho and Salimans 2022
@@ -197,6 +198,7 @@ class FlowSampler:
                 clean = row.known.correct(clean)
             row.trajectory.advance(clean)
             row.predicted = clean
+        return Pass("denoise", count, self._denoising.size)
 
     def _put(self, index: int, encoding: PromptEncoding) -> None:
         if self._placed[index] is encoding:  # rows keep their positions, mostly

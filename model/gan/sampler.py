@@ -1,8 +1,8 @@
 """A generator behind the engine's seam: one step, and the row is an image.
 
 A row's pixels depend on its request alone: its latent comes from its own seed, and every pass has
-the same shape whatever is in it. The prompt is encoded in the same pass that draws. Without a
-prompt it draws one of the captions that it was trained on, by seed; a walk without a prompt goes
+the bits of one shape whatever is in it. The prompt is encoded in the same pass that draws. Without
+a prompt it draws one of the captions that it was trained on, by seed; a walk without a prompt goes
 from one of them to the next, and what lies between their summaries lies between their images.
 """
 
@@ -18,11 +18,12 @@ from torch import Tensor
 
 from model.flow.sampler import PromptInputs
 from model.gan.network import Generator
-from model.protocol import ModelSpec
+from model.protocol import ModelSpec, Pass
 from model.request import SEEDS, ImageRequest, Picture
 from model.runtime.fixed_pass import FixedPass, Mode, by_kind
 from model.runtime.noise import noise_of, one_of
 from model.runtime.pixels import blank, to_picture
+from model.runtime.rungs import Rungs
 from model.tokenizer import PromptTokenizer
 
 Text = Sequence[int]
@@ -36,7 +37,7 @@ CAPTIONS = 4
 class DrawInputs:
     """Images to be drawn."""
 
-    latents: Tensor  # [tile, latent]
+    latents: Tensor  # [tile, latent], fewer rows in a smaller pass, as in all that follows
     tokens: Tensor  # [tile, T], padded
     shares: Tensor  # [tile], 0…1: how far each has gone to the next caption
 
@@ -83,6 +84,7 @@ class GanSampler:
         self.spec = spec
         self.tile = tile
         self.slots = tile
+        self.rungs = rungs = Rungs(tile)
         self._network = network.eval().requires_grad_(False)
         self._tokenizer = tokenizer
         self._latent = network.config.latent
@@ -98,10 +100,10 @@ class GanSampler:
             (spec.channels, spec.sizes.height, spec.sizes.width), blank(spec.channels)
         )
         tokens = torch.zeros(tile, spec.max_prompt_tokens, dtype=torch.long)
-        self._reading = FixedPass(self._read, PromptInputs(tokens), weight.device, mode)
-        self._towards = self._reading.launch()[0].clone()
+        self._reading = FixedPass(self._read, PromptInputs(tokens), weight.device, mode, rungs)
+        self._towards = self._reading.launch(tile)[0].clone()
         inputs = DrawInputs(torch.zeros(tile, self._latent), tokens.clone(), torch.zeros(tile))
-        self._drawing = FixedPass(self._draw, inputs, weight.device, mode)
+        self._drawing = FixedPass(self._draw, inputs, weight.device, mode, rungs)
 
     def cost(self, request: ImageRequest) -> int:
         """See `ImageModel.cost`."""
@@ -128,9 +130,10 @@ class GanSampler:
         return row
 
     @torch.inference_mode()
-    def step(self, rows: Sequence[GanRow]) -> None:
+    def step(self, rows: Sequence[GanRow]) -> list[Pass]:
         """See `ImageModel.step`."""
         by_kind(self, rows)
+        count, passes = len(rows), []
         inputs = self._drawing.inputs()
         for index, row in enumerate(rows):
             inputs.latents[index] = row.latent
@@ -140,11 +143,14 @@ class GanSampler:
             others = self._reading.inputs().tokens
             for index, row in enumerate(rows):
                 others[index] = torch.tensor(row.towards or row.prompt)
-            self._towards.copy_(self._reading.launch()[0])
-        (drawn,) = self._drawing.fetch()
+            (towards,) = self._reading.launch(count)
+            self._towards[: len(towards)] = towards
+            passes.append(Pass("read", count, self._reading.size))
+        (drawn,) = self._drawing.fetch(count)
         for index, row in enumerate(rows):
             row.drawn = drawn[index].clone()
             row.step = 1
+        return [*passes, Pass("draw", count, self._drawing.size)]
 
     def preview(self, row: GanRow) -> None:
         """Nothing to do: there is nothing to see before the only step."""
@@ -171,6 +177,7 @@ class GanSampler:
         """A pass: images, fp32 [tile, C, H, W]."""
         summary = self._network.summarize(inputs.tokens)
         share = inputs.shares.to(self._dtype)[:, None, None]
-        summary = torch.where(share == 0, summary, torch.lerp(summary, self._towards, share))
+        towards = self._towards[: len(share)]
+        summary = torch.where(share == 0, summary, torch.lerp(summary, towards, share))
         drawn = self._network.draw(inputs.latents.to(self._dtype), summary)
         return (drawn.float(),)

@@ -9,10 +9,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from model.gpt.passes import GptPasses, KvSlot
+from model.gpt.passes import GptPasses, KvSlot, reach
 from model.gpt.sequence import UNKNOWN
 from model.layers import from_patches, to_patches
-from model.protocol import ModelSpec
+from model.protocol import ModelSpec, Pass
 from model.request import ImageRequest, Picture, Source
 from model.runtime.noise import one_of
 from model.runtime.pixels import blank, paste, to_picture, to_values
@@ -97,6 +97,7 @@ class Drawing:
         shape = (spec.channels, spec.sizes.height, spec.sizes.width)
         self._blank = torch.full(shape, blank(spec.channels))
         self._blank_codes = passes.codes_of(self._blank)
+        self._indices = torch.arange(passes.rungs.tile)
 
     def start(self, request: ImageRequest) -> DrawingRow:
         """A row; its KV slots are allocated. Raises ``PromptTooLong``."""
@@ -140,7 +141,7 @@ class Drawing:
             for slot in row.slots:
                 slot.waiting = torch.cat((slot.waiting, begin))
 
-    def token(self, rows: Sequence[DrawingRow]) -> None:
+    def token(self, rows: Sequence[DrawingRow]) -> Pass:
         """A pass: the next place of each row."""
         inputs = self._passes.token.inputs()
         for row in rows:
@@ -154,11 +155,17 @@ class Drawing:
         inputs.positions.fill_(self._passes.scratch)
         inputs.positions[index, 0] = torch.tensor([slot.position for _, slot in slots])
         inputs.uniform[index] = torch.stack([row.uniform[row.step] for row, _ in slots])
+        # Every other slot is on its own: whom it belonged to before may lie outside the pass.
+        inputs.undrawn.copy_(self._indices)
+        inputs.undrawn[index] = torch.tensor([row.slots[-1].index for row, _ in slots])
+        inputs.leader.copy_(self._indices)
+        inputs.leader[index] = torch.tensor([row.slots[0].index for row, _ in slots])
         for _, slot in slots:
             slot.position += 1
-        (codes,) = self._passes.token.fetch()
+        codes, _ = self._passes.token.fetch(reach(slot for _, slot in slots))
         for row in rows:
             row.take(codes[row.slots[0].index])
+        return Pass("token", len(slots), self._passes.token.size)
 
     def _place(self, row: DrawingRow) -> None:
         """What of its inputs stays the same at every step."""
@@ -167,7 +174,6 @@ class Drawing:
         for slot in row.slots:
             index = slot.index
             inputs.first[index] = slot.first
-            inputs.undrawn[index], inputs.leader[index] = row.slots[-1].index, row.slots[0].index
             inputs.guidance[index] = request.value("guidance")
             inputs.temperature[index] = temperature or 1.0
             inputs.top_k[index] = int(request.value("top_k")) or self._layout.values

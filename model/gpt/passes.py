@@ -1,11 +1,13 @@
 """The passes of a gpt, each a function of tensors of one shape; all but the codec's share a cache.
 
-Each is made for every KV slot at once. A slot that takes no part writes to a position that nobody
-reads, so that its own are as they were. On a GPU each is one CUDA graph.
+Each is made for every KV slot at once, or for the first ones, where those that take no part come
+last. A slot that takes no part writes to a position that nobody reads, so that its own are as they
+were.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +16,7 @@ from torch import Tensor
 from model.gpt.network import Gpt
 from model.gpt.sequence import END, UNKNOWN
 from model.runtime.fixed_pass import FixedPass, Mode
+from model.runtime.rungs import Rungs
 
 CHUNK = 16
 """Positions that are prefilled in one pass: most prompts take one. More would make rows that are
@@ -36,7 +39,7 @@ class DecodeInputs:
 
 @dataclass(frozen=True, slots=True)
 class PrefillInputs:
-    """A chunk for each slot."""
+    """A chunk for each slot; of fewer slots in a smaller pass, as in those that follow."""
 
     ids: Tensor  # [tile, CHUNK, per_position]
     positions: Tensor  # [tile, CHUNK]
@@ -83,6 +86,7 @@ class GptPasses:
         self._transformer = transformer
         self._dtype = weight.dtype
         self._cache = transformer.new_cache(tile, config.length + 1)
+        self.rungs = rungs = Rungs(tile)
 
         def whole(*shape: int, value: int = 0) -> Tensor:
             return torch.full(shape, value)
@@ -109,19 +113,19 @@ class GptPasses:
         device = weight.device
         self.encode = FixedPass(self._encode, EncodeInputs(image), device, mode)
         self.decode = FixedPass(self._decode, DecodeInputs(codes), device, mode)
-        self.prefill = FixedPass(self._prefill, PrefillInputs(*chunk()), device, mode)
-        self.token = FixedPass(self._token, token, device, mode)
-        self.score = FixedPass(self._score, score, device, mode)
+        self.prefill = FixedPass(self._prefill, PrefillInputs(*chunk()), device, mode, rungs)
+        self.token = FixedPass(self._token, token, device, mode, rungs)
+        self.score = FixedPass(self._score, score, device, mode, rungs)
 
     def codes_of(self, values: Tensor) -> Tensor:
         """An image [C, H, W] → codes [places, codes]."""
         self.encode.inputs().image[0] = values
-        return self.encode.fetch()[0][0].clone()
+        return self.encode.fetch(1)[0][0].clone()
 
     def values_of(self, codes: Tensor) -> Tensor:
         """Codes [places, codes] → fp32 [C, H, W]; overwritten by the next pass."""
         self.decode.inputs().codes[0] = codes
-        return self.decode.fetch()[0][0]
+        return self.decode.fetch(1)[0][0]
 
     def _encode(self, inputs: EncodeInputs) -> tuple[Tensor]:
         """→ codes [1, places, codes]."""
@@ -132,14 +136,14 @@ class GptPasses:
         return (self._codec.decode(inputs.codes).float(),)
 
     def _prefill(self, inputs: PrefillInputs) -> tuple[Tensor]:
-        """Fills the cache."""
-        state = self._transformer.advance(inputs.ids, inputs.positions, inputs.first, self._cache)
-        return (state[:, -1],)
+        """Fills the cache. The states that it gives are there to be compared."""
+        return (self._advance(inputs),)
 
-    def _token(self, inputs: TokenInputs) -> tuple[Tensor]:
-        """The codes of the next place: [tile, codes]."""
-        transformer, head = self._transformer, self._transformer.code_head
-        state = transformer.advance(inputs.ids, inputs.positions, inputs.first, self._cache)[:, 0]
+    def _token(self, inputs: TokenInputs) -> tuple[Tensor, Tensor]:
+        """The codes of the next place: [tile, codes]. And, to be compared, the last one's logits:
+        codes seldom show the last bit of what they are sampled from."""
+        head = self._transformer.code_head
+        state = self._advance(inputs)[:, 0]
         codes: list[Tensor] = []
         for number in range(inputs.uniform.shape[1]):
             if number:
@@ -150,17 +154,21 @@ class GptPasses:
                 logits, inputs.temperature, inputs.top_k, inputs.top_p, inputs.uniform[:, number]
             )
             codes.append(sampled[inputs.leader])
-        return (torch.stack(codes, dim=1),)
+        return torch.stack(codes, dim=1), logits
 
     def _score(self, inputs: ScoreInputs) -> tuple[Tensor, Tensor]:
         """The targets' log-probability, summed [tile]; all tokens' after ``last`` [tile, V]."""
-        transformer, targets = self._transformer, inputs.targets
-        state = transformer.advance(inputs.ids, inputs.positions, inputs.first, self._cache)
-        likely = transformer.text_head(state).float().log_softmax(-1)
+        targets, state = inputs.targets, self._advance(inputs)
+        likely = self._transformer.text_head(state).float().log_softmax(-1)
         given = targets != UNKNOWN
         own = likely.gather(2, targets.clamp(min=END)[:, :, None]).squeeze(2)
         last = inputs.last[:, None, None].expand(-1, -1, likely.shape[2])
         return (own * given).sum(1), likely.gather(1, last).squeeze(1)
+
+    def _advance(self, inputs: PrefillInputs | TokenInputs | ScoreInputs) -> Tensor:
+        """→ states [slots, C, W]."""
+        cache = [layer.first(len(inputs.first)) for layer in self._cache]
+        return self._transformer.advance(inputs.ids, inputs.positions, inputs.first, cache)
 
 
 def guided(logits: Tensor, undrawn: Tensor, guidance: Tensor) -> Tensor:
@@ -225,6 +233,11 @@ class KvSlot:
         positions = torch.arange(self.position, self.position + len(ids))
         self.position += len(ids)
         return ids, positions
+
+
+def reach(slots: Iterable[KvSlot]) -> int:
+    """Places of the smallest pass that has all these slots."""
+    return 1 + max(slot.index for slot in slots)
 
 
 class KvSlots:

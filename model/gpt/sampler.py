@@ -1,8 +1,9 @@
 """A gpt behind the engine's seam: a step is one place of an image, or a few scored texts.
 
 A row's result depends on its request alone: its noise comes from its own seed, every pass has the
-same shape whatever is in it, a KV slot is written by one row, and tokens are sampled in whole
-numbers. Rows at different places share each pass; their KV slots are free once they are released.
+bits of one shape whatever is in it, a KV slot is written by one row, and tokens are sampled in
+whole numbers. Rows at different places share each pass; their KV slots are free once they are
+released.
 """
 
 from __future__ import annotations
@@ -13,13 +14,16 @@ from model.gpt.captioning import Captioning, CaptioningRow
 from model.gpt.config import cost
 from model.gpt.drawing import Drawing, DrawingRow
 from model.gpt.network import Gpt
-from model.gpt.passes import CHUNK, GptPasses
-from model.protocol import ModelSpec, Result
+from model.gpt.passes import CHUNK, GptPasses, reach
+from model.protocol import ModelSpec, Pass, Result
 from model.request import ImageRequest
 from model.runtime.fixed_pass import Mode, by_kind
 from model.tokenizer import PromptTokenizer
 
 GptRow = DrawingRow | CaptioningRow
+
+ONE_BY_ONE = ("encode", "decode")
+"""Kinds of passes that take one image: the codec's."""
 
 
 class GptSampler:
@@ -41,6 +45,7 @@ class GptSampler:
         self.tile = tile
         self.slots = tile
         self._passes = GptPasses(network, tile, mode)
+        self.rungs = self._passes.rungs
         self._drawing = Drawing(spec, tokenizer, captions, self._passes)
         self._captioning = Captioning(spec, tokenizer, captions, self._passes)
 
@@ -61,7 +66,7 @@ class GptSampler:
     def capacity(self, kind: str) -> int:
         """See `ImageModel.capacity`. The codec takes one image a pass, which is short: so those
         that end together stay together, and a step is not held up by more than half a tile."""
-        return self.tile // 2 if kind in ("encode", "decode") else self.tile
+        return self.tile // 2 if kind in ONE_BY_ONE else self.tile
 
     def start(self, request: ImageRequest) -> GptRow:
         """See `ImageModel.start`."""
@@ -70,27 +75,30 @@ class GptSampler:
             return self._captioning.start(request)
         return self._drawing.start(request)
 
-    def step(self, rows: Sequence[GptRow]) -> None:
+    def step(self, rows: Sequence[GptRow]) -> list[Pass]:
         """See `ImageModel.step`."""
-        kinds = by_kind(self, rows)
-        if prefill := kinds.pop("prefill", None):
-            self._prefill(prefill)
-        for kind, together in kinds.items():
+        passes: list[Pass] = []
+        for kind, together in by_kind(self, rows).items():
             drawing = [row for row in together if isinstance(row, DrawingRow)]
             captioning = [row for row in together if isinstance(row, CaptioningRow)]
             match kind:
+                case "prefill":
+                    passes.append(self._prefill(together))
+                case "token":
+                    passes.append(self._drawing.token(drawing))
+                case "score":
+                    passes.append(self._captioning.score(captioning))
                 case "encode":
                     for row in drawing:
                         self._drawing.encode(row)
                     for described in captioning:
                         self._captioning.encode(described)
-                case "token":
-                    self._drawing.token(drawing)
-                case "score":
-                    self._captioning.score(captioning)
                 case "decode":
                     for row in drawing:
                         self._drawing.decode(row)
+            if kind in ONE_BY_ONE:
+                passes += [Pass(kind, 1, 1)] * len(together)
+        return passes
 
     def preview(self, row: GptRow) -> None:
         """See `ImageModel.preview`."""
@@ -107,12 +115,14 @@ class GptSampler:
         """See `ImageModel.release`."""
         self._passes.slots.release(row.slots)
 
-    def _prefill(self, rows: Sequence[GptRow]) -> None:
+    def _prefill(self, rows: Sequence[GptRow]) -> Pass:
         inputs = self._passes.prefill.inputs()
         inputs.positions.fill_(self._passes.scratch)
-        for slot in (slot for row in rows for slot in row.slots if len(slot.waiting)):
+        slots = [slot for row in rows for slot in row.slots if len(slot.waiting)]
+        for slot in slots:
             ids, positions = slot.take(CHUNK)
             inputs.ids[slot.index, : len(ids)] = ids
             inputs.positions[slot.index, : len(ids)] = positions
             inputs.first[slot.index] = slot.first
-        self._passes.prefill.launch()
+        self._passes.prefill.launch(reach(slots))
+        return Pass("prefill", len(slots), self._passes.prefill.size)

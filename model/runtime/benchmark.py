@@ -24,7 +24,8 @@ LEAST_SECONDS = 1.0
 class TileSpeed:
     """Passes at one tile size.
 
-    A bigger tile draws more images a second under load, but one lone image pays for all of it.
+    A bigger tile draws more images a second under load. One lone image pays for all of it, where
+    smaller passes give other bits (`model.runtime.rungs`).
     """
 
     tile: int
@@ -39,7 +40,7 @@ class TileSpeed:
         return self.evaluations_per_second / (self.cost * steps)
 
     def image_seconds(self, steps: int) -> float:
-        """From first to last step, alone or in a full tile."""
+        """From first to last step, in a full tile; alone where no pass is smaller."""
         return steps * self.step_seconds
 
 

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from model.checkpoint import CONFIG, Checkpoint, CheckpointConfig, Placement, digest, read_config
-from model.protocol import ModelSpec, Parameter, Sizes
+from model.protocol import ModelSpec, Parameter, Pass, Sizes
 from model.request import ImageRequest, InvalidField, Picture
+from model.runtime.rungs import Rungs
 
 MOST_WORDS = 20
 MOST_PIXELS = 160 * 160
@@ -122,6 +123,7 @@ class Hills:
         self.spec = spec
         self.tile = tile
         self.slots = tile
+        self.rungs = Rungs(tile, smaller=False)
 
     def cost(self, request: ImageRequest) -> int:
         return 1
@@ -133,10 +135,11 @@ class Hills:
         self.spec.check(request)
         return Row(request, aim_of(request))
 
-    def step(self, rows: Sequence[Row]) -> None:
+    def step(self, rows: Sequence[Row]) -> list[Pass]:
         time.sleep(max(row.request.value("pause") for row in rows))
         for row in rows:
             row.step += 1
+        return [Pass("look", len(rows), self.tile)]
 
     def preview(self, row: Row) -> None:
         """Nothing to do: `result` needs no pass."""

@@ -30,8 +30,9 @@ from app.engine.device import DeviceError
 from app.engine.messages import WorkerSettings
 from app.engine.selftest import SelfTest
 from model.checkpoint import Checkpoint, Placement
-from model.protocol import ImageModel, LoadedModel, ModelSpec, Parameter, Sizes
+from model.protocol import ImageModel, LoadedModel, ModelSpec, Parameter, Pass, Sizes
 from model.request import SEEDS, ImageRequest, Picture
+from model.runtime.rungs import Rungs
 
 SIZE = 8
 OPENER = "tests.engine.fakes:FakeDevice"
@@ -138,6 +139,7 @@ class FakeModel:
         self.spec = spec(name)
         self.tile = tile
         self.slots = tile
+        self.rungs = Rungs(tile, smaller=False)
         self.behaviour = BEHAVIOURS[name]
 
     def cost(self, request: ImageRequest) -> int:
@@ -152,11 +154,14 @@ class FakeModel:
         state = repr((request.prompt, request.seed, request.parameters)).encode()
         return FakeRow(request, state, self.behaviour.decodes)
 
-    def step(self, rows: Sequence[FakeRow]) -> None:
-        for kind in ("encode", "draw", "decode"):
+    def step(self, rows: Sequence[FakeRow]) -> list[Pass]:
+        passes = []
+        for kind in dict.fromkeys(row.kind for row in rows):
             taken = sum(row.evaluations for row in rows if row.kind == kind)
             if taken > self.capacity(kind):
                 raise ValueError(f"{taken} evaluations in a pass of {self.capacity(kind)}")
+            size = 1 if kind == "decode" else self.rungs.holding(kind, taken)
+            passes.append(Pass(kind, taken, size))
         time.sleep(self.behaviour.seconds)
         for position, row in enumerate(rows):
             if row.kind == "decode":
@@ -171,6 +176,7 @@ class FakeModel:
             row.state = hashlib.sha256(row.state).digest()
             row.step += row.encoded
             row.encoded = True
+        return passes
 
     def _do_harm(self, prompt: str) -> None:
         match prompt:

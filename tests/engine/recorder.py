@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from app.engine import EngineMetrics
-from app.engine.batcher import Pass
 from app.engine.metrics import Rejection, Restart
+from model.protocol import Pass
 
 
 class Recorder(EngineMetrics):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.engine.batcher import Pass, admissible, choose, next_model
+from app.engine.batcher import admissible, choose, next_model
 
 
 @dataclass(frozen=True)
@@ -33,23 +33,21 @@ def capacity(kind: str) -> int:
 @given(lines)
 def test_no_pass_has_more_evaluations_than_its_kind_holds(line: list[Steppable]) -> None:
     taken: Counter[str] = Counter()
-    batch = choose(line, capacity, TILE)
+    batch = choose(line, capacity)
     for row in batch.rows:
         taken[row.kind] += row.evaluations
     assert all(taken[kind] <= capacity(kind) for kind in taken)
-    sizes = {**dict.fromkeys(taken, TILE), "decode": taken["decode"]}
-    assert list(batch.passes) == [Pass(kind, taken[kind], sizes[kind]) for kind in taken]
 
 
 @given(lines)
 def test_each_row_steps_once_or_waits(line: list[Steppable]) -> None:
-    batch = choose(line, capacity, TILE)
+    batch = choose(line, capacity)
     assert sorted([*batch.rows, *batch.rest], key=lambda row: row.name) == line
 
 
 @given(lines)
 def test_a_row_waits_only_where_it_does_not_fit(line: list[Steppable]) -> None:
-    batch = choose(line, capacity, TILE)
+    batch = choose(line, capacity)
     for row in batch.rest:
         ahead = sum(
             other.evaluations
@@ -66,7 +64,7 @@ def test_no_row_starves(line: list[Steppable]) -> None:
     stepped: set[Steppable] = set()
     waiting = list(line)
     for _ in line:
-        batch = choose(waiting, capacity, TILE)
+        batch = choose(waiting, capacity)
         stepped.update(batch.rows)
         waiting = [*batch.rest, *batch.rows]
     assert stepped == set(line)
@@ -75,7 +73,7 @@ def test_no_row_starves(line: list[Steppable]) -> None:
 def test_a_row_that_no_pass_can_hold_is_an_error() -> None:
     # Otherwise it would wait for ever, and the worker step nothing in a busy loop.
     with pytest.raises(ValueError, match="takes 3 evaluations of a pass of kind 'decode'"):
-        choose([Steppable(0, "decode", 3)], capacity, TILE)
+        choose([Steppable(0, "decode", 3)], capacity)
 
 
 @given(st.lists(st.integers(1, 2)), st.integers(0, TILE))

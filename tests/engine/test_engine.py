@@ -254,6 +254,9 @@ def test_what_is_kept_weighs_its_pixels_and_texts_and_what_was_asked() -> None:
     source = Source(picture, bytes(100))
     uploaded = ImageRequest("fast", "", 1, 8, 8, operation="inpaint", source=source)
     assert weight(picture, uploaded) == empty + 400 + 400 + 100
+    source = Source(picture, others=(picture, picture))
+    edited = ImageRequest("fast", "", 1, 8, 8, operation="edit", source=source)
+    assert weight(picture, edited) == empty + 400 + 3 * 400
     described = Description("a caption", (Label("one", 0.75), Label("two", 0.25)))
     assert weight(described, plain) == empty + 4 * len("a captiononetwo")
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -53,8 +53,9 @@ async def test_a_model_that_does_not_fit(folder: Path, capfd: pytest.CaptureFixt
 class Swelling(FlowSampler):
     """Takes all memory there is for its first pass."""
 
-    def _denoise(self, rows: Sequence[FlowRow]) -> None:
+    def _denoise(self, rows: Sequence[FlowRow]) -> NoReturn:
         bytearray(2**62)
+        raise AssertionError
 
 
 class SwellingDevice(TorchDevice):

@@ -23,6 +23,9 @@ from tests.engine.fakes import OPENER, until
 SETTINGS = WorkerSettings(OPENER, "cpu", EngineSettings(models=(Path("fast"),), threads=1))
 
 
+AWAKE = ("GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_WAIT_POLICY")
+
+
 class Started:
     def __init__(self) -> None:
         self.messages: list[FromWorker] = []
@@ -54,6 +57,29 @@ async def test_a_stopped_worker_with_a_full_pipe_does_not_block_the_loop() -> No
     for _ in range(100):  # more than any worker leaves unread
         started.process.send(large)
     assert await started.ended() == -signal.SIGKILL
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{}, {"GOMP_SPINCOUNT": "7"}, {"KMP_BLOCKTIME": "7"}, {"OMP_WAIT_POLICY": "PASSIVE"}],
+)
+async def test_a_workers_waiting_threads_let_others_work(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str]
+) -> None:
+    # With libgomp's default, two services on the same cores hold each other up for seconds. Whoever
+    # sets one of the variables has decided.
+    for name in AWAKE:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    started = Started()
+    await started.ready()
+    environment = psutil.Process(started.process.pid).environ()
+    found = {name: environment[name] for name in AWAKE if name in environment}
+    assert found == (given or {"GOMP_SPINCOUNT": "3000", "KMP_BLOCKTIME": "1"})
+    assert environment["OMP_NUM_THREADS"] == "1"
+    started.process.kill()
+    await started.ended()
 
 
 async def test_what_a_worker_sent_arrives_before_its_end() -> None:

@@ -2,9 +2,9 @@
 
 import pytest
 
-from app.engine.batcher import Pass
 from app.engine.messages import Finished, NewRow, Previewed, Stepped
 from app.engine.runner import Runner, preview_steps
+from model.protocol import Pass
 from model.request import ImageRequest
 from tests.engine.fakes import FakeModel, FakeRow, drawn, request
 

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from app.engine import EngineError, Job, QueueFull, RequestRefused, WorkerCrashed
-from app.engine.batcher import Pass
 from app.engine.messages import (
     Admit,
     Advanced,
@@ -28,6 +27,7 @@ from app.engine.messages import (
 )
 from app.engine.row import Row, Waiter
 from app.engine.scheduler import Pace, Scheduler, Send, Update, room
+from model.protocol import Pass
 from model.request import ImageRequest, Picture
 from tests.engine.fakes import FakeCheckpoint, ask, request
 from tests.engine.recorder import Recorder

@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 
 from app.engine.selftest import examine
-from model.protocol import Parameter
+from model.protocol import Parameter, Pass
 from model.request import ImageRequest, Picture
+from model.runtime.rungs import Rungs
 from tests.engine.fakes import FakeModel, FakeRow
 
 
@@ -22,6 +23,45 @@ def test_a_model_whose_images_depend_on_other_rows_is_rejected(tile: int) -> Non
     # The inverse: a self-test that accepts everything would pass the other test, too. A tile of
     # two holds one guided row and no other, so there is nothing to depend on but its position.
     assert not examine(FakeModel("peeking", tile)).seed_exact
+
+
+class Rounding(FakeModel):
+    """Draws other pixels in passes of some sizes, or of one kind in them."""
+
+    def __init__(self, tile: int, wrong: Sequence[int], kind: str = "") -> None:
+        super().__init__("fast", tile)
+        self.rungs = Rungs(tile)
+        self.wrong = wrong
+        self.kind = kind
+
+    def step(self, rows: Sequence[FakeRow]) -> list[Pass]:
+        kinds = [row.kind for row in rows]
+        passes = super().step(rows)
+        sizes = {done.kind: done.size for done in passes}
+        for row, kind in zip(rows, kinds, strict=True):
+            if sizes[kind] in self.wrong and kind.startswith(self.kind):
+                row.state += b"rounded otherwise"
+        return passes
+
+
+@pytest.mark.parametrize("tile", [2, 3, 8, 32])
+def test_a_model_whose_small_passes_draw_the_same_uses_them(tile: int) -> None:
+    model = Rounding(tile, wrong=())
+    test = examine(model)
+    assert test.seed_exact
+    assert test.rungs == (*(size for size in (1, 2, 4, 8, 16) if size < tile), tile)
+    assert model.rungs.sizes == test.rungs
+
+
+@pytest.mark.parametrize("kind", ["", "encode", "draw"])
+@pytest.mark.parametrize("wrong", [(1,), (2, 4), (1, 2, 4, 8)])
+def test_sizes_that_draw_something_else_are_lost(wrong: tuple[int, ...], kind: str) -> None:
+    # The inverse: all that is left is exact, so the promise holds.
+    model = Rounding(16, wrong, kind)
+    test = examine(model)
+    assert test.rungs == tuple(size for size in (1, 2, 4, 8, 16) if size not in wrong)
+    assert test.seed_exact
+    assert {model.rungs.holding(kind, count) for count in range(1, 17)} == set(test.rungs)
 
 
 class Previewing(FakeModel):
@@ -41,12 +81,13 @@ def test_a_model_whose_images_depend_on_previews_is_rejected() -> None:
 class DecodingTogether(FakeModel):
     """Decodes previews in a way that depends on what is drawn in the same step."""
 
-    def step(self, rows: Sequence[FakeRow]) -> None:
+    def step(self, rows: Sequence[FakeRow]) -> list[Pass]:
         decoding = [row for row in rows if row.kind == "decode"]
-        super().step(rows)
+        passes = super().step(rows)
         for row in decoding:
             if len(rows) > 1 and not row.done:
                 row.state += b"disturbed"
+        return passes
 
 
 def test_a_model_whose_images_depend_on_decoding_is_rejected() -> None:
