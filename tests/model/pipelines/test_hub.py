@@ -177,7 +177,8 @@ def test_a_start_downloads_what_is_missing_and_needs_no_network_afterwards(
     tmp_path: Path,
 ) -> None:
     folder = flux(tmp_path / "flux")
-    environment = {**os.environ, "HF_HOME": str(tmp_path / "home")}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    environment["HF_HOME"] = str(tmp_path / "home")
 
     def start(endpoint: str, **more: str) -> list[str]:
         done = subprocess.run(
