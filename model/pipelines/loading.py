@@ -109,7 +109,7 @@ def _with_components_of(pipeline: Any, name: str) -> Any:
         return pipeline
     takes = inspect.signature(cls.__init__).parameters
     settings = {key: value for key, value in pipeline.config.items() if not key.startswith("_")}
-    parts = {**settings, **pipeline.components}
+    parts = {**settings, **pipeline.components, "add_watermarker": False}
     other = cls(**{key: value for key, value in parts.items() if key in takes})
     other.set_progress_bar_config(disable=True)
     return other
