@@ -54,7 +54,7 @@ def main() -> None:
     given = parser.parse_args()
     clock = time.process_time if given.cpu_time else time.perf_counter
     configure_determinism("cpu", given.threads)
-    table = Table("model", "tile", "rungs", "images", "ms", "ms, tile alone", "times as long")
+    table = Table("model", "tile", "rungs", "images", "ms", "tile alone", "ratio", "range")
     for name in given.model:
         checkpoint = open_checkpoint(SHIPPED / name)
         model = load_model(checkpoint, device="cpu", dtype=given.dtype, tile=given.tile)
@@ -73,7 +73,8 @@ def main() -> None:
                 " ".join(map(str, rungs)),
                 str(count),
                 *(f"{1000 * statistics.median(column):.0f}" for column in zip(*times, strict=True)),
-                f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
+                f"{statistics.median(ratios):.2f}",
+                f"{min(ratios):.2f} to {max(ratios):.2f}",
             )
     Console().print(table)
 
