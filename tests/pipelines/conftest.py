@@ -21,6 +21,33 @@ from tests.service.running import Service, running
 
 MAKERS = SOME | OTHERS
 
+FEW = {
+    *("flux-dev", "flux-kontext", "flux2-klein", "sd3", "sdxl", "dit", "pixart-sigma"),
+    *("qwen-image", "z-image", "sana-sprint", "lumina2"),
+}
+"""One of each kind, for every run of the tests. The others are tried under TESSERA_TEST_FULL."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out the others' tests."""
+    everything = config.pluginmanager.get_plugin(str(Path(__file__).parents[1] / "conftest.py"))
+    if everything is not None and everything.FULL:
+        return
+    left_out = MAKERS.keys() - FEW
+    others = [item for item in items if left_out & _names(item)]
+    config.hook.pytest_deselected(items=others)
+    items[:] = [item for item in items if item not in others]
+
+
+def _names(item: pytest.Item) -> set[str]:
+    """What its parameters name."""
+    if Path(__file__).parent not in item.path.parents:
+        return set()
+    values = getattr(item, "callspec", None)
+    return (
+        {value for value in values.params.values() if isinstance(value, str)} if values else set()
+    )
+
 
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
@@ -31,13 +58,17 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: home / name for name in MAKERS}
 
 
+@pytest.fixture(scope="session")
+def served(folders: dict[str, Path], full: bool) -> dict[str, Path]:
+    """Those of the service."""
+    return {name: folder for name, folder in folders.items() if full or name in FEW}
+
+
 @pytest.fixture(scope="package")
-def service(
-    folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Service]:
-    """A server of all of them that keeps nothing, so that everything is computed."""
+def service(served: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A server of them that keeps nothing, so that everything is computed."""
     settings = {
-        "MODELS": ",".join(map(str, folders.values())),
+        "MODELS": ",".join(map(str, served.values())),
         "CACHE_BYTES": "0",
         "FILE_CACHE_BYTES": "0",
         "MAX_ROWS_WAITING": "1000",
@@ -46,5 +77,5 @@ def service(
         "REQUEST_TIMEOUT": "600",
     }
     log = tmp_path_factory.mktemp("service") / "log"
-    with running(next(iter(folders.values())), log, **settings) as running_service:
+    with running(next(iter(served.values())), log, **settings) as running_service:
         yield running_service.await_ready(patience=600)
