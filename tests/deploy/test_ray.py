@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,11 +73,11 @@ def cluster(folder: Path, models: list[Path], models_per_replica: int = 0) -> It
     }
     log = folder / "ray.log"
     # Ray's sockets lie in this folder, whose path may not be long.
-    ray_folder = Path("/tmp") / f"tessera-ray-{port}"
+    ray_folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
     driver = str(Path(__file__).with_name("ray_driver.py"))
     with log.open("w") as errors:
         process = subprocess.Popen(
-            [sys.executable, driver, str(port), str(ray_folder), str(models_per_replica)],
+            [sys.executable, driver, str(port), ray_folder, str(models_per_replica)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -88,6 +90,7 @@ def cluster(folder: Path, models: list[Path], models_per_replica: int = 0) -> It
         yield running
     finally:
         process.communicate(timeout=60)  # the end of its input is its end
+        shutil.rmtree(ray_folder, ignore_errors=True)
 
 
 def check_serve_config(config: dict[str, Any]) -> None:
