@@ -21,10 +21,7 @@ from tests.service.running import Service, running
 
 MAKERS = SOME | OTHERS
 
-FEW = {
-    *("flux-dev", "flux-kontext", "flux2-klein", "sd3", "sdxl", "dit", "pixart-sigma"),
-    *("qwen-image", "z-image", "sana-sprint", "lumina2"),
-}
+FEW = {"flux-dev", "flux-kontext", "sd3", "dit", "qwen-image", "z-image"}
 """One of each kind, for every run of the tests. The others are tried under TESSERA_TEST_FULL."""
 
 
