@@ -75,8 +75,7 @@ class Digests:
         known = self._known.get(name)
         if known is not None and known[0] is tensor:
             return known[1]
-        content = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        digest = hashlib.sha256(content.numpy().tobytes()).hexdigest()[:16]
+        digest = hashlib.sha256(content_of(tensor)).hexdigest()[:16]
         self._known[name] = tensor, digest
         return digest
 
@@ -98,6 +97,12 @@ def join(calls: Sequence[Call], size: int) -> dict[str, Any]:
 def cut(output: Any, start: int, end: int) -> Any:
     """Rows ``start`` to ``end`` of what a network returned: tensors, tuples, lists of rows."""
     return _map(output, lambda tensor: tensor[start:end], lambda rows: rows[start:end])
+
+
+def content_of(tensor: Tensor) -> bytes:
+    """Its elements as they lie in memory, in order."""
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return flat.view(torch.uint8).numpy().tobytes()
 
 
 def equal(some: Any, others: Any) -> bool:

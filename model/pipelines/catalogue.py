@@ -341,7 +341,7 @@ CATALOGUE: tuple[Entry, ...] = (
         batched="guidance",
         negative_prompt=True,
     ),
-    # --- Qwen, Z-Image, Sana, Lumina, HunyuanImage, CogView, _ERNIE, HiDream ----------------------
+    # --- Qwen, Z-Image, Sana, Lumina, HunyuanImage, CogView, ERNIE, HiDream -----------------------
     Entry(
         title="Qwen-Image",
         pipeline="QwenImagePipeline",

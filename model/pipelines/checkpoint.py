@@ -19,6 +19,7 @@ from model.pipelines import labels, loras
 from model.pipelines.catalogue import Configs, Entry, Text, find
 from model.pipelines.components import (
     INDEX,
+    Component,
     check_installed,
     configs_of,
     listed,
@@ -58,7 +59,7 @@ class PipelineCheckpoint(Checkpoint):
         entry: what is known of its class.
         loras: the adapters that requests may name.
         scale: pixels along a side for each latent pixel.
-        variant: of the weights, where some have no others, e.g. "fp16".
+        components: the folder's, with their files.
     """
 
     tiles: ClassVar[Mapping[str, int]] = {"cpu": 2, "cuda": 4}
@@ -71,19 +72,19 @@ class PipelineCheckpoint(Checkpoint):
         entry: Entry,
         *,
         scale: int,
-        weights: int,
-        variant: str | None,
+        components: Mapping[str, Component],
         count: TokenCounter | None = None,
         adapters: Mapping[str, Path] | None = None,
     ) -> None:
-        """``weights`` are bytes, ``count`` is None where prompts name classes."""
+        """``count`` is None where prompts name classes."""
         super().__init__(folder, spec)
         self.configs = configs
         self.entry = entry
         self.scale = scale
-        self.variant = variant
+        self.components = components
+        files = filter(_is_weights, used_files(components))
+        self._weights = sum((folder / file).stat().st_size for file in files)
         self.loras: Mapping[str, Path] = adapters or {}
-        self._weights = weights
         self._counter = count
         self._count = lru_cache(1024)(count) if count is not None else None
         self._class_of = lru_cache(1024)(lambda text: labels.class_of(text, self.id2label))
@@ -132,15 +133,7 @@ class PipelineCheckpoint(Checkpoint):
             images=entry.images,
             examples=examples,
         )
-        weights = sum((folder / file).stat().st_size for file in files if _is_weights(file))
-        variants = sorted({one.variant for one in components.values()} - {""})
-        return cls(
-            *(folder, spec, configs, entry),
-            scale=scale,
-            weights=weights,
-            variant=variants[0] if variants else None,
-            count=count,
-        )
+        return cls(*(folder, spec, configs, entry), scale=scale, components=components, count=count)
 
     def with_loras(self, folder: Path | None) -> PipelineCheckpoint:
         """See `Checkpoint.with_loras`."""
@@ -158,8 +151,7 @@ class PipelineCheckpoint(Checkpoint):
         return PipelineCheckpoint(
             *(self.folder, spec, self.configs, self.entry),
             scale=self.scale,
-            weights=self._weights,
-            variant=self.variant,
+            components=self.components,
             count=self._counter,
             adapters=found,
         )
@@ -174,6 +166,12 @@ class PipelineCheckpoint(Checkpoint):
     def bytes(self) -> int:
         """See `Checkpoint.bytes`."""
         return self._weights
+
+    @property
+    def variant(self) -> str | None:
+        """Of the weights, where some have no others, e.g. "fp16"."""
+        variants = sorted({one.variant for one in self.components.values()} - {""})
+        return variants[0] if variants else None
 
     def count_tokens(self, prompt: str) -> int:
         """See `Checkpoint.count_tokens`. The name of a class is one."""

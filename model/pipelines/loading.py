@@ -14,7 +14,6 @@ from model.checkpoint import CheckpointError, Placement
 from model.loading import DeviceMemory, is_shortage
 from model.pipelines.adapters import Adapters
 from model.pipelines.checkpoint import ATTENTION, PipelineCheckpoint
-from model.pipelines.components import Component, read_components
 from model.pipelines.fitting import DTYPES, check_room, place, quantization_of
 from model.pipelines.inspection import pipeline_class
 from model.pipelines.linear_decoder import LinearDecoder
@@ -32,10 +31,9 @@ def build(checkpoint: PipelineCheckpoint, placement: Placement) -> PipelineModel
     device = torch.device(placement.device)
     if settings.offload != "none" and device.type == "cpu":
         raise CheckpointError(f"{folder}: offload={settings.offload} is for GPUs")
-    components = read_components(folder, checkpoint.configs[""])
     memory = DeviceMemory.on(placement.device)
-    check_room(folder, components, entry.network, placement, memory)
-    pipeline = _load(checkpoint, components, placement)
+    check_room(folder, checkpoint.components, entry.network, placement, memory)
+    pipeline = _load(checkpoint, placement)
     network = getattr(pipeline, entry.network)
     if hasattr(network, "set_attention_backend"):
         network.set_attention_backend(ATTENTION)
@@ -59,9 +57,7 @@ def build(checkpoint: PipelineCheckpoint, placement: Placement) -> PipelineModel
     )
 
 
-def _load(
-    checkpoint: PipelineCheckpoint, components: dict[str, Component], placement: Placement
-) -> Any:
+def _load(checkpoint: PipelineCheckpoint, placement: Placement) -> Any:
     """The pipeline, on the CPU. Raises `CheckpointError`."""
     folder, index = checkpoint.folder, checkpoint.configs[""]
     name, dtype = index["_class_name"], DTYPES[placement.dtype]
@@ -71,7 +67,7 @@ def _load(
         log.disable_progress_bar()
         log.set_verbosity_error()
     cls = pipeline_class(name)
-    options: dict[str, Any] = load_networks(folder, components, dtype, quantized)
+    options: dict[str, Any] = load_networks(folder, checkpoint.components, dtype, quantized)
     options |= {part: None for part, source in index.items() if source == [None, None]}
     if "add_watermarker" in inspect.signature(cls.__init__).parameters:
         options["add_watermarker"] = False  # else whether a package is installed changes pixels

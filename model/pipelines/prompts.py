@@ -11,7 +11,7 @@ from cachetools import LRUCache
 from PIL import Image
 from torch import Tensor
 
-from model.pipelines.calls import tensors
+from model.pipelines.calls import content_of, tensors
 
 ENTRY_OVERHEAD = 1024
 """Bytes that an entry takes beside its tensors, about."""
@@ -74,9 +74,8 @@ def _hash(value: Any, hasher: Any) -> bool:
             hasher.update(f"{type(value).__name__} {value!r}\n".encode())
             return True
         case Tensor():
-            content = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
             hasher.update(f"tensor {value.dtype} {list(value.shape)}\n".encode())
-            hasher.update(content.numpy().tobytes())
+            hasher.update(content_of(value))
             return True
         case Image.Image():
             hasher.update(f"image {value.mode} {value.size}\n".encode())
