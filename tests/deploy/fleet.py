@@ -147,13 +147,8 @@ def nginx(
             *("-g", f"daemon off; user {getpass.getuser()};"),  # root's nginx would be nobody
         ]
     )
-    try:
-        url = f"http://127.0.0.1:{port}"
-        await_answer(url)
+    with _answering(process, port) as url:
         yield url
-    finally:
-        process.terminate()
-        process.wait(10)
 
 
 @contextmanager
@@ -181,6 +176,13 @@ def envoy(
         process = subprocess.Popen(
             [*command, "--disable-hot-restart", "-l", "warning"], stdout=log, stderr=log
         )
+    with _answering(process, port) as url:
+        yield url
+
+
+@contextmanager
+def _answering(process: subprocess.Popen[bytes], port: int) -> Iterator[str]:
+    """A server's URL once it answers; ends the process."""
     try:
         url = f"http://127.0.0.1:{port}"
         await_answer(url)

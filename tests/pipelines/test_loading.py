@@ -59,8 +59,7 @@ def placement(
 def test_weights_are_what_the_library_loads(name: str, folders: dict[str, Path]) -> None:
     """Also in fewer bits, where some layers keep theirs."""
     checkpoint = PipelineCheckpoint.open(folders[name])
-    components = read_components(checkpoint.folder, checkpoint.configs[""])
-    ours = loading._load(checkpoint, components, placement(dtype="bf16"))
+    ours = loading._load(checkpoint, placement(dtype="bf16"))
     theirs = library.DiffusionPipeline.from_pretrained(
         folders[name], dtype=torch.bfloat16, local_files_only=True
     )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,7 +29,7 @@ from model.request import ImageRequest, Operation, Picture, Source
 from tests.pipelines.conftest import MAKERS
 from tests.pipelines.parts import library, randomise
 from tests.pipelines.questions import drawn_by_the_library, pipeline, questions
-from tests.pipelines.test_rows import ask, finish, load, pixels
+from tests.pipelines.test_rows import ask, finish, load, pixels, previews
 from tests.service.running import running
 
 pytestmark = pytest.mark.timeout(300)
@@ -63,19 +62,6 @@ SCHEDULERS: list[tuple[str, dict[str, Any]]] = [
 """Beside those of the tiny pipelines: what people put into Stable Diffusion XL's folders."""
 
 
-def steps(model: PipelineModel, row: Any) -> Iterator[Any]:
-    """Runs a row to its end; a preview after each of its steps."""
-    while not row.done:
-        before = row.step
-        model.step([row])
-        if row.step > before and not row.done:
-            model.preview(row)
-            assert row.kind == "decode"
-            model.step([row])
-            assert row.kind != "encode"
-            yield pixels(row.picture)
-
-
 def few_steps(model: PipelineModel, **given: Any) -> ImageRequest:
     allowed = model.spec.parameter("steps")
     assert allowed is not None
@@ -93,7 +79,7 @@ def test_the_last_step_predicts_the_image(
     request = few_steps(model)
     [alone] = finish(model, [model.start(request)])
     row = model.start(request)
-    seen = [np.abs(one - pixels(alone)).mean() for one in steps(model, row)]
+    seen = [np.abs(one - pixels(alone)).mean() for one in previews(model, row)]
     assert len(seen) == row.step == request.value("steps", 0)
     assert seen[-1] < 0.5
     assert model.result(row) == alone
@@ -102,7 +88,7 @@ def test_the_last_step_predicts_the_image(
     monkeypatch.setattr(model, "_preview_decoder", decoder)
     monkeypatch.setattr(log, "error", pytest.fail)
     row = model.start(request)
-    seen = [one.std() for one in steps(model, row)]
+    seen = [one.std() for one in previews(model, row)]
     assert min(seen) > 1, "a flat image shows nothing"
     assert model.result(row) == alone
     model.release(row)
@@ -124,7 +110,7 @@ def test_they_are_shown_in_fewer_bits_too(
     model = load_model(checkpoint, device="cpu", dtype="bf16", tile=4)
     assert isinstance(model, PipelineModel)
     row = model.start(few_steps(model))
-    seen = list(steps(model, row))
+    seen = list(previews(model, row))
     final = model.result(row)
     assert isinstance(final, Picture)
     assert np.abs(seen[-1] - pixels(final)).mean() < 2
@@ -278,7 +264,7 @@ def test_uploads_are_not_read_again(
     request = few_steps(model, operation=operation, source=source, size=size)
     [alone] = finish(model, [model.start(request)])
     row = model.start(request)
-    seen = list(steps(model, row))
+    seen = list(previews(model, row))
     assert model.result(row) == alone
     model.release(row)
     assert seen
@@ -353,7 +339,7 @@ def test_a_tiny_autoencoder_decodes(
     row = model.start(
         model.spec.request(question.prompt, question.seed, size=question.size, **given)
     )
-    *_, last = steps(model, row)
+    *_, last = previews(model, row)
     model.release(row)
     decoder = library.AutoencoderTiny.from_pretrained(folder)
     monkeypatch.setattr(pipeline(folders[name]), "vae", decoder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,20 @@ def pixels(picture: Picture | RowFailed) -> Any:
     assert isinstance(picture, Picture)
     flat = np.frombuffer(picture.pixels, np.uint8).astype(int)
     return flat.reshape(picture.height, picture.width, 3)
+
+
+def previews(model: PipelineModel, row: PipelineRow) -> Iterator[Any]:
+    """Runs a row to its end; a preview after each of its steps."""
+    while not row.done:
+        before = row.step
+        model.step([row])
+        if row.step > before and not row.done:
+            model.preview(row)
+            assert row.kind == "decode"
+            model.step([row])
+            assert row.kind != "encode"
+            assert row.picture is not None
+            yield pixels(row.picture)
 
 
 def held() -> tuple[int, int]:
@@ -203,16 +217,7 @@ def test_a_pass_has_one_size_and_without_that_bits_differ(
 def test_previews_approach_the_image_and_change_nothing(sd3: PipelineModel) -> None:
     [alone] = finish(sd3, [sd3.start(ask(sd3, 1, steps=8))])
     row = sd3.start(ask(sd3, 1, steps=8))
-    distances = []
-    while not row.done:
-        before = row.step
-        sd3.step([row])
-        if row.step > before and not row.done:
-            sd3.preview(row)
-            assert row.kind == "decode"
-            sd3.step([row])
-            assert row.kind != "encode"
-            distances.append(np.abs(pixels(row.picture) - pixels(alone)).mean())  # type: ignore[arg-type]
+    distances = [np.abs(one - pixels(alone)).mean() for one in previews(sd3, row)]
     assert sd3.result(row) == alone
     sd3.release(row)
     assert len(distances) == 8
