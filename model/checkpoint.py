@@ -220,12 +220,19 @@ def read_config(path: Path, model: type[B]) -> B:
 
 def digest(folder: Path, files: Iterable[str]) -> str:
     """Hex SHA-256 over names and contents of the files, for ``ModelSpec.digest``."""
-    total = hashlib.sha256()
-    for name in files:
-        with (folder / name).open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
-        total.update(f"{name} {content}\n".encode())
-    return total.hexdigest()
+    return digest_of({name: hash_of(folder / name) for name in files})
+
+
+def digest_of(hashes: Mapping[str, str]) -> str:
+    """The same, where the contents' own SHA-256 are known by name."""
+    lines = (f"{name} {content}\n" for name, content in hashes.items())
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def hash_of(path: Path) -> str:
+    """Hex SHA-256 of a file's content. Raises ``OSError``."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_files(folder: Path, files: Iterable[str]) -> None:

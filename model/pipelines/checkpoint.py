@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from model.checkpoint import Checkpoint, CheckpointError, Placement, name_of
+from model.checkpoint import Checkpoint, CheckpointError, Placement, digest_of, name_of
 from model.pipelines import labels, loras
 from model.pipelines.catalogue import Configs, Entry, Text, find
 from model.pipelines.components import (
@@ -27,7 +27,7 @@ from model.pipelines.components import (
     read_index,
     used_files,
 )
-from model.pipelines.hashing import digest, sha256
+from model.pipelines.hashing import sha256
 from model.pipelines.inspection import inspected
 from model.pipelines.settings import PACKAGES, PipelineSettings
 from model.pipelines.sizes import scale_of, sizes_of
@@ -126,7 +126,7 @@ class PipelineCheckpoint(Checkpoint):
             parameters=tuple(one for one in entry.parameters if {*one.operations} & {*operations}),
             operations=operations,
             max_prompt_tokens=most,
-            digest=digest({file: _hash(folder / file) for file in files}),
+            digest=digest_of({file: _hash(folder / file) for file in files}),
             license=card.get("license", "unknown"),
             description=card.get("description", entry.title),
             negative_prompt=entry.negative_prompt,

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import re
 import tempfile
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from model.checkpoint import hash_of
 
 LARGE = 2**20
 """Bytes from which on a file's hash is remembered."""
@@ -35,35 +35,22 @@ def sha256(path: Path) -> str:
             return target.name
     before = _state(path)
     if before["size"] < LARGE:
-        return _read(path)
+        return hash_of(path)
     key = str(path.absolute())
     known = _load().get(key)
     if isinstance(known, dict) and {**known, **before} == known:
         return str(known["sha256"])
-    digest = _read(path)
+    digest = hash_of(path)
     changed = max(before["mtime"], before["ctime"]) / 1e9
     if _state(path) == before and changed < time.time() - SETTLED:
         _remember(key, {**before, "sha256": digest})
     return digest
 
 
-def digest(contents: Mapping[str, str]) -> str:
-    """Hex SHA-256 over names and hashes of contents, as `model.checkpoint.digest` has it."""
-    total = hashlib.sha256()
-    for name, content in contents.items():
-        total.update(f"{name} {content}\n".encode())
-    return total.hexdigest()
-
-
 def cache_file() -> Path:
     """Where hashes are kept: in the user's cache folder."""
     folder = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(folder) / "tessera" / "hashes.json"
-
-
-def _read(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _state(path: Path) -> dict[str, int]:

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from model.checkpoint import CheckpointError
+from model.checkpoint import CheckpointError, hash_of
 from model.pipelines import hashing
 from model.pipelines.catalogue import Area
 from model.pipelines.checkpoint import PipelineCheckpoint
@@ -451,13 +451,13 @@ def large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The files that were read."""
-    read, found = hashing._read, list[Path]()
+    read, found = hash_of, list[Path]()
 
     def reading(path: Path) -> str:
         found.append(path)
         return read(path)
 
-    monkeypatch.setattr(hashing, "_read", reading)
+    monkeypatch.setattr(hashing, "hash_of", reading)
     return found
 
 
