@@ -165,7 +165,7 @@ def of_validation(errors: Sequence[Mapping[str, Any]]) -> ApiError:
 
 
 def of_body(cause: BaseException) -> ApiError:
-    """A body that FastAPI could not read as JSON."""
+    """A body that could not be read as JSON."""
     match cause:
         case ClientDisconnect():
             return ApiError(CLIENT_GONE, "the client has gone", code="client_gone")

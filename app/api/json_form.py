@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from app.api.errors import ApiError, invalid
+from app.api.errors import ApiError, invalid, of_body
 
 MOST_VALUES = 100_000
 """Commas and brackets of a body: each may stand for a value that takes a hundred times its byte."""
@@ -39,11 +39,8 @@ def read_json(body: bytes | bytearray) -> JsonForm:
         raise ApiError(400, "the body has too many values", code="invalid_json")
     try:
         found = json.loads(body, object_pairs_hook=_once)
-    except UnicodeDecodeError as error:
-        raise ApiError(400, "the body is not JSON: it is not UTF-8", code="invalid_json") from error
     except (ValueError, RecursionError) as error:
-        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise ApiError(400, f"the body is not JSON: {reason[:200]}", code="invalid_json") from error
+        raise of_body(error) from error
     if not isinstance(found, dict):
         raise ApiError(400, "a JSON object is needed", code="invalid_body")
     files: dict[str, tuple[bytes, ...]] = {}
