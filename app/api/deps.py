@@ -14,7 +14,7 @@ from app.api.errors import CLIENT_GONE, ApiError
 from app.api.rate_limit import RateLimit
 from app.api.schemas import WithParameters, printable
 from app.api.signing import Links
-from app.engine import DeadlineExceeded, Engine, Job
+from app.engine import Engine, Job
 from app.generation.editing.budget import UploadBudget
 from app.generation.resolve import Generation, find_model
 from app.generation.service import File, ImageService
@@ -65,13 +65,9 @@ class Services:
         """What a function makes of an upload, off the loop. Raises `UploadsFull`, and
         `DeadlineExceeded` where it has waited for as long as a request may take."""
         seconds = self.settings.request_timeout
-        try:
-            async with asyncio.timeout(seconds):
-                return await self.uploads.begin(function, *args, **kwargs)
-        except TimeoutError:
-            self.metrics.rejected("deadline")
-            message = f"The upload was not decoded within {seconds:g} seconds."
-            raise DeadlineExceeded(message) from None
+        message = f"The upload was not decoded within {seconds:g} seconds."
+        decoding = self.uploads.begin(function, *args, **kwargs)
+        return await self.images.within(seconds, decoding, message)
 
     async def submit(
         self, generation: Generation, client: Client, *, previews: bool = False

@@ -194,16 +194,20 @@ class ImageService:
         self._metrics.file_cache_hit(generation.spec.id)
         return File(0, kept.body, Timings(0.0, 0.0), 0.0)
 
-    async def _in_time(self, job: Job, work: Awaitable[T]) -> T:
-        """The same deadline for what is done with an image as for making it."""
-        left = job.accepted + self._timeout - time.monotonic()
+    async def within(self, seconds: float, work: Awaitable[T], message: str) -> T:
+        """What the work gives. Raises `DeadlineExceeded` where it takes longer."""
         try:
-            async with asyncio.timeout(max(0.0, left)):
+            async with asyncio.timeout(max(0.0, seconds)):
                 return await work
         except TimeoutError:
             self._metrics.rejected("deadline")
-            message = f"The request was not finished within {self._timeout:g} seconds."
             raise DeadlineExceeded(message) from None
+
+    async def _in_time(self, job: Job, work: Awaitable[T]) -> T:
+        """The same deadline for what is done with an image as for making it."""
+        left = job.accepted + self._timeout - time.monotonic()
+        message = f"The request was not finished within {self._timeout:g} seconds."
+        return await self.within(left, work, message)
 
     async def _on_thread(self, size: int, encode: Callable[[], bytes]) -> bytes:
         """Writes a file of ``size`` bytes of pixels, in turn."""
