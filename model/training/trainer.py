@@ -23,7 +23,7 @@ from types import FrameType
 from typing import Any, Protocol
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -294,11 +294,13 @@ def start_training(options: TrainingOptions, progress: ProgressReport) -> Path:
     if options.init is not None:
         options = replace(options, init=find_folder(options.init))
     form = recipe_type.pictures(options)
-    accelerator = _accelerator(options, progress)
+    first = PartialState(cpu=_on_cpu(options)).is_main_process
     run = RunFolder(options.out)
-    with run.locked() if accelerator.is_main_process else nullcontext():
+    with run.locked() if first else nullcontext():
         state = run.load()
         data = load(options.data, form)
+        # Not before there is something to train on: what it is set to holds for the process.
+        accelerator = _accelerator(options, progress)
         progress.note(f"{len(data)} images in {len(data.groups)} groups, {data.skipped} skipped")
         for note in data.notes:
             progress.note(note)
@@ -379,9 +381,13 @@ def take_over(network: nn.Module, weights: Mapping[str, Tensor]) -> str:
     return f"took over {len(fits)} of {len(own)} tensors{warning}; new ones: {listed}{more}"
 
 
+def _on_cpu(options: TrainingOptions) -> bool:
+    return options.cpu or not torch.cuda.is_available()
+
+
 def _accelerator(options: TrainingOptions, progress: ProgressReport) -> Accelerator:
     """bf16 where it is fast; compiled where a C++ compiler is at hand."""
-    on_cpu = options.cpu or not torch.cuda.is_available()
+    on_cpu = _on_cpu(options)
     bf16 = resolve_dtype("auto", "cpu" if on_cpu else "cuda") == "bf16"
     compiled = options.compiled and shutil.which("g++") is not None
     if options.compiled and not compiled:
