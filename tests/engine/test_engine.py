@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import subprocess
+import threading
 import time
 from typing import Any
 
@@ -420,9 +421,14 @@ async def test_replaced_workers_leave_no_threads_and_no_files_behind() -> None:
             worker.wait()
             assert await draw(engine, ask("fast")) == expected(ask("fast"))
 
+        def threads() -> int:
+            # The process has others that come and go.
+            return sum("-worker-" in thread.name for thread in threading.enumerate())
+
         await lose_a_worker()
-        threads, files = this.num_threads(), this.num_fds()
+        await until(lambda: threads() == 2)
+        files = this.num_fds()
         for _ in range(3):
             await lose_a_worker()
-        assert this.num_threads() <= threads
+        await until(lambda: threads() == 2)
         assert this.num_fds() <= files

@@ -119,10 +119,14 @@ async def test_a_thread_that_cannot_be_started_leaves_no_process(
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
     this = psutil.Process()
-    before = this.children(), this.num_fds(), this.num_threads()
+    children, files, threads = this.children(), this.num_fds(), threading.enumerate()
     with pytest.raises(RuntimeError, match="can't start new thread"):
         Started()
-    assert (this.children(), this.num_fds(), this.num_threads()) == before
+    # No more than there were; what an earlier test left may end meanwhile. Threads as Python counts
+    # them: to the kernel, one that has been joined exists for a moment longer.
+    assert set(this.children()) <= set(children)
+    assert this.num_fds() <= files
+    assert set(threading.enumerate()) <= set(threads)
 
 
 async def test_a_process_that_cannot_be_spawned_leaves_no_pipe(
@@ -135,7 +139,7 @@ async def test_a_process_that_cannot_be_spawned_leaves_no_pipe(
     before = psutil.Process().num_fds()
     with pytest.raises(OSError, match="Cannot allocate memory"):
         Started()
-    assert psutil.Process().num_fds() == before
+    assert psutil.Process().num_fds() <= before
 
 
 @pytest.mark.parametrize(
