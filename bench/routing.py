@@ -22,7 +22,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.deploy.fleet import BALANCERS, Deployment, fleet
+from tests.deploy.fleet import BALANCERS, Deployment, fleet, free_ports
 from tests.tiny import tiny_flow
 
 ENTRY = 1024 + 1024
@@ -103,7 +103,7 @@ def main() -> None:
             memory = {"CACHE_BYTES": "0", "FILE_CACHE_BYTES": str(asked.kept * ENTRY)}
             start = BALANCERS[routing.balancer]
             with (
-                fleet(model, folder, asked.replicas, **memory) as replicas,
+                fleet(model, folder, free_ports(asked.replicas), **memory) as replicas,
                 start(path, folder, [each.port for each in replicas], *routing.changes) as url,
             ):
                 deployment = Deployment(routing.balancer, url, replicas)

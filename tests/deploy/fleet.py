@@ -58,11 +58,13 @@ class Replica:
 
 
 @contextmanager
-def fleet(model: Path, folder: Path, count: int = 2, **settings: str) -> Iterator[list[Replica]]:
-    """So many replicas, ready."""
+def fleet(
+    model: Path, folder: Path, ports: Sequence[int] = (), **settings: str
+) -> Iterator[list[Replica]]:
+    """Replicas on those ports, or two on any; ready."""
     replicas: list[Replica] = []
     try:
-        replicas += [Replica(model, folder, port, **settings) for port in free_ports(count)]
+        replicas += [Replica(model, folder, port, **settings) for port in ports or free_ports(2)]
         for replica in replicas:
             replica.service.await_ready(180)
         yield replicas

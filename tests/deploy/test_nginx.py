@@ -13,7 +13,7 @@ import pytest
 
 from app.api.auth import hash_key
 from app.settings import Settings
-from tests.deploy.fleet import ROOT, Deployment, fleet, nginx
+from tests.deploy.fleet import ROOT, Deployment, fleet, free_ports, nginx
 
 Program = Callable[[str], str]
 
@@ -75,7 +75,7 @@ def test_private_images_are_not_kept(program: Program, tiny: Path, tmp_path: Pat
     keys = {"API_KEYS": f"anna={hash_key('secret')}"}
     address = "/v1/images/7.png?prompt=red+apple"
     with (
-        fleet(tiny, tmp_path, 1, **keys) as replicas,
+        fleet(tiny, tmp_path, free_ports(1), **keys) as replicas,
         nginx(path, tmp_path, [replicas[0].port]) as url,
     ):
         allowed = {"Authorization": "Bearer secret"}

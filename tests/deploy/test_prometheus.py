@@ -10,7 +10,7 @@ import json
 import re
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ import pytest
 import yaml
 
 from tests.deploy.fleet import ROOT, Replica, await_answer, fleet, free_ports
-from tests.faults.clients import workers
+from tests.faults.clients import metric, workers
+from tests.faults.clients import until as in_time
 
 Program = Callable[[str], str]
 RULES = ROOT / "deploy/prometheus/rules.yml"
@@ -68,13 +69,13 @@ def rule_queries() -> list[str]:
 
 
 @contextmanager
-def prometheus(program: str, folder: Path, replicas: list[Replica]) -> Iterator[httpx.Client]:
-    """Prometheus by this repository's configuration, but for the addresses; its API."""
+def prometheus(program: str, folder: Path, replicas: list[int]) -> Iterator[httpx.Client]:
+    """Prometheus by this repository's configuration, but for intervals and ports; its API."""
     config = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
-    config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+    config["global"] = {"scrape_interval": "500ms", "evaluation_interval": "500ms"}
     config["rule_files"] = [str(RULES)]
     (job,) = config["scrape_configs"]
-    job["static_configs"] = [{"targets": [f"127.0.0.1:{replica.port}" for replica in replicas]}]
+    job["static_configs"] = [{"targets": [f"127.0.0.1:{replica}" for replica in replicas]}]
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
     (port,) = free_ports(1)
     with (folder / "prometheus.log").open("wb") as log:
@@ -138,10 +139,19 @@ async def everything_that_is_counted(replica: Replica) -> None:
         worker.suspend()  # so that there are rows with it when it dies
         flood = [{"seed": seed, "steps": 100, "n": 8} for seed in range(100, 200, 10)]
         answers = [asyncio.create_task(http.post("/v1/images", json=each)) for each in flood]
-        await asyncio.sleep(1)
+
+        async def has_rows() -> bool:
+            return await metric(http, "rows_running") > 0
+
+        await in_time(has_rows)
         worker.kill()
         statuses = {answer.status_code for answer in await asyncio.gather(*answers)}
         assert statuses == {200, 503}
+
+
+async def on_each(replicas: list[Replica], do: Callable[[Replica], Awaitable[None]]) -> None:
+    """At once."""
+    await asyncio.gather(*map(do, replicas))
 
 
 @pytest.mark.slow
@@ -156,15 +166,15 @@ def test_every_query_of_dashboard_and_alerts_returns_data(
         "RATE_LIMIT": "100000/hour",
         "RATE_LIMIT_STORE": "redis://127.0.0.1:1",  # is down
     }
+    ports = free_ports(2)
     with (
-        fleet(tiny, tmp_path, 2, **settings) as replicas,
-        prometheus(path, tmp_path, replicas) as api,
+        prometheus(path, tmp_path, ports) as api,  # first: it begins to scrape after five seconds
+        fleet(tiny, tmp_path, ports, **settings) as replicas,
     ):
         until(lambda: len(ask(api, "tessera_ready == 1")) == 2)
         for _ in range(2):  # a rate needs two values, after the first of each label
-            for replica in replicas:
-                asyncio.run(everything_that_is_counted(replica))
-            time.sleep(2)
+            asyncio.run(on_each(replicas, everything_that_is_counted))
+            time.sleep(1.5)  # three times the scrape interval
         for replica in replicas:
             metrics = httpx.get(f"{replica.service.url}/metrics").text
             check(promtool, "check", "metrics", given=metrics)

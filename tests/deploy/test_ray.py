@@ -123,7 +123,7 @@ def test_the_configurations_are_what_ray_and_kubernetes_take() -> None:
 async def test_nothing_is_lost_while_replicas_come_and_go(tiny: Path, tmp_path: Path) -> None:
     count = 300
     seen = Outcome()
-    with fleet(tiny, tmp_path, 1) as replicas:
+    with fleet(tiny, tmp_path, free_ports(1)) as replicas:
         async with replicas[0].service.client() as http:
             expected = [await ask(http, *request(k), seen) for k in range(count)]
 
