@@ -24,6 +24,12 @@ MAKERS = SOME | OTHERS
 FEW = {"flux-dev", "flux-kontext", "sd3", "dit", "qwen-image", "z-image"}
 """One of each kind, for every run of the tests. The others are tried under TESSERA_TEST_FULL."""
 
+WITH_UPLOADS = (
+    *("flux-dev", "sd3", "z-image", "sana-sprint", "sdxl", "dit"),
+    *("flux-kontext", "qwen-edit", "qwen-edit-plus", "flux2-klein"),
+)
+"""Those whose operations are tried."""
+
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leaves out the others' tests."""
@@ -58,7 +64,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def served(folders: dict[str, Path], full: bool) -> dict[str, Path]:
     """Those of the service."""
-    return {name: folder for name, folder in folders.items() if full or name in FEW}
+    few = FEW.union(WITH_UPLOADS)
+    return {name: folder for name, folder in folders.items() if full or name in few}
 
 
 @pytest.fixture(scope="package")
@@ -69,6 +76,7 @@ def service(served: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -
         "CACHE_BYTES": "0",
         "FILE_CACHE_BYTES": "0",
         "MAX_ROWS_WAITING": "1000",
+        "MAX_PROMPT_CHARACTERS": "10000",
         "TILE": "4",
         "START_TIMEOUT": "900",
         "REQUEST_TIMEOUT": "600",

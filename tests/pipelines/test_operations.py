@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import inspect
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -29,41 +29,10 @@ from model.pipelines.checkpoint import PipelineCheckpoint
 from model.request import Picture
 from tests.crowd import in_a_crowd_and_alone
 from tests.generation.corpus import box_mask, written
-from tests.pipelines.conftest import MAKERS
 from tests.pipelines.questions import library, pipeline, pixels
-from tests.service.running import Service, official, running
+from tests.service.running import Service, official
 
 pytestmark = pytest.mark.timeout(600)
-
-SERVED = (
-    *("flux-dev", "sd3", "z-image", "sana-sprint", "sdxl", "dit"),
-    *("flux-kontext", "qwen-edit", "qwen-edit-plus", "flux2-klein"),
-)
-
-
-@pytest.fixture(scope="module")
-def few(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Folders of those that are served here."""
-    home = tmp_path_factory.mktemp("pipelines")
-    for name in SERVED:
-        MAKERS[name](home / name)
-    return {name: home / name for name in SERVED}
-
-
-@pytest.fixture(scope="module")
-def serving(few: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A server that keeps nothing, so that everything is computed."""
-    log = tmp_path_factory.mktemp("service") / "log"
-    settings = {
-        "MODELS": ",".join(map(str, few.values())),
-        "CACHE_BYTES": "0",
-        "FILE_CACHE_BYTES": "0",
-        "START_TIMEOUT": "600",
-        "REQUEST_TIMEOUT": "600",
-        "MAX_PROMPT_CHARACTERS": "10000",
-    }
-    with running(few["sd3"], log, **settings) as service:
-        yield service.await_ready(patience=300)
 
 
 @dataclass(frozen=True)
@@ -319,28 +288,28 @@ def framed(image: Image.Image, generation: Generation) -> Any:
 
 @pytest.mark.parametrize("model", ASKED)
 async def test_operations_draw_what_the_library_draws(
-    model: str, few: dict[str, Path], serving: Service
+    model: str, served: dict[str, Path], service: Service
 ) -> None:
     """And the same bytes alone and beside all others of the model, and beside plain images."""
     asked = ASKED[model]
     both: list[Ask | int] = [*asked, 1, 2]
-    async with serving.client() as http:
+    async with service.client() as http:
 
         async def either(ask: Ask | int) -> bytes:
             if isinstance(ask, Ask):
                 return await draw(http, ask)
-            size = asked[0].generation(few[model]).requests[0]
+            size = asked[0].generation(served[model]).requests[0]
             body = {"model": model, "seed": ask, "size": f"{size.width}x{size.height}"}
-            answer = await http.post("/v1/images", json=body | _few_steps(few[model]))
+            answer = await http.post("/v1/images", json=body | _few_steps(served[model]))
             assert answer.status_code == 200, answer.text
             return answer.content
 
         answers = await in_a_crowd_and_alone(either, both, apart=0.05)
     assert answers.differing == 0
     for ask, answer in zip(asked, answers.alone, strict=False):
-        generation = ask.generation(few[model])
+        generation = ask.generation(served[model])
         drawn = pixels(answer)
-        expected = framed(by_the_library(few[model], generation), generation)
+        expected = framed(by_the_library(served[model], generation), generation)
         assert drawn.shape == expected.shape
         assert drawn.std() > 1, "a flat image shows no difference"
         assert np.abs(drawn - expected).max() <= 2, ask
@@ -353,9 +322,9 @@ def _few_steps(folder: Path) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("model", ASKED)
-async def test_every_image_counts(model: str, serving: Service) -> None:
+async def test_every_image_counts(model: str, service: Service) -> None:
     """The inverse: another upload in any place, another image."""
-    async with serving.client() as http:
+    async with service.client() as http:
         for ask in ASKED[model]:
             drawn = pixels(await draw(http, ask))
             for place in range(len(ask.uploads)):
@@ -384,21 +353,21 @@ async def test_every_image_counts(model: str, serving: Service) -> None:
     ],
 )
 async def test_what_is_asked_for_with_less_than_all_strength_starts_from_the_image(
-    ask: Ask, strength: float, few: dict[str, Path], serving: Service
+    ask: Ask, strength: float, served: dict[str, Path], service: Service
 ) -> None:
     """Also in so few steps that the library would round up to all of them. And what is painted
     around an upload starts from noise alone, not from the white that is there."""
-    async with serving.client() as http:
+    async with service.client() as http:
         drawn = pixels(await draw(http, ask))
-    generation = ask.generation(few[ask.model])
-    expected = framed(by_the_library(few[ask.model], generation, strength), generation)
+    generation = ask.generation(served[ask.model])
+    expected = framed(by_the_library(served[ask.model], generation, strength), generation)
     assert np.abs(drawn - expected).max() <= 2
 
 
 @pytest.mark.parametrize("model", ASKED)
-async def test_previews_of_operations_change_nothing(model: str, serving: Service) -> None:
-    restarts = serving.metric("worker_restarts_total")
-    async with serving.client() as http:
+async def test_previews_of_operations_change_nothing(model: str, service: Service) -> None:
+    restarts = service.metric("worker_restarts_total")
+    async with service.client() as http:
         for ask in ASKED[model]:
             drawn = await draw(http, ask)
             # A reader that is slower than these tiny models, as on a busy machine, misses some.
@@ -410,7 +379,7 @@ async def test_previews_of_operations_change_nothing(model: str, serving: Servic
                     break
             else:
                 assert model == "sana-sprint", "which has one step from an image"
-    assert serving.metric("worker_restarts_total") == restarts
+    assert service.metric("worker_restarts_total") == restarts
 
 
 async def stream(http: httpx.AsyncClient, ask: Ask) -> list[tuple[str, Any]]:
@@ -455,10 +424,10 @@ OFFICIAL = [
 
 @pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")  # variations, by the client
 @pytest.mark.parametrize("ask", OFFICIAL, ids=lambda ask: f"{ask.model}-{ask.operation}")
-async def test_the_official_client_gets_the_same(ask: Ask, serving: Service) -> None:
-    async with serving.client() as http:
+async def test_the_official_client_gets_the_same(ask: Ask, service: Service) -> None:
+    async with service.client() as http:
         drawn = await draw(http, ask)
-    with official(serving) as client:
+    with official(service) as client:
         assert officially(client, ask) == drawn
 
 
@@ -481,10 +450,10 @@ def officially(client: openai.OpenAI, ask: Ask) -> bytes:
     ("size", "drawn"), [("auto", (64, 64)), ("32x24", (32, 24)), (None, (64, 64))]
 )
 def test_openai_s_size_is_what_the_model_draws(
-    size: Any, drawn: tuple[int, int], serving: Service
+    size: Any, drawn: tuple[int, int], service: Service
 ) -> None:
     given = {} if size is None else {"size": size}
-    with official(serving) as client:
+    with official(service) as client:
         answer = client.images.generate(
             prompt="a cat", model="sd3", extra_body={"seed": 1, "steps": 2}, **given
         )
@@ -494,7 +463,7 @@ def test_openai_s_size_is_what_the_model_draws(
     assert Image.open(BytesIO(image)).size == drawn
     body = {"model": "sd3", "prompt": "a cat", "seed": 1, "steps": 2}
     body["size"] = "{}x{}".format(*drawn)
-    assert httpx.post(f"{serving.url}/v1/images", json=body).content == image
+    assert httpx.post(f"{service.url}/v1/images", json=body).content == image
 
 
 # --- What is refused ---------------------------------------------------------------------------
@@ -519,32 +488,32 @@ def refused(answer: httpx.Response) -> dict[str, Any]:
     ],
 )
 def test_a_prompt_beyond_the_tokenizer_s_limit_is_refused_with_the_count(
-    model: str, most: int, around: int, few: dict[str, Path], serving: Service
+    model: str, most: int, around: int, served: dict[str, Path], service: Service
 ) -> None:
     """Words at the very limit are read to the last, see the count of transformers' own."""
     fits, beyond = " ".join(["a"] * (most - around)), " ".join(["a"] * (most - around + 1))
-    text = PipelineCheckpoint.open(few[model]).entry.text
+    text = PipelineCheckpoint.open(served[model]).entry.text
     assert text is not None
-    own = getattr(pipeline(few[model]), text.tokenizer)
+    own = getattr(pipeline(served[model]), text.tokenizer)
     assert len(own(fits).input_ids) == most
     body: dict[str, Any] = {"model": model, "prompt": beyond}
-    error = refused(httpx.post(f"{serving.url}/v1/images", json=body))
+    error = refused(httpx.post(f"{service.url}/v1/images", json=body))
     assert (error["code"], error["param"]) == ("prompt_too_long", "prompt")
     assert f"{most + 1} tokens" in error["message"]
     assert f"at most {most}" in error["message"]
     form = {"model": model, "operation": "edit", "prompt": beyond}
     again = httpx.post(
-        f"{serving.url}/v1/images/transform", data=form, files={"image": upload((64, 64))}
+        f"{service.url}/v1/images/transform", data=form, files={"image": upload((64, 64))}
     )
-    expected = "prompt_too_long" if "edit" in _operations(few[model]) else "invalid_value"
+    expected = "prompt_too_long" if "edit" in _operations(served[model]) else "invalid_value"
     assert refused(again)["code"] == expected
-    if "negative_prompt" in inspect.signature(type(pipeline(few[model])).__call__).parameters:
+    if "negative_prompt" in inspect.signature(type(pipeline(served[model])).__call__).parameters:
         body = {"model": model, "negative_prompt": beyond}
-        error = refused(httpx.post(f"{serving.url}/v1/images", json=body))
+        error = refused(httpx.post(f"{service.url}/v1/images", json=body))
         assert (error["code"], error["param"]) == ("prompt_too_long", "negative_prompt")
     if model == "sdxl":
         body = {"model": model, "prompt": fits, "size": "16x16", "steps": 1}
-        assert httpx.post(f"{serving.url}/v1/images", json=body).status_code == 200
+        assert httpx.post(f"{service.url}/v1/images", json=body).status_code == 200
 
 
 def _operations(folder: Path) -> Sequence[str]:
@@ -571,9 +540,9 @@ def _operations(folder: Path) -> Sequence[str]:
     ],
 )
 def test_what_a_pipeline_does_not_take_is_refused_with_what_it_takes(
-    body: dict[str, Any], param: str, said: list[str], serving: Service
+    body: dict[str, Any], param: str, said: list[str], service: Service
 ) -> None:
-    error = refused(httpx.post(f"{serving.url}/v1/images", json=body))
+    error = refused(httpx.post(f"{service.url}/v1/images", json=body))
     assert error["param"] == param
     for words in said:
         assert words in error["message"]
@@ -637,19 +606,19 @@ def test_what_a_pipeline_does_not_take_is_refused_with_what_it_takes(
     ],
 )
 async def test_operations_that_cannot_be_are_refused(
-    ask: Ask, said: list[str], serving: Service
+    ask: Ask, said: list[str], service: Service
 ) -> None:
-    restarts = serving.metric("worker_restarts_total")
-    async with serving.client() as http:
+    restarts = service.metric("worker_restarts_total")
+    async with service.client() as http:
         error = refused(await send(http, ask))
     for words in said:
         assert words in error["message"]
-    assert serving.metric("worker_restarts_total") == restarts
+    assert service.metric("worker_restarts_total") == restarts
 
 
-def test_the_official_client_is_told_how_many_images_there_may_be(serving: Service) -> None:
+def test_the_official_client_is_told_how_many_images_there_may_be(service: Service) -> None:
     images = [upload((64, 64), number) for number in range(4)]
-    with official(serving) as client, pytest.raises(openai.BadRequestError) as caught:
+    with official(service) as client, pytest.raises(openai.BadRequestError) as caught:
         client.images.edit(image=images, prompt="a", model="qwen-edit-plus")
     assert caught.value.param == "image"
     assert "4 were given" in caught.value.message

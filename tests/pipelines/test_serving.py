@@ -66,8 +66,12 @@ async def test_draws_the_same_alone_in_company_and_by_address(
         assert by_address.content == answers.alone[0]
 
 
-async def test_a_killed_worker_changes_nothing(served: dict[str, Path], service: Service) -> None:
+async def test_a_killed_worker_changes_nothing(
+    served: dict[str, Path], service: Service, full: bool
+) -> None:
     """All pipelines at once; the worker dies in the middle and everything is computed again."""
+    if not full:
+        pytest.skip("test_mixture.py does so with two: TESSERA_TEST_FULL=1")
     asked = [one for name in served for one in questions(served[name], 2)]
     async with service.client() as http:
         alone = [await ask(http, question) for question in asked]
