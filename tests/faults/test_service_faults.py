@@ -90,7 +90,7 @@ async def test_a_poisonous_row_fails_alone(start: Start) -> None:
 
 async def test_a_stopped_worker_while_large_uploads_arrive(start: Start) -> None:
     requests = bodies(8)
-    with start(STEP_TIMEOUT="5") as service:
+    with start(STEP_TIMEOUT="3") as service:
         service.await_ready()
         async with service.client() as http:
             undisturbed = await draw_all(http, requests)
@@ -111,7 +111,7 @@ async def test_a_stopped_worker_while_large_uploads_arrive(start: Start) -> None
             assert await answers == undisturbed
             await asyncio.gather(*uploads, return_exceptions=True)
             assert await metric(http, "worker_restarts_total") == 1
-        # 10 ms were measured, with both cores busy; 5 s and more where the worker blocks the loop.
+        # 10 ms were measured, with both cores busy; 3 s and more where the worker blocks the loop.
         assert slowest < 1.5, f"/livez took {slowest:.3f} s"
 
 

@@ -21,7 +21,7 @@ def resident(service: Service) -> dict[int, int]:
 
 
 async def test_memory_does_not_grow_with_requests(start: Start, full: bool) -> None:
-    few, many = (500, 5000) if full else (300, 1200)
+    few, many = (500, 5000) if full else (200, 800)
     # Both memories hold some fifty pictures: they are full long before the first reading.
     with start(CACHE_BYTES="100000", FILE_CACHE_BYTES="100000") as service:
         service.await_ready()

@@ -17,6 +17,7 @@ import httpx
 import psutil
 import pytest
 
+from app.server import READING_TIME
 from tests.service.raw import answer, connect, large_edit, received
 from tests.service.running import Service, Start, running
 
@@ -91,7 +92,7 @@ def test_draining_waits_for_the_last_byte(start: Start) -> None:
             service.await_log("leaving")
             other.sendall(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n")
             assert answer(other).headers["connection"] == "close"
-            time.sleep(7)
+            time.sleep(READING_TIME + 0.5)
             head, _, body = received(client).partition(b"\r\n\r\n")
         assert b"ontent-length: %d\r\n" % len(body) in head
         assert service.ended() == 0

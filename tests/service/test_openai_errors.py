@@ -68,12 +68,17 @@ def test_a_wrong_address(client: openai.OpenAI, path: str, status: int, code: st
     assert (refused.value.status_code, refused.value.code) == (status, code)
 
 
-def test_a_body_that_is_too_large(start: Start) -> None:
-    with start(MAX_BODY_BYTES="1024") as service, official(service.await_ready()) as client:
+def test_what_is_too_large_or_too_much(start: Start) -> None:
+    settings = {"MAX_BODY_BYTES": "1024", "MAX_ROWS_WAITING": "2"}
+    with start(**settings) as service, official(service.await_ready()) as client:
         with pytest.raises(openai.APIStatusError) as refused:
             client.images.generate(prompt="a" * 2000)
         assert (refused.value.status_code, refused.value.code) == (413, "body_too_large")
         assert client.images.generate(prompt="a").data, "the connection must be usable again"
+        with pytest.raises(openai.InternalServerError) as full:
+            client.images.generate(prompt="a", n=10)
+        assert (full.value.status_code, full.value.code) == (503, "queue_full")
+        assert int(full.value.response.headers["retry-after"]) >= 1
 
 
 def test_a_wrong_key_and_a_wrong_signature(start: Start) -> None:
@@ -112,14 +117,6 @@ def test_a_rate_limit_and_how_long_to_wait(start: Start) -> None:
         with pytest.raises(openai.RateLimitError) as hopeless:
             client.with_options(max_retries=3).images.generate(prompt="a", n=10)
         assert hopeless.value.response.request.headers["x-stainless-retry-count"] == "0"
-
-
-def test_a_full_queue(start: Start) -> None:
-    with start(MAX_ROWS_WAITING="2") as service, official(service.await_ready()) as client:
-        with pytest.raises(openai.InternalServerError) as full:
-            client.images.generate(prompt="a", n=10)
-        assert (full.value.status_code, full.value.code) == (503, "queue_full")
-        assert int(full.value.response.headers["retry-after"]) >= 1
 
 
 def test_a_deadline_before_and_within_a_stream(start: Start) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -16,7 +17,7 @@ import httpx
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from tests.service.running import Service, Start
+from tests.service.running import Service, Start, running
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 CALLER = "b7ad6b7169203331"
@@ -74,13 +75,16 @@ def collecting() -> Iterator[Collector]:
         server.server_close()
 
 
-@pytest.fixture
-def traced(start: Start, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Service, Collector]]:
-    with collecting() as collector:
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "none")
-        monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "200")
-        with start(TRACING="true") as service:
+@pytest.fixture(scope="module")
+def traced(
+    tiny: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Service, Collector]]:
+    log = tmp_path_factory.mktemp("traced") / "log"
+    with collecting() as collector, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
+        patch.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "none")
+        patch.setenv("OTEL_BSP_SCHEDULE_DELAY", "200")
+        with running(tiny, log, TRACING="true") as service:
             yield service.await_ready(), collector
 
 
@@ -115,36 +119,39 @@ def test_streams_and_failures_are_traced_and_probes_are_not(
 ) -> None:
     service, collector = traced
     events = {"Accept": "text/event-stream"}
+    before = len(collector.spans)
     httpx.get(f"{service.url}/readyz")
     httpx.post(f"{service.url}/v1/images", json={"seed": 1}, headers=events)
     httpx.get(f"{service.url}/v1/images/7.png?steps=0")
-    (stream,) = collector.await_spans("POST /v1/images")
+    (refused,) = collector.await_spans("GET /v1/images/{seed}.{format}")
+    stream = collector.await_spans("POST /v1/images")[-1]
     assert not stream.parent_span_id
     assert sorted(span.name for span in collector.children(stream)) == [
         *("compute", "encode", "queue"),
     ]
-    (refused,) = collector.await_spans("GET /v1/images/{seed}.{format}")
     assert not collector.children(refused)
-    assert len(collector.spans) == 5
+    assert len(collector.spans) == before + 5
 
 
 def test_histograms_lead_to_traces_where_openmetrics_is_asked_for(
     traced: tuple[Service, Collector],
 ) -> None:
     service, _ = traced
-    body = {"prompt": "red apple", "seed": 7}
-    httpx.post(f"{service.url}/v1/images", json=body, headers=TRACEPARENT)
+    trace = TRACE[::-1]
+    body = {"prompt": "red apple", "seed": 8}
+    parent = {"traceparent": f"00-{trace}-{CALLER}-01"}
+    httpx.post(f"{service.url}/v1/images", json=body, headers=parent)
     wanted = {"Accept": "application/openmetrics-text; version=1.0.0"}
     answer = httpx.get(f"{service.url}/metrics", headers=wanted)
     assert answer.headers["content-type"].startswith("application/openmetrics-text")
     assert answer.text.endswith("# EOF\n")
     for name in ("request", "encode"):
-        (line,) = (
+        (_,) = (
             line
             for line in answer.text.splitlines()
-            if line.startswith(f"tessera_{name}_seconds_bucket") and "trace_id" in line
+            if line.startswith(f"tessera_{name}_seconds_bucket")
+            if f'trace_id="{trace}"' in line
         )
-        assert f'trace_id="{TRACE}"' in line
     plain = httpx.get(f"{service.url}/metrics")
     assert plain.headers["content-type"].startswith("text/plain")
     assert "trace_id" not in plain.text
@@ -154,6 +161,7 @@ def test_nothing_is_lost_where_nobody_collects(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")  # seconds; else it is tried for ten
     with start(TRACING="true") as service:
         service.await_ready()
         assert httpx.get(f"{service.url}/v1/images/7.png").status_code == 200
