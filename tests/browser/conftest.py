@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import threading
@@ -104,6 +105,15 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Start:
 @pytest.fixture(scope="session")
 def service(start: Start, elsewhere: Elsewhere) -> Iterator[Service]:
     with start(CORS_ORIGINS=elsewhere.trusted) as service:
+        yield service.await_ready()
+
+
+@pytest.fixture(scope="session")
+def locked(start: Start) -> Iterator[Service]:
+    """Its key is "open sesame"."""
+    keys = f"ada={hashlib.sha256(b'open sesame').hexdigest()}"
+    secret = "a secret that is long enough"
+    with start(API_KEYS=keys, URL_SECRET=secret, DOCS_ACCESS="key") as service:
         yield service.await_ready()
 
 

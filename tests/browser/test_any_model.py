@@ -6,8 +6,8 @@ prompt, or need minutes for a picture.
 
 from __future__ import annotations
 
+import contextlib
 import re
-import threading
 import time
 from collections.abc import Sequence
 from io import BytesIO
@@ -36,6 +36,7 @@ from tests.browser.actions import (
 )
 from tests.browser.conftest import Open
 from tests.browser.hills import EXAMPLES, LORAS
+from tests.service.raw import connect, posted
 from tests.service.running import Service
 
 Size = tuple[int, int]
@@ -496,22 +497,10 @@ def test_a_long_run_says_how_long_it_takes_and_can_be_stopped(page: Page, hills:
 
 
 def test_who_waits_sees_how_many_others_do(page: Page, hills: Service) -> None:
-    crowd = httpx.Client(base_url=hills.url, timeout=60)
-    body = {"prompt": "crowd", "n": 10, "steps": 40, "pause": 0.2, "seed": 1}
-    headers = {"Accept": "application/json"}
-    stop = threading.Event()
-
-    def others(seed: int) -> None:
-        try:
-            with crowd.stream("POST", "/v1/images", json=body | {"seed": seed}, headers=headers):
-                stop.wait(60)
-        except httpx.HTTPError:
-            pass
-
-    threads = [threading.Thread(target=others, args=(100 * k,)) for k in range(3)]
-    for thread in threads:
-        thread.start()
-    try:
+    with contextlib.ExitStack() as crowd:
+        for k in range(3):
+            body = {"prompt": "crowd", "n": 10, "steps": 40, "pause": 0.2, "seed": 100 * k}
+            crowd.enter_context(connect(hills)).sendall(posted(body))
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline and not hills.metric("rows_waiting"):
             time.sleep(0.05)
@@ -522,11 +511,6 @@ def test_who_waits_sees_how_many_others_do(page: Page, hills: Service) -> None:
         expect(count).to_have_text(re.compile(r"^Waiting · \d+ others in the queue"))
         page.keyboard.press("Escape")
         page.locator("#draw:visible").wait_for()
-    finally:
-        stop.set()
-        crowd.close()
-        for thread in threads:
-            thread.join()
 
 
 LEFT = """async () => {

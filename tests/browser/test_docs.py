@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import Open, Start
+from tests.browser.conftest import Open
 from tests.service.running import Service
 
 ROUTES = ["/v1/images", "/v1/images/{seed}.{format}", "/v1/images/generations", "/v1/models"]
@@ -42,25 +40,23 @@ def test_it_is_dark_where_the_page_is(open_page: Open, service: Service) -> None
         assert (colour != "rgb(255, 255, 255)") == dark
 
 
-def test_behind_a_key_it_asks_for_the_key(start: Start, open_page: Open) -> None:
-    keys = f"ada={hashlib.sha256(b'open sesame').hexdigest()}"
-    with start(API_KEYS=keys, DOCS_ACCESS="key") as service:
-        page = open_page(f"{service.await_ready().url}/docs", expected="401")
-        key, error = page.get_by_label("API key"), page.locator("#error")
-        expect(error).to_contain_text("an API key is needed")
-        key.fill("open barley")
-        key.press("Enter")
-        expect(error).to_contain_text("not known here")
-        key.fill("open sesame")
-        key.press("Enter")
-        assert set(ROUTES) <= set(routes(page))
-        expect(key).to_be_hidden()
-        expect(error).to_be_empty()
-        # The key that opened it is used for what is tried.
-        listed = page.locator(".opblock-get", has=page.locator('[data-path="/v1/models"]'))
-        listed.locator(".opblock-summary").click()
-        page.get_by_role("button", name="Try it out").click()
-        page.get_by_role("button", name="Execute").click()
-        expect(
-            page.locator(".live-responses-table .response .response-col_status")
-        ).to_contain_text("200")
+def test_behind_a_key_it_asks_for_the_key(locked: Service, open_page: Open) -> None:
+    page = open_page(f"{locked.url}/docs", expected="401")
+    key, error = page.get_by_label("API key"), page.locator("#error")
+    expect(error).to_contain_text("an API key is needed")
+    key.fill("open barley")
+    key.press("Enter")
+    expect(error).to_contain_text("not known here")
+    key.fill("open sesame")
+    key.press("Enter")
+    assert set(ROUTES) <= set(routes(page))
+    expect(key).to_be_hidden()
+    expect(error).to_be_empty()
+    # The key that opened it is used for what is tried.
+    listed = page.locator(".opblock-get", has=page.locator('[data-path="/v1/models"]'))
+    listed.locator(".opblock-summary").click()
+    page.get_by_role("button", name="Try it out").click()
+    page.get_by_role("button", name="Execute").click()
+    expect(page.locator(".live-responses-table .response .response-col_status")).to_contain_text(
+        "200"
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from io import BytesIO
 from typing import Any
 
@@ -217,41 +218,50 @@ def test_pictures_come_in_by_dropping_and_pasting(page: Page, how: str) -> None:
     expect(page.locator(".source-name")).to_have_text("in.png")
 
 
-def test_a_large_picture_is_made_smaller_before_it_is_sent(start: Start, open_page: Open) -> None:
-    with start(MAX_UPLOAD_PIXELS="15000") as service:
-        page = open_page(service.await_ready().url)
-        page.locator("#state[data-state=ready]").wait_for()
-        start_from(page, noise(300, 200))
-        expect(page.locator(".source-size")).to_have_text("150 × 100 pixels")
-        go(page)
+MOST = 15_000
+"""Pixels that may be sent to `narrow`."""
+
+
+@pytest.fixture(scope="module")
+def narrow(start: Start) -> Iterator[Service]:
+    with start(MAX_UPLOAD_PIXELS=str(MOST)) as service:
+        yield service.await_ready()
+
+
+def test_a_large_picture_is_made_smaller_before_it_is_sent(
+    narrow: Service, open_page: Open
+) -> None:
+    page = open_page(narrow.url)
+    page.locator("#state[data-state=ready]").wait_for()
+    start_from(page, noise(300, 200))
+    expect(page.locator(".source-size")).to_have_text("150 × 100 pixels")
+    go(page)
 
 
 @pytest.mark.parametrize("operation", ["vary", "inpaint", "outpaint"])
 def test_many_pictures_of_a_large_one_are_made_smaller(
-    start: Start, open_page: Open, operation: str
+    narrow: Service, open_page: Open, operation: str
 ) -> None:
     """Each alone is within the limit, all together are not: nobody should have to work that out."""
-    most = 15_000
-    with start(MAX_UPLOAD_PIXELS=str(most)) as service:
-        page = open_page(service.await_ready().url)
-        page.locator("#state[data-state=ready]").wait_for()
-        start_from(page, noise(150, 99))
-        choose(page, operation)
-        note = page.locator("#options > .note")
-        if operation == "outpaint":
-            page.locator("#amount").evaluate(SET, 100)  # 450 × 297 pixels, of which that is a third
-            expect(note).to_have_text(re.compile("It is scaled to 50 × 33 first"))
-            page.locator("#amount").evaluate(SET, 5)
-        else:
-            expect(note).to_be_hidden()
-        if operation == "inpaint":
-            page.get_by_role("button", name="Invert").click()  # from nothing to all of it
-        page.locator("#count label").nth(2).click()
-        expect(note).to_be_visible(visible=operation != "vary")  # whose size is chosen, not kept
-        go(page)
-        expect(page.locator("#run button:not(.busy)")).to_have_count(4)
-        height, width, _ = after(page).shape
-        assert 0.9 * most < 4 * width * height <= most
+    page = open_page(narrow.url)
+    page.locator("#state[data-state=ready]").wait_for()
+    start_from(page, noise(150, 99))
+    choose(page, operation)
+    note = page.locator("#options > .note")
+    if operation == "outpaint":
+        page.locator("#amount").evaluate(SET, 100)  # 450 × 297 pixels, of which that is a third
+        expect(note).to_have_text(re.compile("It is scaled to 50 × 33 first"))
+        page.locator("#amount").evaluate(SET, 5)
+    else:
+        expect(note).to_be_hidden()
+    if operation == "inpaint":
+        page.get_by_role("button", name="Invert").click()  # from nothing to all of it
+    page.locator("#count label").nth(2).click()
+    expect(note).to_be_visible(visible=operation != "vary")  # whose size is chosen, not kept
+    go(page)
+    expect(page.locator("#run button:not(.busy)")).to_have_count(4)
+    height, width, _ = after(page).shape
+    assert 0.9 * MOST < 4 * width * height <= MOST
 
 
 def test_files_that_are_no_pictures_are_refused_in_words(open_page: Open, service: Service) -> None:

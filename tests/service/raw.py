@@ -105,6 +105,16 @@ def seconds_until_closed(client: socket.socket, dribble: bytes = b"") -> float:
     return time.monotonic() - began
 
 
+def posted(body: dict[str, Any]) -> bytes:
+    """A request for an image."""
+    data = json.dumps(body).encode()
+    head = (
+        b"POST /v1/images HTTP/1.1\r\nHost: a\r\nAccept: application/json\r\n"
+        b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    )
+    return head % len(data) + data
+
+
 def large_edit(accept: bytes) -> bytes:
     """A request whose answer is larger than what the kernel takes of it unread: some 20 MB."""
     side = 1200
