@@ -18,6 +18,8 @@ ROOT = Path(__file__).resolve().parents[1]
 # Here and in the servers that tests start: threads that wait for work must not spin on the cores
 # that another process of the same test needs. Read when torch is loaded, so set before.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# The tests' models are so small that more threads cost more than they save.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def _take(name: str) -> str:

@@ -74,7 +74,7 @@ def two_colours() -> GanRecipe:
 
 def test_a_gan_draws_what_it_was_asked_for(data: Path, tmp_path: Path) -> None:
     """Each prompt's image is nearer to its own than to any other."""
-    changes = {"steps": 200, "batch": 16, "learning_rate": 2e-3}
+    changes = {"steps": 150, "batch": 16, "learning_rate": 2e-3}
     folder = start_training(options(data, tmp_path / "run", **changes), Listener())
     model = load_model(open_checkpoint(folder), device="cpu", dtype="fp32", tile=4)
     pictures = load([data], PictureFormat(16, 4))
