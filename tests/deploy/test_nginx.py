@@ -13,21 +13,18 @@ import pytest
 
 from app.api.auth import hash_key
 from app.settings import Settings
-from tests.deploy.fleet import ROOT, Deployment, fleet, free_ports, nginx
+from tests.deploy.fleet import ROOT, Deployment, Replica, fleet, free_ports, nginx
 
 Program = Callable[[str], str]
 
 
 @pytest.fixture(scope="module")
 def deployed(
-    program: Program, tiny: Path, tmp_path_factory: pytest.TempPathFactory
+    program: Program, replicas: list[Replica], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Deployment]:
     path = program("nginx")
     folder = tmp_path_factory.mktemp("nginx")
-    with (
-        fleet(tiny, folder) as replicas,
-        nginx(path, folder, [replica.port for replica in replicas]) as url,
-    ):
+    with nginx(path, folder, [replica.port for replica in replicas]) as url:
         yield Deployment("nginx", url, replicas)
 
 

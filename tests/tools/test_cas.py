@@ -23,7 +23,7 @@ from tests.training import Listener, tiny_training
 from tools.cas import CasEvaluation, CasTraining, train_classifier
 from tools.evaluate import evaluation
 
-TRAINING = CasTraining(30, 16, OptimizerConfig(3e-3, warmup_steps=5))
+TRAINING = CasTraining(20, 16, OptimizerConfig(3e-3, warmup_steps=5))
 RED, BLUE = (200, 40, 40), (40, 40, 200)
 
 
