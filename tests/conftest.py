@@ -86,6 +86,12 @@ def no_dotenv(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.fixture
+def measured_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that want a figure of a model's speed, not a good one."""
+    monkeypatch.setattr("model.runtime.benchmark.LEAST_SECONDS", 0.0)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     # A developer's settings must not change what the tests and the servers they start see.
     for name in list(os.environ):

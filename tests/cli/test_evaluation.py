@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.cli.conftest import Refusal, Run
 from tests.emoji_sets import make_set
+
+pytestmark = pytest.mark.usefixtures("measured_briefly")
 
 
 def test_a_report_is_written_where_it_was_asked_for(

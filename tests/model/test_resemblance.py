@@ -28,6 +28,8 @@ from model.request import Picture
 from tests.emoji_sets import MANY, make_set
 from tests.tiny import tiny_flow, tiny_gan, tiny_gpt
 
+pytestmark = pytest.mark.usefixtures("measured_briefly")
+
 DICE = np.random.default_rng(0)
 NORMAL = DICE.normal(size=(3, 200, 8))  # three samples of one distribution
 

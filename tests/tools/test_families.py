@@ -16,6 +16,8 @@ from tools import families
 from tools.families import PROMPTS, PageError, code, filled
 from tools.unpaired import draw, learn
 
+pytestmark = pytest.mark.usefixtures("measured_briefly")
+
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "families.md"
 
 
