@@ -15,7 +15,7 @@ def tiny(tiny_models: dict[str, Path]) -> Path:
     return tiny_models["flow"]
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def replicas(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Replica]]:
     """Two, for all balancers that only pass requests on to them."""
     with fleet(tiny, tmp_path_factory.mktemp("replicas")) as replicas:

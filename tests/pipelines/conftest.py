@@ -68,7 +68,7 @@ def served(folders: dict[str, Path], full: bool) -> dict[str, Path]:
     return {name: folder for name, folder in folders.items() if full or name in few}
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def service(served: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A server of them that keeps nothing, so that everything is computed."""
     settings = {
