@@ -33,7 +33,7 @@ from PIL import Image
 
 from model.data.pictures import DataError, PictureFormat, PictureSet
 from model.data.prompts import prompt_for
-from model.data.wording import WORDS, Wording, read_wordings
+from model.data.wording import WORDS, Wording, read_descriptions, read_wordings
 
 Split = Literal["train", "held-out style", "held-out tone"]
 
@@ -78,6 +78,7 @@ class Emoji:
     duplicate_of: str | None
     chinese: str | None
     wording: Wording | None = None
+    descriptions: tuple[str, ...] = ()  # as people might ask for it who do not know its name
 
     @property
     def toned(self) -> bool:
@@ -143,6 +144,7 @@ def read_records(folders: Iterable[Path]) -> list[Emoji]:
             if not (folder / name).is_file():
                 raise DataError(f"{folder / name}: missing; an emoji set has both")
     chinese = _chinese_names()
+    described = read_descriptions()
     return [
         Emoji(
             folder=folder,
@@ -156,6 +158,7 @@ def read_records(folders: Iterable[Path]) -> list[Emoji]:
             duplicate_of=row.get("duplicate_of"),
             chinese=chinese.get(row["codepoints"]),
             wording=wordings.get(row["codepoints"]),
+            descriptions=described.get(row["base"], ()),
         )
         for folder in folders
         for row in map(json.loads, (folder / "captions.jsonl").read_text("utf-8").splitlines())

@@ -61,14 +61,16 @@ def _in_english(record: Emoji, wording: Wording, kind: float, draw: random.Rando
     """``kind`` is uniform over 0…1."""
     words, name = wording[ENGLISH], record.name
     tone = "".join(f", {tone} skin tone" for tone in record.tones)
-    if kind < 0.45:
-        return name
+    if kind < 0.20 and record.descriptions:
+        return f"{draw.choice(record.descriptions)}{tone}"
     if kind < 0.50:
+        return name
+    if kind < 0.54:
         return words.name
-    if kind < 0.60 and name.startswith("flag: "):
+    if kind < 0.62 and name.startswith("flag: "):
         place = name.removeprefix("flag: ")
         return draw.choice((f"flag of {place}", f"{place} flag", f"the flag of {place}"))
-    if kind < 0.60 and not name.startswith(WITHOUT_ARTICLE):
+    if kind < 0.62 and not name.startswith(WITHOUT_ARTICLE):
         return _with_article(name)
     if kind < 0.70 and record.keywords:
         listed = draw.sample(record.keywords, min(len(record.keywords), draw.randint(1, 4)))

@@ -85,6 +85,12 @@ def read_wordings(path: Path) -> dict[str, Wording]:
     return dict(wordings)
 
 
+def read_descriptions() -> dict[str, tuple[str, ...]]:
+    """Our own everyday wordings of a symbol, by its code points."""
+    lines = (Path(__file__).parent / "descriptions.jsonl").read_text("utf-8").splitlines()
+    return {row["codepoints"]: tuple(row["descriptions"]) for row in map(json.loads, lines)}
+
+
 def _keywords(row: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
     """Each once. Skin tones are left out: they are said whole or not at all."""
     words = (word.strip() for word in (*row["keywords"], *row.get("more", ())))
