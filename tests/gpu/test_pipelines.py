@@ -161,7 +161,8 @@ def test_memory_is_given_back(folders: dict[str, Path]) -> None:
         torch.cuda.synchronize()
         return torch.cuda.memory_allocated()
 
-    drawn(model, requests)  # whatever is made once
+    for _ in range(3):  # whatever is made once
+        drawn(model, requests)
     assert held() == held()
 
 
