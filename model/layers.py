@@ -159,6 +159,27 @@ def from_patches(patches: Tensor, patch: int, size: int) -> Tensor:
     return x.permute(0, 3, 1, 4, 2, 5).reshape(patches.shape[0], -1, size, size)
 
 
+class FrozenEmbedding(nn.Module):
+    """Vectors of tokens that training does not move, in 8 bits, and a trained map to the width.
+
+    What they hold is known of the words beforehand (`tools.word_vectors`), so that a word which no
+    training prompt had lies near those that mean the same.
+    """
+
+    def __init__(self, vocabulary: int, channels: int, width: int) -> None:
+        super().__init__()
+        self.codes: Tensor
+        self.scales: Tensor
+        self.register_buffer("codes", torch.zeros(vocabulary, channels, dtype=torch.int8))
+        self.register_buffer("scales", torch.zeros(vocabulary))
+        self.into = nn.Linear(channels, width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """tokens [...] → [..., width]."""
+        scales = self.scales[tokens].to(self.into.weight.dtype)
+        return self.into(self.codes[tokens] * scales[..., None])
+
+
 class PromptEncoder(nn.Module):
     """A bidirectional transformer from a prompt's tokens to a few summary vectors.
 
@@ -168,14 +189,27 @@ class PromptEncoder(nn.Module):
     """
 
     def __init__(
-        self, *, vocabulary: int, width: int, depth: int, heads: int, summary: int, max_tokens: int
+        self,
+        *,
+        vocabulary: int,
+        width: int,
+        depth: int,
+        heads: int,
+        summary: int,
+        max_tokens: int,
+        frozen_channels: int = 0,
     ) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(vocabulary, width)
+        self.embedding: nn.Module
+        if frozen_channels:
+            self.embedding = FrozenEmbedding(vocabulary, frozen_channels, width)
+        else:
+            self.embedding = nn.Embedding(vocabulary, width)
         self.summary = nn.Parameter(torch.randn(summary, width) * 0.5)
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
         self.norm = RMSNorm(width)
-        nn.init.normal_(self.embedding.weight, std=0.5)
+        if isinstance(self.embedding, nn.Embedding):
+            nn.init.normal_(self.embedding.weight, std=0.5)
         positions = torch.arange(summary + max_tokens)[:, None]
         table = rotary_table(positions, width // heads)
         self.table: Tensor

@@ -74,8 +74,11 @@ def place(network: N, folder: Path, placement: Placement) -> N:
 
 
 def read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Safetensors as fp32. Raises `CheckpointError` where names or shapes are not ``expected``."""
-    weights = load_file(path)
+    """Safetensors, floating point as fp32.
+
+    Raises `CheckpointError` where names or shapes are not ``expected``.
+    """
+    weights = load_weights(path)
     problems = [
         *(f"{name} is missing" for name in expected if name not in weights),
         *(f"{name} is not part of this network" for name in weights if name not in expected),
@@ -88,7 +91,17 @@ def read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise CheckpointError(f"{path}: {problems[0]}{more}")
-    return {name: tensor.float() for name, tensor in weights.items()}
+    return weights
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """Safetensors, floating point as fp32."""
+    return {name: _floating(value, torch.float32) for name, value in load_file(path).items()}
+
+
+def _floating(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """In ``dtype``, but integers as they are."""
+    return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
 
 def save_checkpoint(
@@ -110,11 +123,14 @@ def save_checkpoint(
 
 
 def save_weights(path: Path, state: Mapping[str, Tensor]) -> None:
-    """Writes fp16 safetensors. Raises ``ValueError`` for a value that fp16 cannot hold."""
+    """Writes safetensors, floating point in fp16.
+
+    Raises ``ValueError`` for a value that fp16 cannot hold.
+    """
     for name, tensor in state.items():
         if not torch.isfinite(tensor.half()).all():
             raise ValueError(f"{name} has values beyond fp16")
-    halves = {name: tensor.half().contiguous() for name, tensor in state.items()}
+    halves = {name: _floating(tensor, torch.float16).contiguous() for name, tensor in state.items()}
     write_aside(path, lambda part: save_file(halves, part))
 
 

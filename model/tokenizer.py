@@ -1,4 +1,6 @@
-"""Prompts to tokens: byte-level BPE. Imports no torch, so that prompts can be refused early.
+"""Prompts to tokens: byte-level BPE, or a unigram model whose tokens have known vectors.
+
+Imports no torch, so that prompts can be refused early.
 
 Any string has tokens (bytes are never unknown), and a prompt which is too long is refused with the
 count rather than cut.
@@ -13,6 +15,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 
 PADDING = 0
 _PADDING_TEXT = "<|pad|>"
+_NEVER = -1000.0  # the log probability of a piece that others spell
 
 
 class PromptTooLong(ValueError):
@@ -25,7 +28,10 @@ class PromptTooLong(ValueError):
 
 
 class PromptTokenizer:
-    """Byte-level BPE (Sennrich et al. 2016 on bytes, as in GPT-2), case folded, NFKC."""
+    """Byte-level BPE (Sennrich et al. 2016 on bytes, as in GPT-2), case folded, NFKC.
+
+    Or a unigram model (Kudo 2018), see `unigram`.
+    """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
@@ -45,6 +51,23 @@ class PromptTokenizer:
             show_progress=False,
         )
         tokenizer.train_from_iterator(prompts, trainer)
+        return cls(tokenizer)
+
+    @classmethod
+    def unigram(cls, pieces: Iterable[tuple[str, float]]) -> PromptTokenizer:
+        """Of pieces in lower case (a word's first begins with ▁) and their log probabilities.
+
+        The padding comes before them, and the 256 bytes after, for characters that no piece has.
+        """
+        # No text is taken for the padding: it is read in lower case.
+        bytes_ = [(f"<0x{value:02X}>", _NEVER) for value in range(256)]
+        vocabulary = [(_PADDING_TEXT.upper(), _NEVER), *pieces, *bytes_]
+        tokenizer = Tokenizer(models.Unigram(vocabulary, unk_id=PADDING, byte_fallback=True))
+        tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+        tokenizer.decoder = decoders.Sequence(
+            [decoders.ByteFallback(), decoders.Metaspace(), decoders.Fuse()]
+        )
         return cls(tokenizer)
 
     @classmethod
@@ -82,6 +105,15 @@ class PromptTokenizer:
         """The prompt's tokens, without padding; none for an empty or blank prompt."""
         prompt = prompt.strip()
         return list(self._tokenizer.encode(prompt).ids) if prompt else []
+
+    def tokens_of_all(self, prompts: Sequence[str]) -> list[list[int]]:
+        """The `tokens` of each, faster than one by one."""
+        stripped = [prompt.strip() for prompt in prompts]
+        encodings = self._tokenizer.encode_batch(stripped)
+        return [
+            list(encoding.ids) if prompt else []
+            for prompt, encoding in zip(stripped, encodings, strict=True)
+        ]
 
     def text(self, tokens: Sequence[int]) -> str:
         """What the tokens say; bytes that are no UTF-8 become the replacement character."""

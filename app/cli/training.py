@@ -54,6 +54,10 @@ def train(
         Path | None, typer.Option("-o", "--out", help="The run's folder: runs/ and the family.")
     ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Steps in all.")] = 20_000,
+    minutes: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="End after so long; --steps are the most then."),
+    ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Images a step.")] = 128,
     size: Annotated[int, typer.Option(help="Pixels along each side.")] = 64,
     patch: Annotated[
@@ -79,6 +83,13 @@ def train(
     polish_channels: Annotated[
         int, typer.Option(min=0, help="Flow: channels of convolutions at full size; 0: none.")
     ] = 0,
+    vectors: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder with a tokenizer and its tokens' vectors, which then are not trained: "
+            "python -m tools.word_vectors."
+        ),
+    ] = None,
     seed: int = 0,
     init: Annotated[
         Path | None,
@@ -145,6 +156,8 @@ def train(
             detail_width=detail_width,
             polish_channels=polish_channels,
             new_data=new_data,
+            vectors=vectors,
+            minutes=minutes,
         )
         try:
             with progress_bar("{task.fields[rate]}", "{task.fields[loss]}") as bar:

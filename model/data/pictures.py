@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -78,6 +78,7 @@ class PictureSet:
     groups: Sequence[Sequence[int]]
     skipped: int = 0  # files that were no images
     notes: Sequence[str] = ()  # what else was left out, or is missing, for whoever trains on it
+    resident: Tensor | None = None  # the images once more, on the device that reads them
 
     @property
     def fingerprint(self) -> str:
@@ -88,6 +89,10 @@ class PictureSet:
 
     def __len__(self) -> int:
         return len(self.pictures)
+
+    def on(self, device: torch.device) -> PictureSet:
+        """The same set, of which `tensor` then gives images on ``device``."""
+        return replace(self, resident=torch.from_numpy(self.pictures).to(device))
 
     def sample(self, count: int, draw: random.Random) -> tuple[Tensor, list[str]]:
         """``count`` images, fp32 [count, C, H, W] in −1…1, and prompts."""
@@ -101,4 +106,8 @@ class PictureSet:
 
     def tensor(self, rows: Sequence[int]) -> Tensor:
         """The images at ``rows``, fp32 [len(rows), C, H, W] in −1…1."""
-        return torch.from_numpy(self.pictures[list(rows)]).float() / 127.5 - 1
+        if self.resident is None:
+            chosen = torch.from_numpy(self.pictures[list(rows)])
+        else:
+            chosen = self.resident[torch.tensor(rows, device=self.resident.device)]
+        return chosen.float() / 127.5 - 1

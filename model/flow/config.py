@@ -41,6 +41,7 @@ class TextConfig:
     heads: int = 4
     summary: int = 4  # tokens that carry the prompt into the image model
     max_tokens: int = 64
+    frozen_channels: int = 0  # of `model.layers.FrozenEmbedding`; 0: embeddings are trained
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ class SamplingConfig(BaseModel):
     solver: Literal["euler", "heun"] = "euler"
 
 
-ADDED = ("detail_width", "polish_channels")
+ADDED = ("detail_width", "polish_channels", "frozen_channels")
 """Of layers that older checkpoints are without."""
 
 
@@ -117,7 +118,11 @@ class FlowCheckpointConfig(CheckpointConfig):
 
 def without_added(network: Mapping[str, Any]) -> dict[str, Any]:
     """Leaves out the layers of `ADDED` that a network does without: its file stays as it was."""
-    return {name: value for name, value in network.items() if value or name not in ADDED}
+    return {
+        name: without_added(value) if isinstance(value, Mapping) else value
+        for name, value in network.items()
+        if value or name not in ADDED
+    }
 
 
 def spec_of(

@@ -42,10 +42,10 @@ class FlowObjective:
         return cls(round(cls().time_mean - 0.5 * math.log(size / 64), 2), 1.0)
 
     def times(self, count: int, generator: torch.Generator) -> Tensor:
-        """[count] training times."""
-        normal = torch.randn(count, generator=generator)
+        """[count] training times, on the generator's device."""
+        normal = torch.randn(count, generator=generator, device=generator.device)
         times = torch.sigmoid(normal * self.time_deviation + self.time_mean)
-        even = torch.rand(2, count, generator=generator)
+        even = torch.rand(2, count, generator=generator, device=generator.device)
         return torch.where(even[0] < self.even, even[1], times)
 
     def noisy(self, image: Tensor, noise: Tensor, time: Tensor) -> Tensor:

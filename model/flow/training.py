@@ -19,7 +19,7 @@ from model.flow.network import FlowTransformer
 from model.flow.objective import FlowObjective
 from model.registry import open_checkpoint
 from model.training.optimizer import OptimizerConfig, optimizers
-from model.training.recipe import Phase, Preset, Recipe, Start, TrainingOptions
+from model.training.recipe import HEAD_CHANNELS, Phase, Preset, Recipe, Start, TrainingOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class FlowRecipe(Recipe[FlowTraining]):
     def of(
         cls, options: TrainingOptions, data: PictureSet, optimizer: OptimizerConfig, start: Start
     ) -> Self:
-        network = shape(options, cls.preset, start.vocabulary)
+        network = shape(options, cls.preset, start)
         training = FlowTraining(network, FlowObjective.for_size(options.size))
         return cls(data, training, optimizer, start)
 
@@ -81,7 +81,7 @@ class FlowRecipe(Recipe[FlowTraining]):
         prompts = ["" if draw.random() < config.prompt_dropout else text for text in prompts]
         return (
             picture,
-            torch.randn(picture.shape, generator=generator),
+            torch.randn(picture.shape, generator=generator, device=generator.device),
             config.objective.times(count, generator),
             self._start.tokens(prompts, config.prompt_tokens),
         )
@@ -100,10 +100,11 @@ def fitted(
     return respelled(resized(weights, before, network), checkpoint.tokenizer, start.tokenizer)
 
 
-def shape(options: TrainingOptions, preset: Preset, vocabulary: int) -> FlowConfig:
+def shape(options: TrainingOptions, preset: Preset, start: Start) -> FlowConfig:
     """A network as the options have it. Raises ``ValueError`` for sizes that do not divide."""
     given = options.shape(preset)
     grid = options.size // given.patch
+    text_width = min(given.width, TextConfig().width)
     return FlowConfig(
         image_size=options.size,
         patch_size=given.patch,
@@ -114,5 +115,10 @@ def shape(options: TrainingOptions, preset: Preset, vocabulary: int) -> FlowConf
         layout_size=-(-8 // grid) * grid if grid < 8 else grid,  # a multiple of it, 8 or more
         detail_width=options.detail_width,
         polish_channels=options.polish_channels,
-        text=TextConfig(vocabulary=vocabulary, width=given.width, heads=given.heads),
+        text=TextConfig(
+            vocabulary=start.vocabulary,
+            width=text_width,
+            heads=max(1, text_width // HEAD_CHANNELS),
+            frozen_channels=start.frozen_channels,
+        ),
     )

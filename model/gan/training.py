@@ -121,7 +121,7 @@ class GanRecipe(Recipe[GanTraining]):
         cls, options: TrainingOptions, data: PictureSet, optimizer: OptimizerConfig, start: Start
     ) -> Self:
         """See `Recipe.of`. The generator has a flow's shape, so that it can begin as one."""
-        flow = shape(replace(options, polish_channels=0), cls.preset, start.vocabulary)
+        flow = shape(replace(options, polish_channels=0), cls.preset, start)
         patches = flow.grid**2
         shared = {known.name: getattr(flow, known.name) for known in fields(FlowConfig)}
         network = GanConfig(**shared, latent=max(1, LATENT // patches) * patches)
@@ -137,11 +137,12 @@ class GanRecipe(Recipe[GanTraining]):
         config = self._config
         picture, prompts = self._data.sample(count, draw)
         penalised = max(1, round(count * config.objective.penalised))
+        on = generator.device
         return (
             picture,
             self._start.tokens(prompts, config.prompt_tokens),
-            torch.randn(count, config.network.latent, generator=generator),
-            torch.randn((penalised, *picture.shape[1:]), generator=generator),
+            torch.randn(count, config.network.latent, generator=generator, device=on),
+            torch.randn((penalised, *picture.shape[1:]), generator=generator, device=on),
         )
 
     def adopt(self, weights: Mapping[str, Tensor], folder: Path) -> Mapping[str, Tensor]:

@@ -101,7 +101,7 @@ class CodecRecipe(Recipe[CodecTraining]):
     def sheet(self, folder: Path, device: str) -> Image.Image:
         """Images, each beside what its codes give back."""
         rows = sample_rows(self._data, 16)
-        pictures = self._data.tensor(rows)
+        pictures = self._data.tensor(rows).cpu()
         returned = load_codec(folder).to(device)(pictures.to(device)).cpu()
         pairs = [values for pair in zip(pictures, returned, strict=True) for values in pair]
         captions = [text for row in rows for text in (self._data.captions[row], "through codes")]

@@ -134,6 +134,9 @@ class GptRecipe(Recipe[GptTraining]):
             )
         return load_codec(options.codec)
 
+    def place(self, device: torch.device) -> None:
+        """Nothing: codes are few, and sequences are put together on the CPU."""
+
     def batch(
         self, count: int, draw: random.Random, generator: torch.Generator
     ) -> tuple[Tensor, ...]:

@@ -67,6 +67,7 @@ class Average:
         """Takes in the weights after step ``step`` (from 0)."""
         decay = min(self.decay, (1 + step) / (10 + step))
         current = network.state_dict()
+        moving = [name for name, value in self.state.items() if value.is_floating_point()]
         torch._foreach_lerp_(
-            list(self.state.values()), [current[name] for name in self.state], 1 - decay
+            [self.state[name] for name in moving], [current[name] for name in moving], 1 - decay
         )

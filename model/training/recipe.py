@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar
 
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from model.checkpoint import (
     TOKENIZER,
+    WEIGHTS,
     CheckpointConfig,
     CheckpointError,
     TokenizedCheckpoint,
@@ -35,6 +37,13 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 VOCABULARY = 2048
+VECTORS = "vectors.safetensors"
+"""What a `model.layers.FrozenEmbedding` holds, beside a tokenizer: `tools.word_vectors`."""
+FROZEN = ("codes", "scales")
+
+HEAD_CHANNELS = 64
+"""Of an attention head."""
+
 PROMPTS_A_PICTURE = 8  # drawn to train the tokenizer on
 
 C = TypeVar("C", bound="DataclassInstance")
@@ -55,7 +64,7 @@ class Preset:
 
     @property
     def heads(self) -> int:
-        return max(1, self.width // 64)
+        return max(1, self.width // HEAD_CHANNELS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +97,8 @@ class TrainingOptions:
     detail_width: int = 0  # as in `model.flow.config.FlowConfig`
     polish_channels: int = 0
     new_data: bool = False  # whether a run may go on with other data than it began with
+    vectors: Path | None = None  # the folder of a tokenizer and its tokens' vectors
+    minutes: float | None = None  # after which the run is to end; ``steps`` are the most then
 
     def shape(self, preset: Preset) -> Preset:
         """What was given of it, and the preset's for the rest."""
@@ -120,17 +131,23 @@ class Start:
     tokenizer: PromptTokenizer | None
     description: str = "images from prompts"
     license: str = "not stated"
+    vectors: Mapping[str, Tensor] | None = None  # the tokens', as `FrozenEmbedding` names them
 
     def tokens(self, prompts: Sequence[str], length: int) -> Tensor:
         """[B, length]; a prompt that is longer is cut."""
         assert self.tokenizer is not None
-        rows = [self.tokenizer.tokens(prompt)[:length] for prompt in prompts]
+        rows = [tokens[:length] for tokens in self.tokenizer.tokens_of_all(prompts)]
         return torch.tensor([row + [PADDING] * (length - len(row)) for row in rows])
 
     @property
     def vocabulary(self) -> int:
         assert self.tokenizer is not None
         return self.tokenizer.vocabulary
+
+    @property
+    def frozen_channels(self) -> int:
+        """Of the tokens' vectors; 0 where embeddings are trained."""
+        return 0 if self.vectors is None else self.vectors["codes"].shape[1]
 
 
 class Recipe(ABC, Generic[C]):
@@ -143,6 +160,7 @@ class Recipe(ABC, Generic[C]):
     network: nn.Module  # all weights that are trained, and kept to resume
     averaged: nn.Module  # the part of it whose moving average ships; mostly all of it
     phases: Sequence[Phase]  # in the order that they have within a step; always the same objects
+    device = torch.device("cpu")  # where batches are made, and their random numbers
 
     def __init__(self, data: PictureSet, config: C, start: Start) -> None:
         self._data = data
@@ -166,11 +184,26 @@ class Recipe(ABC, Generic[C]):
         """Plain data that a run which goes on must have in common with its beginning."""
         return asdict(self._config)
 
+    def place(self, device: torch.device) -> None:
+        """Makes batches on a GPU whose memory the images leave mostly free.
+
+        One step's images and noise are read more slowly from the computer's memory than a GPU
+        computes with them.
+        """
+        if device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(device)
+            if self._data.pictures.nbytes < free // 4:
+                self._data = self._data.on(device)
+                self.device = device
+
     @abstractmethod
     def batch(
         self, count: int, draw: random.Random, generator: torch.Generator
     ) -> tuple[Tensor, ...]:
-        """What a phase's loss is called with, for ``count`` images. Random by these two only."""
+        """What a phase's loss is called with, for ``count`` images. Random by these two only.
+
+        The generator is on `device`.
+        """
 
     def adopt(self, weights: Mapping[str, Tensor], folder: Path) -> Mapping[str, Tensor]:
         """The weights of the checkpoint in ``folder``, as ``network`` names them."""
@@ -227,8 +260,29 @@ def sample_rows(data: PictureSet, count: int) -> list[int]:
     return [group[0] for group in groups]
 
 
+def read_vectors(options: TrainingOptions) -> Mapping[str, Tensor] | None:
+    """Those of ``vectors``, or of ``init``; none where embeddings are trained.
+
+    Raises `CheckpointError`.
+    """
+    if options.vectors is not None:
+        if not (options.vectors / VECTORS).is_file():
+            raise CheckpointError(f"{options.vectors / VECTORS}: missing")
+        return load_file(options.vectors / VECTORS)
+    if options.init is None or options.vocabulary is not None:
+        return None
+    weights = load_file(options.init / WEIGHTS)
+    found = {name: [key for key in weights if key.endswith(f"embedding.{name}")] for name in FROZEN}
+    return {name: weights[keys[0]] for name, keys in found.items() if keys} or None
+
+
 def make_tokenizer(options: TrainingOptions, data: PictureSet) -> PromptTokenizer:
-    """That of ``init``, or a new one trained on the prompts. Raises `CheckpointError`."""
+    """That of ``vectors`` or ``init``, or a new one trained on the prompts.
+
+    Raises `CheckpointError`.
+    """
+    if options.vectors is not None:
+        return PromptTokenizer.load(options.vectors / TOKENIZER)
     if options.init is not None and options.vocabulary is None:
         checkpoint = open_checkpoint(options.init)
         if not isinstance(checkpoint, TokenizedCheckpoint):

@@ -24,13 +24,13 @@ from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator, PartialState
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from model.checkpoint import WEIGHTS
 from model.data import load
 from model.data.pictures import PictureSet
-from model.loading import resolve_dtype
+from model.layers import FrozenEmbedding
+from model.loading import load_weights, resolve_dtype
 from model.registry import RECIPES, find_folder
 from model.tokenizer import PromptTokenizer
 from model.training.optimizer import Average, OptimizerConfig
@@ -41,6 +41,7 @@ from model.training.recipe import (
     TrainingError,
     TrainingOptions,
     make_tokenizer,
+    read_vectors,
     sample_rows,
 )
 from model.training.run_folder import DATA, RunFolder, changed, identity
@@ -50,7 +51,7 @@ NAMED = 10
 """Tensors that a note lists."""
 
 
-FREE = ("steps", "sample_every", "save_every", "learning_rate", "cooldown")
+FREE = ("steps", "sample_every", "save_every", "learning_rate", "cooldown", "minutes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,7 @@ class TrainConfig:
     seed: int = 0
     sample_every: int = 1000
     save_every: int = 500
+    minutes: float | None = None  # after which a run ends that `steps` do not end earlier
 
     def fixed(self) -> dict[str, Any]:
         """What may not change when a run is resumed."""
@@ -86,6 +88,63 @@ class ProgressReport(Protocol):
 
     def interrupted(self, signal: int) -> None:
         """The run ends before its last step."""
+
+
+class Schedule:
+    """How many steps a run has.
+
+    With a budget of ``minutes`` that follows from the time that steps take: it is estimated anew
+    after each, up to where the learning rate begins to fall, and is settled then.
+    """
+
+    WARM = 3
+    """Steps that are no measure of others: the first ones compile."""
+
+    def __init__(self, config: TrainConfig, step: int, settled: int | None) -> None:
+        """``step`` steps are done; an earlier process had ``settled`` on how many there are."""
+        self.steps = config.steps if settled is None or config.minutes is None else settled
+        self._config = config
+        self._settled = config.minutes is None or settled is not None
+        self._first = step + self.WARM
+        self._began = time.perf_counter()
+        self._warm = self._began
+
+    @property
+    def settled(self) -> int | None:
+        """The steps of a run whose learning rate falls, where a budget decided on them."""
+        return self.steps if self._settled and self._config.minutes is not None else None
+
+    def done(self, step: int) -> None:
+        """``step`` steps are done."""
+        now = time.perf_counter()
+        if step <= self._first:
+            self._warm = now
+        elif not self._settled:
+            assert self._config.minutes is not None
+            each = (now - self._warm) / (step - self._first)
+            left = self._config.minutes * 60 - (now - self._began)
+            self.steps = min(self._config.steps, max(step, step + int(left / each)))
+            falls = self.steps - round(self.steps * self._config.optimizer.cooldown)
+            self._settled = step >= falls
+
+
+@dataclass(frozen=True, slots=True)
+class _Losses:
+    """Of one step; the device may still compute them."""
+
+    step: int  # from 0
+    values: dict[str, Tensor]
+
+    def read(self, learning_rate: float) -> dict[str, float]:
+        """Waits for the device. Raises `TrainingError` for one that is not finite."""
+        values = {name: float(value) for name, value in self.values.items()}
+        for name, value in values.items():
+            if not math.isfinite(value):
+                raise TrainingError(
+                    f"the {name} is {value} at step {self.step}; "
+                    f"a lower learning rate than {learning_rate} may help"
+                )
+        return values
 
 
 class Trainer:
@@ -118,6 +177,8 @@ class Trainer:
         self._optimizers = [optimizer for phase in self._phases for optimizer in phase.optimizers]
         self._average = Average(recipe.averaged, config.average)
         self._step = 0 if state is None else self._resume(state)
+        settled = None if state is None else state.get("steps")
+        self._schedule = Schedule(config, self._step, settled)
 
     def _prepare(self, phase: Phase) -> Phase:
         """On its device, compiled and distributed. Moves the recipe's own weights."""
@@ -127,23 +188,31 @@ class Trainer:
 
     def run(self) -> Path:
         """Trains to the last step, or until a signal. Returns the checkpoint folder."""
-        config = self._config
+        config, schedule = self._config, self._schedule
+        pending: _Losses | None = None  # read while the device computes the next step
         with _interruptible() as signals:
-            while self._step < config.steps and not self._stopped(signals):
-                began = time.perf_counter()
+            self._logged = time.perf_counter()
+            while self._step < schedule.steps and not self._stopped(signals):
                 losses = self._advance()
-                rate = config.batch / (time.perf_counter() - began)
                 if self._accelerator.is_main_process:
                     self._average.update(self._recipe.averaged, self._step)
-                    self._log(losses, rate)
+                self._log(pending)
+                pending = losses
                 self._step += 1
-                last = self._step == config.steps
+                schedule.done(self._step)
+                last = self._step >= schedule.steps
                 shown = self._step % config.sample_every == 0 or last
-                if self._step % config.save_every == 0 or shown:
+                saved = self._step % config.save_every == 0 or shown
+                if saved or self._accelerator.device.type == "cpu":  # which computes nothing now
+                    self._log(pending)
+                    pending = None
+                if saved:
                     self._save()
                 if shown:
                     self._sample()
-            if self._step < config.steps:
+                    self._logged = time.perf_counter()
+            self._log(pending)
+            if self._step < schedule.steps:
                 self._save()
                 note = f"interrupted after step {self._step}; the same command goes on"
                 self._progress.note(note)
@@ -158,18 +227,19 @@ class Trainer:
         total: Tensor = self._accelerator.reduce(came, reduction="sum")
         return bool(total > 0)
 
-    def _advance(self) -> dict[str, float]:
+    def _advance(self) -> _Losses:
         """One step: each phase's loss, by its name."""
         config, rank = self._config, self._accelerator.process_index
         draw = random.Random(f"{config.seed}/{rank}/{self._step}")
-        generator = torch.Generator().manual_seed(draw.getrandbits(63))
-        rate = config.optimizer.rate(self._step, config.steps)
+        generator = torch.Generator(self._recipe.device).manual_seed(draw.getrandbits(63))
+        rate = config.optimizer.rate(self._step, self._schedule.steps)
         for optimizer in self._optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate
-        return {phase.name: self._run_phase(phase, draw, generator) for phase in self._phases}
+        values = {phase.name: self._run_phase(phase, draw, generator) for phase in self._phases}
+        return _Losses(self._step, values)
 
-    def _run_phase(self, phase: Phase, draw: random.Random, generator: torch.Generator) -> float:
+    def _run_phase(self, phase: Phase, draw: random.Random, generator: torch.Generator) -> Tensor:
         self._free(phase)
         batch = self._recipe.batch(self._share, draw, generator)
         loss = phase.loss(*(part.to(self._accelerator.device) for part in batch))
@@ -178,13 +248,8 @@ class Trainer:
             optimizer.step()
         for optimizer in self._optimizers:  # a phase may leave gradients on another's weights
             optimizer.zero_grad()
-        value = float(self._accelerator.reduce(loss.detach(), reduction="mean"))
-        if not math.isfinite(value):
-            raise TrainingError(
-                f"the {phase.name} is {value} at step {self._step}; "
-                f"a lower learning rate than {self._config.optimizer.learning_rate} may help"
-            )
-        return value
+        mean: Tensor = self._accelerator.reduce(loss.detach(), reduction="mean")
+        return mean
 
     def _free(self, phase: Phase) -> None:
         """No gradients for the weights that another phase moves: they cost a third of a pass."""
@@ -230,6 +295,7 @@ class Trainer:
             tokenizer = self._recipe.tokenizer
             state = {
                 "step": self._step,
+                "steps": self._schedule.settled,
                 "network": self._recipe.network.state_dict(),
                 "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
                 "average": self._average.state,
@@ -240,15 +306,23 @@ class Trainer:
                 self._run.save(state, self._fixed)
         self._accelerator.wait_for_everyone()
 
-    def _log(self, losses: dict[str, float], rate: float) -> None:
-        line = {
-            "step": self._step + 1,
-            **{name: round(value, 5) for name, value in losses.items()},
-            "pictures_per_second": round(rate, 1),
-        }
-        with self._run.writing():
-            self._run.append(line)
-        self._progress.update(self._step + 1, losses["loss"], rate)
+    def _log(self, losses: _Losses | None) -> None:
+        """Waits for the losses of a step; the main process writes them down."""
+        if losses is None:
+            return
+        values = losses.read(self._config.optimizer.learning_rate)
+        now = time.perf_counter()
+        rate = self._config.batch / (now - self._logged)
+        self._logged = now
+        if self._accelerator.is_main_process:
+            line = {
+                "step": losses.step + 1,
+                **{name: round(value, 5) for name, value in values.items()},
+                "pictures_per_second": round(rate, 1),
+            }
+            with self._run.writing():
+                self._run.append(line)
+            self._progress.update(losses.step + 1, values["loss"], rate)
 
     def _sample(self) -> None:
         """Shows what the checkpoint can do; draws the loss curve. Never ends a run."""
@@ -316,18 +390,23 @@ def start_training(options: TrainingOptions, progress: ProgressReport) -> Path:
             seed=options.seed,
             sample_every=options.sample_every,
             save_every=options.save_every,
+            minutes=options.minutes,
         )
         torch.manual_seed(options.seed)
-        tokenizer = None
+        tokenizer = vectors = None
         if recipe_type.reads_prompts:
+            vectors = read_vectors(options)
             tokenizer = make_tokenizer(options, data) if state is None else run.tokenizer(state)
-        start = Start(tokenizer, options.description, options.license)
+        start = Start(tokenizer, options.description, options.license, vectors)
         recipe = recipe_type.of(options, data, config.optimizer, start)
         if tokenizer is not None:
             _note_long_captions(data, tokenizer, recipe.prompt_tokens, progress)
         known = identity(data)
+        recipe.place(accelerator.device)
         if state is None and options.init is not None:
             progress.note(take_over(recipe.network, _initial_weights(recipe, options.init)))
+        if state is None and start.vectors is not None:
+            set_vectors(recipe.network, start.vectors)
         if state is not None and options.new_data:
             state["config"] |= known
         trainer = Trainer(recipe, config, run, accelerator, progress, known, state)
@@ -347,8 +426,14 @@ def _note_long_captions(
 
 
 def _initial_weights(recipe: Recipe[Any], folder: Path) -> Mapping[str, Tensor]:
-    weights = load_file(folder / WEIGHTS)
-    return recipe.adopt({name: value.float() for name, value in weights.items()}, folder)
+    return recipe.adopt(load_weights(folder / WEIGHTS), folder)
+
+
+def set_vectors(network: nn.Module, vectors: Mapping[str, Tensor]) -> None:
+    """Gives them to every frozen embedding of the network."""
+    for module in network.modules():
+        if isinstance(module, FrozenEmbedding):
+            module.load_state_dict(vectors, strict=False)
 
 
 def find_recipe(name: str) -> type[Recipe[Any]]:

@@ -3,13 +3,17 @@
 import pytest
 import torch
 
-from model.layers import PromptEncoder
+from model.layers import FrozenEmbedding, PromptEncoder
 from model.tokenizer import PADDING, PromptTokenizer, PromptTooLong
 from tests.tiny import PROMPTS
 
+PIECES = [("▁", -2.0), ("▁red", -3.0), ("▁app", -4.0), ("le", -4.0), ("p", -5.0), ("fi", -5.0)]
 
-@pytest.fixture(scope="module")
-def tokenizer() -> PromptTokenizer:
+
+@pytest.fixture(scope="module", params=["bpe", "unigram"])
+def tokenizer(request: pytest.FixtureRequest) -> PromptTokenizer:
+    if request.param == "unigram":
+        return PromptTokenizer.unigram(PIECES)
     return PromptTokenizer.train(PROMPTS, 300)
 
 
@@ -26,9 +30,29 @@ def test_case_and_surrounding_blanks_change_nothing(tokenizer: PromptTokenizer) 
     assert tokenizer.tokens("  Red APPLE ") == tokenizer.tokens("red apple")
 
 
+def test_many_prompts_have_the_tokens_that_each_has_alone(tokenizer: PromptTokenizer) -> None:
+    prompts = ["Red apple", " ", "", "never seen 🍎", " rocket"]
+    assert tokenizer.tokens_of_all(prompts) == [tokenizer.tokens(text) for text in prompts]
+    assert tokenizer.tokens_of_all(prompts)[1:3] == [[], []]
+
+
+def test_tokens_say_what_was_read(tokenizer: PromptTokenizer) -> None:
+    assert tokenizer.text(tokenizer.tokens("red apple 🍎, 红苹果")) == "red apple 🍎, 红苹果"
+
+
+def test_pieces_are_found_and_other_characters_are_spelled_in_bytes() -> None:
+    tokenizer = PromptTokenizer.unigram(PIECES)
+    texts = tokenizer.texts()
+    tokens = [texts[token] for token in tokenizer.tokens("Red Apple é")]
+    assert tokens == ["▁red", "▁app", "le", "▁", "<0xC3>", "<0xA9>"]
+
+
 def test_the_padding_symbol_in_a_prompt_is_plain_text(tokenizer: PromptTokenizer) -> None:
     """A prompt must not be able to hide its own end."""
-    assert PADDING not in tokenizer.tokens("red <|pad|> apple")
+    for text in ("<|pad|>", "<|PAD|>"):
+        tokens = tokenizer.tokens(f"red {text} apple")
+        assert PADDING not in tokens
+        assert tokenizer.text(tokens) == f"red {text.lower()} apple"
 
 
 def test_a_long_prompt_is_refused_with_its_count(tokenizer: PromptTokenizer) -> None:
@@ -42,6 +66,19 @@ def test_saved_and_loaded_it_reads_the_same(tokenizer: PromptTokenizer, tmp_path
     again = PromptTokenizer.load(tmp_path / "tokenizer.json")
     assert again.tokens("red apple, noto 风格") == tokenizer.tokens("red apple, noto 风格")
     assert again.vocabulary == tokenizer.vocabulary
+
+
+def test_a_frozen_embedding_trains_its_map_alone() -> None:
+    torch.manual_seed(0)
+    embedding = FrozenEmbedding(vocabulary=5, channels=3, width=4)
+    codes = torch.tensor([[0, 0, 0], [127, 0, 0], [0, -127, 0], [0, 0, 64], [1, 2, 3]])
+    embedding.codes.copy_(codes)
+    embedding.scales.copy_(torch.tensor([0.0, 1.0, 0.5, 0.1, 0.01]))
+    tokens = torch.tensor([[2, 3]])
+    expected = torch.tensor([[[0, -63.5, 0], [0, 0, 6.4]]]) @ embedding.into.weight.T
+    torch.testing.assert_close(embedding(tokens), expected + embedding.into.bias)
+    assert [name for name, _ in embedding.named_parameters()] == ["into.weight", "into.bias"]
+    assert embedding.bfloat16().codes.dtype == torch.int8
 
 
 def test_padding_does_not_change_an_encoding() -> None:

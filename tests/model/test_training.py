@@ -1,21 +1,23 @@
 """Training: an interrupted run must end where an undisturbed one does."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
+from model.checkpoint import CheckpointError
 from model.flow.config import FlowCheckpoint
 from model.loading import load_model
 from model.registry import open_checkpoint
 from model.runtime.generate import generate
+from model.tokenizer import PromptTokenizer
 from model.training.optimizer import OptimizerConfig
 from model.training.recipe import TrainingError, TrainingOptions
-from model.training.trainer import start_training
+from model.training.trainer import Schedule, TrainConfig, start_training
 from tests.emoji_sets import make_set
 from tests.training import Listener, tiny_training
 
@@ -147,3 +149,79 @@ def test_the_rate_warms_up_stays_and_falls_to_nothing() -> None:
     assert rates[9:61] == [1.0] * 52
     assert rates[80] == pytest.approx(0.5)
     assert rates[99] == pytest.approx(0.025)
+
+
+def test_vectors_of_words_are_kept_as_they_are(options: TrainingOptions, tmp_path: Path) -> None:
+    pieces = [("▁red", -1.0), ("▁apple", -1.0), ("▁rocket", -1.0), ("▁dog", -1.0), ("▁", -2.0)]
+    tokenizer = PromptTokenizer.unigram(pieces)
+    vectors = {
+        "codes": torch.randint(-127, 128, (tokenizer.vocabulary, 8), dtype=torch.int8),
+        "scales": torch.rand(tokenizer.vocabulary),
+    }
+    folder = tmp_path / "vectors"
+    folder.mkdir()
+    tokenizer.save(folder / "tokenizer.json")
+    save_file(vectors, folder / "vectors.safetensors")
+    given = replace(options, vectors=folder)
+    start_training(given, Listener(interrupt_after=2))
+    trained = start_training(given, Listener())
+    checkpoint = open_checkpoint(trained)
+    assert isinstance(checkpoint, FlowCheckpoint)
+    assert checkpoint.config.network.text.frozen_channels == 8
+    assert checkpoint.tokenizer.tokens("Red apple") == tokenizer.tokens("red apple")
+    weights = load_file(trained / "model.safetensors")
+    assert torch.equal(weights["reader.encoder.embedding.codes"], vectors["codes"])
+    model = load_model(checkpoint, device="cpu", dtype="bf16", tile=4)
+    assert next(generate(model, [checkpoint.spec.request("rocket", 0, steps=2)])).width == 16
+    # And so does what begins with these weights.
+    again = start_training(replace(options, init=trained, out=tmp_path / "again"), Listener())
+    kept = load_file(again / "model.safetensors")["reader.encoder.embedding.codes"]
+    assert torch.equal(kept, vectors["codes"])
+
+
+def test_vectors_that_are_not_there_are_named(options: TrainingOptions, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"vectors\.safetensors: missing"):
+        start_training(replace(options, vectors=tmp_path), Listener())
+
+
+class TestBudgets:
+    """`Schedule` with a clock that is told the time."""
+
+    @pytest.fixture
+    def clock(self, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+        now = [100.0]
+        monkeypatch.setattr("model.training.trainer.time.perf_counter", lambda: now[0])
+        return now
+
+    def run(self, schedule: Schedule, clock: list[float], seconds: Callable[[int], float]) -> int:
+        step = 0
+        while step < schedule.steps:
+            clock[0] += seconds(step)
+            step += 1
+            schedule.done(step)
+        return step
+
+    def config(self, minutes: float | None, steps: int = 10_000) -> TrainConfig:
+        return TrainConfig(OptimizerConfig(cooldown=0.5), steps=steps, minutes=minutes)
+
+    def test_a_run_ends_when_its_time_is_over(self, clock: list[float]) -> None:
+        schedule = Schedule(self.config(minutes=2), 0, None)
+        steps = self.run(schedule, clock, lambda step: 30 if step == 0 else 0.5)
+        assert 210 <= clock[0] <= 220  # of 100 to 220; the first step compiled
+        assert steps == schedule.settled
+        assert 170 <= steps <= 185
+
+    def test_steps_that_grow_slower_are_noticed_until_the_rate_falls(
+        self, clock: list[float]
+    ) -> None:
+        schedule = Schedule(self.config(minutes=2), 0, None)
+        steps = self.run(schedule, clock, lambda step: 0.1 if step < 100 else 0.4)
+        assert 215 <= clock[0] <= 255
+        assert steps < 450
+
+    def test_steps_are_the_most(self, clock: list[float]) -> None:
+        assert self.run(Schedule(self.config(2, steps=7), 0, None), clock, lambda _: 0.1) == 7
+
+    def test_what_was_settled_holds_when_the_run_goes_on(self, clock: list[float]) -> None:
+        assert Schedule(self.config(minutes=2), 80, 150).steps == 150
+        assert Schedule(self.config(minutes=None), 80, 150).steps == 10_000
