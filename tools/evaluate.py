@@ -24,11 +24,13 @@ from app.cli.options import (
     choose_model,
     load_chosen,
 )
+from model.evaluation.metrics import load_encoder
 from model.evaluation.sampling import Sampler
 from model.gpt.codec_training import codec_of
 from tools.cas import CasEvaluation, CasTraining
 from tools.naming import Describer, NamingEvaluation
 from tools.reconstruction import CodecEvaluation, reconstruction_table
+from tools.steps import StepsEvaluation
 from tools.transforms import TransformEvaluation
 
 evaluation = typer.Typer(
@@ -59,6 +61,28 @@ def transform(
         loaded = load_chosen(asked.checkpoint, device, dtype, TILE)
         sampler = Sampler(loaded, given | {**asked.parameters})
         carry_out(TransformEvaluation(sampler, data, n), "transforming", out)
+
+
+@evaluation.command(cls=ModelCommand)
+def steps(
+    ctx: typer.Context,
+    data: Data,
+    counts: Annotated[str, typer.Option(help="Of steps.")] = "1,2,3,4,6,8,12,20",
+    out: Out = Path("evaluation"),
+    n: Annotated[int, typer.Option("-n", min=8, help="Prompts for each style.")] = 100,
+    device: Device = "cpu",
+    dtype: Precision = "auto",
+) -> None:
+    """How good are images after few steps, and after many? Writes steps.json, .md and .png."""
+    with evaluating():
+        asked: Asked = ctx.obj
+        if asked.checkpoint.spec.parameter("steps") is None:
+            raise UserError(f"{asked.checkpoint.spec.id} has no steps to choose")
+        loaded = load_chosen(asked.checkpoint, device, dtype, TILE)
+        listed = [int(count) for count in counts.split(",")]
+        given = {name: value for name, value in asked.parameters.items() if name != "steps"}
+        measured = StepsEvaluation(loaded, given, data, load_encoder(), listed, n)
+        carry_out(measured, "drawing", out)
 
 
 @evaluation.command()
