@@ -1,6 +1,6 @@
 """Sixteen requests of mixed steps and guidance: a pipeline of diffusers served, and called.
 
-    python -m bench.pipelines [--tile 2 4 8] [--threads 2] [--rounds 3] [--only sd3 flux-dev]
+    python -m bench.pipelines [--tile 2 4 8] [--dtype auto] [--rounds 3] [--only sd3 flux-dev]
 
 The same pipeline with the same random weights draws the same requests in three ways, in turn, in
 one process: by the library's own call, one request after the other; by four threads that share the
@@ -31,7 +31,7 @@ from rich.table import Table
 
 from app.engine.messages import NewRow
 from app.engine.runner import Runner
-from model.loading import load_model
+from model.loading import Dtype, load_model
 from model.pipelines.arguments import call_arguments
 from model.pipelines.checkpoint import PipelineCheckpoint
 from model.pipelines.row import own_copy
@@ -92,6 +92,7 @@ def main() -> None:
     parser.add_argument("--tile", type=int, nargs="+", default=[2, 4, 8])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--dtype", choices=("auto", "fp32", "bf16"), default="auto")
     parser.add_argument("--only", nargs="+", choices=WIDER, default=[*WIDER])
     parser.add_argument("--folder", type=Path, nargs="+", default=[])
     given = parser.parse_args()
@@ -102,20 +103,20 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as home:
         folders = given.folder or [*_made(Path(home), given.only)]
         for folder in folders:
-            table.add_row(*measured(folder, given.tile, given.rounds))
+            table.add_row(*measured(folder, given.dtype, given.tile, given.rounds))
             console.print(table)
 
 
-def measured(folder: Path, tiles: Sequence[int], rounds: int) -> list[str]:
+def measured(folder: Path, dtype: Dtype, tiles: Sequence[int], rounds: int) -> list[str]:
     """A row of the table."""
     # The library's calls first: gates stand in front of a model's networks from its loading on.
-    bare = _load(folder, tiles[0])
+    bare = _load(folder, dtype, tiles[0])
     ways: dict[str, Callable[[list[ImageRequest]], None]] = {
         "one": lambda requests: _one_at_a_time(bare, requests),
         "lock": lambda requests: _under_a_lock(bare, requests),
     }
     for tile in tiles:
-        model = bare if tile == tiles[0] else _load(folder, tile)
+        model = bare if tile == tiles[0] else _load(folder, dtype, tile)
         ways[f"tile {tile}"] = lambda requests, model=model: _stepped(model, requests)  # type: ignore[misc]
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for number in track(range(rounds + 1), folder.name):  # the first one warms up
@@ -177,11 +178,11 @@ def _stepped(model: PipelineModel, requests: Sequence[ImageRequest]) -> None:
         list(runner.admit())
 
 
-def _load(folder: Path, tile: int) -> PipelineModel:
+def _load(folder: Path, dtype: Dtype, tile: int) -> PipelineModel:
     model = load_model(
         PipelineCheckpoint.open(folder),
         device="cpu",
-        dtype="fp32",
+        dtype=dtype,
         tile=tile,
         pipelines=PipelineSettings(prompt_cache_bytes=0),
     )
