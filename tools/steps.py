@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from model.data.emoji import Emoji, read_records, select
-from model.evaluation.metrics import Encoder, kernel_distance, mse, on_white, quality
+from model.evaluation.metrics import Encoder, kernel_distance, mse, on_white, quality, spread
 from model.evaluation.report import Report, Share, plain, table
 from model.evaluation.retrieval import Gallery, thumbnail
 from model.evaluation.sampling import Sampler, choose_records, natives
@@ -31,7 +31,8 @@ class StepsLine:
     found: Share  # the nearest real image of the style is the one that was asked for
     mse: float  # to the real image, on white, of values in 0…255
     ssim: float
-    kid: float  # to all the real images that were asked for
+    kid: float  # of as many images without a prompt, to all the real images
+    coverage: float  # of the real images by these
 
     def __str__(self) -> str:
         return f"{self.steps} steps: {self.found}, squared error {self.mse:.0f}"
@@ -67,7 +68,7 @@ class StepsEvaluation:
     @property
     def steps(self) -> int:
         """That `run` takes, for a progress bar."""
-        return len(self._records) * sum(sampler.steps for sampler in self._samplers)
+        return 2 * len(self._records) * sum(sampler.steps for sampler in self._samplers)
 
     def run(self, on_step: Callable[[int], None] = lambda steps: None) -> Iterator[StepsLine]:
         """One count after the other."""
@@ -76,13 +77,16 @@ class StepsEvaluation:
         for sampler in self._samplers:
             drawn = sampler.draw([record.caption for record in self._records], on_step)
             values = [on_white(picture) for picture in drawn]
+            count = len(self._records)
+            others = self._encoder.features(sampler.draw([""] * count, on_step, range(count)))
             line = StepsLine(
                 steps=sampler.steps,
                 evaluations=sampler.steps * sampler.model.cost(sampler.request("a prompt")),
                 found=self._found(drawn),
                 mse=float(np.mean(mse(values, reals))) * 255**2,
                 ssim=quality(values, reals).ssim,
-                kid=kernel_distance(known, self._encoder.features(drawn)),
+                kid=kernel_distance(known, others),
+                coverage=spread(known, others).coverage,
             )
             self._lines.append(line)
             self._drawn.append(drawn)
@@ -98,11 +102,13 @@ class StepsEvaluation:
 
     def report(self) -> Report:
         """Of what `run` has found."""
-        head = ("steps", "evaluations", "nearest real is the one asked for", "MSE", "SSIM", "KID")
+        named = ("steps", "evaluations", "nearest real is the one asked for", "MSE", "SSIM")
+        head = (*named, "without a prompt: KID", "coverage")
         rows = [
             (
                 *(str(line.steps), str(line.evaluations), str(line.found)),
-                *(f"{line.mse:.0f}", f"{line.ssim:.3f}", f"{line.kid:.4f}"),
+                *(f"{line.mse:.0f}", f"{line.ssim:.3f}"),
+                *(f"{line.kid:.4f}", f"{line.coverage:.3f}"),
             )
             for line in self._lines
         ]
@@ -116,7 +122,7 @@ class StepsEvaluation:
             name="steps",
             spec=self._samplers[0].spec,
             how=f"{self._count} prompts of each style",
-            tables=[table(head, "rrlrrr", rows)],
+            tables=[table(head, "rrlrrrr", rows)],
             figures={"lines": plain(self._lines)},
             sheet=contact_sheet(columns, captions, columns=len(self._lines)),
             shows="the same images after more and more steps",
