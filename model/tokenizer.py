@@ -41,7 +41,7 @@ class PromptTokenizer:
     def train(cls, prompts: Iterable[str], vocabulary: int) -> PromptTokenizer:
         """Learns merges from prompts; the vocabulary includes the 256 bytes and the padding."""
         tokenizer = Tokenizer(models.BPE())
-        tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+        tokenizer.normalizer = _folded()
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
         tokenizer.decoder = decoders.ByteLevel()
         trainer = trainers.BpeTrainer(
@@ -63,7 +63,7 @@ class PromptTokenizer:
         bytes_ = [(f"<0x{value:02X}>", _NEVER) for value in range(256)]
         vocabulary = [(_PADDING_TEXT.upper(), _NEVER), *pieces, *bytes_]
         tokenizer = Tokenizer(models.Unigram(vocabulary, unk_id=PADDING, byte_fallback=True))
-        tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+        tokenizer.normalizer = _folded()
         tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
         tokenizer.decoder = decoders.Sequence(
             [decoders.ByteFallback(), decoders.Metaspace(), decoders.Fuse()]
@@ -141,3 +141,8 @@ class PromptTokenizer:
         """The prompt's tokens, filled up to ``length``. Raises `PromptTooLong`."""
         tokens = self.within(prompt, length)
         return tokens + [PADDING] * (length - len(tokens))
+
+
+def _folded() -> normalizers.Normalizer:
+    """What both kinds read a prompt through: NFKC, in lower case."""
+    return normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])

@@ -76,8 +76,6 @@ def steps(
     """How good are images after few steps, and after many? Writes steps.json, .md and .png."""
     with evaluating():
         asked: Asked = ctx.obj
-        if asked.checkpoint.spec.parameter("steps") is None:
-            raise UserError(f"{asked.checkpoint.spec.id} has no steps to choose")
         loaded = load_chosen(asked.checkpoint, device, dtype, TILE)
         listed = [int(count) for count in counts.split(",")]
         given = {name: value for name, value in asked.parameters.items() if name != "steps"}

@@ -271,7 +271,11 @@ def read_vectors(options: TrainingOptions) -> Mapping[str, Tensor] | None:
         return load_file(options.vectors / VECTORS)
     if options.init is None or options.vocabulary is not None:
         return None
-    weights = load_file(options.init / WEIGHTS)
+    return frozen_of(load_file(options.init / WEIGHTS))
+
+
+def frozen_of(weights: Mapping[str, Tensor]) -> Mapping[str, Tensor] | None:
+    """The vectors in a network's weights; none where its embeddings are trained."""
     found = {name: [key for key in weights if key.endswith(f"embedding.{name}")] for name in FROZEN}
     return {name: weights[keys[0]] for name, keys in found.items() if keys} or None
 

@@ -40,6 +40,7 @@ from model.training.recipe import (
     Start,
     TrainingError,
     TrainingOptions,
+    frozen_of,
     make_tokenizer,
     read_vectors,
     sample_rows,
@@ -365,13 +366,13 @@ def start_training(options: TrainingOptions, progress: ProgressReport) -> Path:
     not divide.
     """
     recipe_type = find_recipe(options.family)
-    if options.init is not None:
-        options = replace(options, init=find_folder(options.init))
     form = recipe_type.pictures(options)
     first = PartialState(cpu=_on_cpu(options)).is_main_process
     run = RunFolder(options.out)
     with run.locked() if first else nullcontext():
         state = run.load()
+        if state is None and options.init is not None:
+            options = replace(options, init=find_folder(options.init))
         data = load(options.data, form)
         # Not before there is something to train on: what it is set to holds for the process.
         accelerator = _accelerator(options, progress)
@@ -395,7 +396,7 @@ def start_training(options: TrainingOptions, progress: ProgressReport) -> Path:
         torch.manual_seed(options.seed)
         tokenizer = vectors = None
         if recipe_type.reads_prompts:
-            vectors = read_vectors(options)
+            vectors = read_vectors(options) if state is None else frozen_of(state["network"])
             tokenizer = make_tokenizer(options, data) if state is None else run.tokenizer(state)
         start = Start(tokenizer, options.description, options.license, vectors)
         recipe = recipe_type.of(options, data, config.optimizer, start)

@@ -1,6 +1,7 @@
 """Training: an interrupted run must end where an undisturbed one does."""
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -164,6 +165,7 @@ def test_vectors_of_words_are_kept_as_they_are(options: TrainingOptions, tmp_pat
     save_file(vectors, folder / "vectors.safetensors")
     given = replace(options, vectors=folder)
     start_training(given, Listener(interrupt_after=2))
+    shutil.rmtree(folder)  # a run depends on nothing but what it saved
     trained = start_training(given, Listener())
     checkpoint = open_checkpoint(trained)
     assert isinstance(checkpoint, FlowCheckpoint)
@@ -174,7 +176,10 @@ def test_vectors_of_words_are_kept_as_they_are(options: TrainingOptions, tmp_pat
     model = load_model(checkpoint, device="cpu", dtype="bf16", tile=4)
     assert next(generate(model, [checkpoint.spec.request("rocket", 0, steps=2)])).width == 16
     # And so does what begins with these weights.
-    again = start_training(replace(options, init=trained, out=tmp_path / "again"), Listener())
+    begun = replace(options, init=trained, out=tmp_path / "again")
+    start_training(begun, Listener(interrupt_after=2))
+    shutil.rmtree(trained)
+    again = start_training(begun, Listener())
     kept = load_file(again / "model.safetensors")["reader.encoder.embedding.codes"]
     assert torch.equal(kept, vectors["codes"])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,23 @@ def test_transforms_are_evaluated(tmp_path: Path) -> None:
     names = {path.name for path in (tmp_path / "report").iterdir()}
     assert names == {"transform.json", "transform.md", "transform.png"}
     assert "2 steps, guidance 1, " in result.stdout  # 1 where it is not given
+
+
+def test_counts_of_steps_are_compared(tmp_path: Path) -> None:
+    names = {f"1f34{digit}": f"fruit {digit}" for digit in "0123456789ab"}
+    data = make_set(tmp_path / "noto", "noto", names)
+    command = (
+        f"steps {data} --model {tiny_flow(tmp_path / 'tiny-flow')} --counts 2,3 -n 8 -o report"
+    )
+    result = CliRunner().invoke(evaluation, command)
+    assert result.exit_code == 0, result.output
+    first, second = json.loads((tmp_path / "report" / "steps.json").read_text())["lines"]
+    assert (first["steps"], first["evaluations"]) == (2, 4)  # with guidance
+    assert (second["steps"], second["evaluations"]) == (3, 6)
+    assert first["found"]["of"] == 8
+    assert first["mse"] != second["mse"]
+    gan = f"--model {tiny_gan(tmp_path / 'tiny-gan')}"
+    assert refusal(f"steps {data} {gan}") == "--steps 2 was given, 1 is accepted"
 
 
 def test_what_a_model_does_not_do_is_not_evaluated(tmp_path: Path) -> None:
