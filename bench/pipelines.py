@@ -36,7 +36,6 @@ from model.pipelines.arguments import call_arguments
 from model.pipelines.checkpoint import PipelineCheckpoint
 from model.pipelines.row import own_copy
 from model.pipelines.sampler import PipelineModel
-from model.pipelines.settings import PipelineSettings
 from model.protocol import ModelSpec
 from model.request import ImageRequest
 from model.runtime.numerics import configure_determinism
@@ -184,7 +183,6 @@ def _load(folder: Path, dtype: Dtype, tile: int) -> PipelineModel:
         device="cpu",
         dtype=dtype,
         tile=tile,
-        pipelines=PipelineSettings(prompt_cache_bytes=0),
     )
     assert isinstance(model, PipelineModel)
     return model

@@ -13,11 +13,14 @@ from model.pipelines.arguments import to_picture
 from model.pipelines.calls import Call, Digests, Layout
 from model.pipelines.gate import Run, Visit
 from model.pipelines.previews import Estimate
-from model.pipelines.prompts import EncodedPrompts
+from model.pipelines.prompts import MOST_OF_ONE_ENCODER, EncodedPrompts
 from model.protocol import RowFailed
 from model.request import ImageRequest, Picture
 
 log = logging.getLogger(__name__)
+
+Adapter = tuple[str, float]
+"""The name and the scale of the LoRA that a row is encoded with."""
 
 
 class PipelineRow:
@@ -42,7 +45,8 @@ class PipelineRow:
         self.steps = int(request.value("steps", 1))
         self.picture: Picture | None = None  # as last decoded
         self.failure: RowFailed | None = None
-        self.run = _Main(self, functools.partial(_draw, pipeline, arguments))
+        adapter = (request.lora, request.value("lora_scale", 1.0))
+        self.run = _Main(self, functools.partial(_draw, pipeline, arguments), prompts, adapter)
         self.preview: Run | None = None
         self.output: Any = None  # the network's last answer
         self.read: list[Any] = []  # what was encoded, in order: previews are answered with it
@@ -53,7 +57,6 @@ class PipelineRow:
         self._watch(pipeline.scheduler, arguments["generator"])
         self._reading = False  # inside ``encode_prompt``, which remembers its own answers
         if hasattr(pipeline, "encode_prompt"):
-            adapter = (request.lora, request.value("lora_scale", 1.0))
             pipeline.encode_prompt = self._remembering(prompts, adapter, pipeline.encode_prompt)
 
     @property
@@ -142,7 +145,7 @@ class PipelineRow:
         scheduler.step = step
 
     def _remembering(
-        self, prompts: EncodedPrompts, adapter: tuple[str, float], encode: Callable[..., Any]
+        self, prompts: EncodedPrompts, adapter: Adapter, encode: Callable[..., Any]
     ) -> Callable[..., Any]:
         """``encode_prompt`` with the answers that are known already."""
 
@@ -160,16 +163,22 @@ class PipelineRow:
 
 
 class _Main(Run):
-    """The run that makes the image."""
+    """The run that makes the image. What an encoder has read already is answered at once."""
 
-    def __init__(self, row: PipelineRow, call: Callable[[], Any]) -> None:
+    def __init__(
+        self, row: PipelineRow, call: Callable[[], Any], prompts: EncodedPrompts, adapter: Adapter
+    ) -> None:
         super().__init__(call)
         self._row = row
+        self._prompts, self._adapter = prompts, adapter
 
     def visit(self, visit: Visit) -> Any:
-        answer = super().visit(visit)
-        if visit.gate.stage == "encode":
-            self._row.note(answer)
+        wait = super().visit
+        if visit.gate.stage != "encode":
+            return wait(visit)
+        asked = (id(visit.gate), self._adapter, visit.arguments)
+        answer = self._prompts.get(asked, lambda: wait(visit), MOST_OF_ONE_ENCODER)
+        self._row.note(answer)
         return answer
 
 
