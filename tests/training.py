@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from model.training.recipe import TrainingOptions
+import torch
+from safetensors.torch import save_file
+
+from model.checkpoint import TOKENIZER
+from model.tokenizer import PromptTokenizer
+from model.training.recipe import VECTORS, TrainingOptions
 
 
 def tiny_training(data: Path, out: Path, **changes: object) -> TrainingOptions:
@@ -34,6 +40,20 @@ def tiny_training(data: Path, out: Path, **changes: object) -> TrainingOptions:
         license="Apache-2.0",
     )
     return replace(usual, **changes)  # type: ignore[arg-type]
+
+
+def make_vectors(folder: Path, words: Sequence[str]) -> dict[str, torch.Tensor]:
+    """A tokenizer of these words, whose tokens have random vectors, in ``folder``; the vectors."""
+    pieces = [*((f"▁{word}", -1.0) for word in words), ("▁", -2.0)]
+    tokenizer = PromptTokenizer.unigram(pieces)
+    vectors = {
+        "codes": torch.randint(-127, 128, (tokenizer.vocabulary, 8), dtype=torch.int8),
+        "scales": torch.rand(tokenizer.vocabulary) / 127,
+    }
+    folder.mkdir()
+    tokenizer.save(folder / TOKENIZER)
+    save_file(vectors, folder / VECTORS)
+    return vectors
 
 
 class Listener:

@@ -21,6 +21,13 @@ def main(
     sets: Annotated[list[Path], typer.Argument(help="Emoji sets, and a folder with words.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the new checkpoint.")],
     vocabulary: Annotated[int, typer.Option(min=300, help="Tokens.")] = 8192,
+    vectors: Annotated[
+        Path | None,
+        typer.Option(help="Tokens with known vectors instead: a folder by tools.word_vectors."),
+    ] = None,
+    styles: Annotated[
+        list[str], typer.Option("--style", help="One that the flow knows; several times.")
+    ] = ["noto", "fluent 3d"],  # noqa: B006
     steps: Annotated[int, typer.Option(min=1, help="Of training.")] = 1500,
     batch: Annotated[int, typer.Option(min=1, help="Prompts a step.")] = 256,
 ) -> None:
@@ -42,7 +49,7 @@ def main(
             reword(
                 checkpoint,
                 records,
-                Rewording(vocabulary, steps, batch),
+                Rewording(vocabulary, steps, batch, vectors=vectors, styles=frozenset(styles)),
                 out,
                 lambda loss: bar.update(task, advance=1, loss=loss),
             )

@@ -10,7 +10,7 @@ stays out.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -28,7 +28,8 @@ from model.layers import PromptEncoder
 from model.loading import read_weights, resolve_dtype, save_checkpoint
 from model.tokenizer import PADDING, PromptTokenizer
 from model.training.optimizer import OptimizerConfig, optimizers
-from model.training.recipe import PROMPTS_A_PICTURE
+from model.training.recipe import PROMPTS_A_PICTURE, load_vectors
+from model.training.trainer import set_vectors
 
 ENCODER = "reader.encoder."
 PROMPT_TOKENS = 24  # longer prompts are cut
@@ -38,7 +39,11 @@ TOGETHER = 256  # captions encoded at once
 
 @dataclass(frozen=True, slots=True)
 class Rewording:
-    """How long, how fast and how many tokens."""
+    """How long, how fast and with which tokens.
+
+    ``vectors`` is the folder of a tokenizer whose tokens have known vectors; without it, one of
+    ``vocabulary`` tokens is trained. ``styles`` are those that the old encoder knew.
+    """
 
     vocabulary: int = 8192
     steps: int = 360
@@ -47,6 +52,13 @@ class Rewording:
         default_factory=lambda: OptimizerConfig(3e-3, warmup_steps=30, cooldown=0.5)
     )
     seed: int = 0
+    vectors: Path | None = None
+    styles: frozenset[str] = frozenset({"noto", "fluent 3d"})
+
+    def caption(self, record: Emoji) -> str:
+        """The record's, in a style that the old encoder knew."""
+        like = "fluent 3d" if record.style in FLUENT else "noto"
+        return f"{record.name}, {record.style if record.style in self.styles else like} style"
 
 
 def reword(
@@ -58,20 +70,34 @@ def reword(
 ) -> None:
     """Writes the checkpoint ``out``.
 
-    ``on_step`` is called with each step's loss, relative to the encodings' variance.
+    ``on_step`` is called with each step's loss, relative to the encodings' variance. Raises
+    `CheckpointError`.
     """
     torch.manual_seed(config.seed)
     draw = random.Random(config.seed)
-    tokenizer = _tokenizer(records, config.vocabulary, draw)
+    if config.vectors is None:
+        vectors, tokenizer = None, _tokenizer(records, config.vocabulary, draw)
+    else:
+        vectors, tokenizer = load_vectors(config.vectors)
     network = FlowTransformer(checkpoint.config.network)
     weights = read_weights(checkpoint.folder / WEIGHTS, network.state_dict())
     network.load_state_dict(weights)
-    wanted = _encodings(network.reader.encoder.eval(), checkpoint, records)
+    captions = {"", *map(config.caption, records)}
+    wanted = _encodings(network.reader.encoder.eval(), checkpoint, captions)
 
-    weights = respelled(weights, checkpoint.tokenizer, tokenizer)
-    text = replace(checkpoint.config.network.text, vocabulary=len(weights[EMBEDDING]))
+    text = replace(checkpoint.config.network.text, vocabulary=len(tokenizer.texts()))
+    if vectors is None:
+        weights = respelled(weights, checkpoint.tokenizer, tokenizer)
+    else:
+        text = replace(text, frozen_channels=vectors["codes"].shape[1])
+        weights = {name: value for name, value in weights.items() if name != EMBEDDING}
     encoder = PromptEncoder(**asdict(text))
-    encoder.load_state_dict({name: weights[f"{ENCODER}{name}"] for name in encoder.state_dict()})
+    known = {
+        name: weights.get(f"{ENCODER}{name}", new) for name, new in encoder.state_dict().items()
+    }
+    encoder.load_state_dict(known)
+    if vectors is not None:
+        set_vectors(encoder, vectors)
     _learn(encoder, tokenizer, records, wanted, config, draw, on_step)
 
     learned = {f"{ENCODER}{name}": value for name, value in encoder.state_dict().items()}
@@ -100,7 +126,7 @@ def _learn(
             None if draw.random() < BLANK else draw.choice(records) for _ in range(config.batch)
         ]
         prompts = ["" if record is None else prompt_for(record, draw) for record in chosen]
-        target = torch.stack([wanted["" if one is None else _caption(one)] for one in chosen])
+        target = torch.stack([wanted["" if one is None else config.caption(one)] for one in chosen])
         with _precision():
             encoding = encoder(_tokens(tokenizer, prompts, PROMPT_TOKENS))
         loss = (encoding.float() - target).square().mean() / scale
@@ -111,12 +137,6 @@ def _learn(
         on_step(float(loss.detach()))
 
 
-def _caption(record: Emoji) -> str:
-    """The caption in a style that the old encoder knew."""
-    style = "fluent 3d" if record.style in FLUENT else "noto"
-    return f"{record.name}, {style} style"
-
-
 def _tokenizer(records: Sequence[Emoji], vocabulary: int, draw: random.Random) -> PromptTokenizer:
     prompts = [prompt_for(record, draw) for record in records for _ in range(PROMPTS_A_PICTURE)]
     return PromptTokenizer.train([*(record.caption for record in records), *prompts], vocabulary)
@@ -124,14 +144,14 @@ def _tokenizer(records: Sequence[Emoji], vocabulary: int, draw: random.Random) -
 
 @torch.inference_mode()
 def _encodings(
-    encoder: PromptEncoder, checkpoint: FlowCheckpoint, records: Sequence[Emoji]
+    encoder: PromptEncoder, checkpoint: FlowCheckpoint, captions: Collection[str]
 ) -> dict[str, Tensor]:
-    """What each caption, and the empty prompt, is read as: [summary, width]."""
+    """What each caption is read as: [summary, width]."""
     limit = checkpoint.config.network.text.max_tokens
-    captions = sorted({"", *map(_caption, records)})
+    ordered = sorted(captions)
     found: dict[str, Tensor] = {}
-    for start in range(0, len(captions), TOGETHER):
-        some = captions[start : start + TOGETHER]
+    for start in range(0, len(ordered), TOGETHER):
+        some = ordered[start : start + TOGETHER]
         with _precision():
             encodings = encoder(_tokens(checkpoint.tokenizer, some, limit))
         found.update(zip(some, encodings.float(), strict=True))

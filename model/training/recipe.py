@@ -266,12 +266,17 @@ def read_vectors(options: TrainingOptions) -> Mapping[str, Tensor] | None:
     Raises `CheckpointError`.
     """
     if options.vectors is not None:
-        if not (options.vectors / VECTORS).is_file():
-            raise CheckpointError(f"{options.vectors / VECTORS}: missing")
-        return load_file(options.vectors / VECTORS)
+        return load_vectors(options.vectors)[0]
     if options.init is None or options.vocabulary is not None:
         return None
     return frozen_of(load_file(options.init / WEIGHTS))
+
+
+def load_vectors(folder: Path) -> tuple[dict[str, Tensor], PromptTokenizer]:
+    """What `tools.word_vectors` wrote. Raises `CheckpointError`."""
+    if not (folder / VECTORS).is_file():
+        raise CheckpointError(f"{folder / VECTORS}: missing")
+    return load_file(folder / VECTORS), PromptTokenizer.load(folder / TOKENIZER)
 
 
 def frozen_of(weights: Mapping[str, Tensor]) -> Mapping[str, Tensor] | None:
@@ -286,7 +291,7 @@ def make_tokenizer(options: TrainingOptions, data: PictureSet) -> PromptTokenize
     Raises `CheckpointError`.
     """
     if options.vectors is not None:
-        return PromptTokenizer.load(options.vectors / TOKENIZER)
+        return load_vectors(options.vectors)[1]
     if options.init is not None and options.vocabulary is None:
         checkpoint = open_checkpoint(options.init)
         if not isinstance(checkpoint, TokenizedCheckpoint):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from model.checkpoint import CheckpointError
 from model.flow.config import FlowCheckpoint
@@ -20,7 +20,7 @@ from model.training.optimizer import OptimizerConfig
 from model.training.recipe import TrainingError, TrainingOptions
 from model.training.trainer import Schedule, TrainConfig, start_training
 from tests.emoji_sets import make_set
-from tests.training import Listener, tiny_training
+from tests.training import Listener, make_vectors, tiny_training
 
 
 @pytest.fixture
@@ -153,16 +153,9 @@ def test_the_rate_warms_up_stays_and_falls_to_nothing() -> None:
 
 
 def test_vectors_of_words_are_kept_as_they_are(options: TrainingOptions, tmp_path: Path) -> None:
-    pieces = [("▁red", -1.0), ("▁apple", -1.0), ("▁rocket", -1.0), ("▁dog", -1.0), ("▁", -2.0)]
-    tokenizer = PromptTokenizer.unigram(pieces)
-    vectors = {
-        "codes": torch.randint(-127, 128, (tokenizer.vocabulary, 8), dtype=torch.int8),
-        "scales": torch.rand(tokenizer.vocabulary),
-    }
     folder = tmp_path / "vectors"
-    folder.mkdir()
-    tokenizer.save(folder / "tokenizer.json")
-    save_file(vectors, folder / "vectors.safetensors")
+    vectors = make_vectors(folder, ["red", "apple", "rocket", "dog"])
+    tokenizer = PromptTokenizer.load(folder / "tokenizer.json")
     given = replace(options, vectors=folder)
     start_training(given, Listener(interrupt_after=2))
     shutil.rmtree(folder)  # a run depends on nothing but what it saved
