@@ -10,6 +10,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -93,16 +94,23 @@ def measured_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    global REQUIRE, FULL, DATA
+    if hasattr(config, "workerinput"):
+        REQUIRE, FULL, data = config.workerinput["asked"]
+        DATA = Path(data)
     # A developer's settings must not change what the tests and the servers they start see.
     for name in list(os.environ):
         if name.startswith("TESSERA_"):
             del os.environ[name]
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:  # a process of pytest-xdist's
+    """Tells it what was asked for: its environment no longer does."""
+    node.workerinput["asked"] = (REQUIRE, FULL, str(DATA))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # Last, because Playwright keeps an event loop running in this thread until the session ends,
-    # and no asyncio test can run inside it.
-    items.sort(key=lambda item: (ROOT / "tests" / "browser") in item.path.parents)
     gpu = [item for item in items if item.get_closest_marker("gpu")]
     if gpu and not has_cuda():
         for item in gpu:

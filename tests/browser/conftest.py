@@ -38,8 +38,10 @@ Open = Callable[..., Page]
 Start = Callable[..., AbstractContextManager[Service]]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser(program: Callable[[str], str]) -> Iterator[Browser]:
+    """Of one file's tests: Playwright keeps an event loop running in this thread meanwhile, and no
+    asyncio test can run inside it."""
     path = program("chromium")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)

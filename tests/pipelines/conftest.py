@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -52,20 +52,35 @@ def _names(item: pytest.Item) -> set[str]:
     )
 
 
-@pytest.fixture(scope="session")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A folder for each, named as it is."""
-    home = tmp_path_factory.mktemp("pipelines")
-    for name, make in MAKERS.items():
-        make(home / name)
-    return {name: home / name for name in MAKERS}
+class Folders(Mapping[str, Path]):
+    """A pipeline of each kind in ``home``, made when it is asked for."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+
+    def __getitem__(self, name: str) -> Path:
+        folder = self._home / name
+        if not folder.exists():
+            MAKERS[name](folder)
+        return folder
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(MAKERS)
+
+    def __len__(self) -> int:
+        return len(MAKERS)
 
 
 @pytest.fixture(scope="session")
-def served(folders: dict[str, Path], full: bool) -> dict[str, Path]:
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
+    return Folders(tmp_path_factory.mktemp("pipelines"))
+
+
+@pytest.fixture(scope="session")
+def served(folders: Folders, full: bool) -> dict[str, Path]:
     """Those of the service."""
     few = FEW.union(WITH_UPLOADS)
-    return {name: folder for name, folder in folders.items() if full or name in few}
+    return {name: folders[name] for name in folders if full or name in few}
 
 
 @pytest.fixture(scope="session")

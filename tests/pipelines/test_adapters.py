@@ -7,7 +7,7 @@ when a file is put into the folder of adapters.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ TAKE_NONE = {"pixart-alpha", "pixart-sigma", "dit", "hunyuan-image", "hunyuan-im
 
 
 @pytest.fixture(scope="module")
-def sd3_loras(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sd3_loras(folders: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two adapters: of attention, and of the layers after it."""
     home = tmp_path_factory.mktemp("loras")
     make_adapter(home / "ink.safetensors", folders["sd3"], 1, gain=2)
@@ -46,7 +46,7 @@ def sd3_loras(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture(scope="module")
-def sd3(folders: dict[str, Path], sd3_loras: Path) -> PipelineModel:
+def sd3(folders: Mapping[str, Path], sd3_loras: Path) -> PipelineModel:
     return load(folders["sd3"], loras=sd3_loras)
 
 
@@ -61,7 +61,7 @@ def asked(model: PipelineModel, question: Question, **given: Any) -> ImageReques
     )
 
 
-def test_who_takes_none(folders: dict[str, Path]) -> None:
+def test_who_takes_none(folders: Mapping[str, Path]) -> None:
     found = {
         name for name, path in folders.items() if not takes_loras(type(pipeline(path)).__name__)
     }
@@ -69,7 +69,9 @@ def test_who_takes_none(folders: dict[str, Path]) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in MAKERS if name not in TAKE_NONE])
-def test_draws_what_the_library_draws(name: str, folders: dict[str, Path], tmp_path: Path) -> None:
+def test_draws_what_the_library_draws(
+    name: str, folders: Mapping[str, Path], tmp_path: Path
+) -> None:
     """And without an adapter the bytes of a service that has none."""
     folder, scale = folders[name], 0.7
     file = make_adapter(tmp_path / "ink.safetensors", folder, 1, gain=2)
@@ -140,7 +142,7 @@ def test_only_rows_with_equal_adapters_share_passes(
     finish(sd3, rows)
 
 
-def test_layers_of_text_encoders_count_too(folders: dict[str, Path], tmp_path: Path) -> None:
+def test_layers_of_text_encoders_count_too(folders: Mapping[str, Path], tmp_path: Path) -> None:
     """Of those alone: were prompts remembered without their adapter, nothing would change."""
     parts = ("text_encoder", "text_encoder_2")
     file = make_adapter(tmp_path / "words.safetensors", folders["sdxl"], 3, parts=parts, gain=2)
@@ -161,31 +163,31 @@ def test_layers_of_text_encoders_count_too(folders: dict[str, Path], tmp_path: P
     assert len({drawn[0].pixels, drawn[1].pixels, drawn[3].pixels}) == 3  # type: ignore[union-attr]
 
 
-def of_another_pipeline(file: Path, folders: dict[str, Path]) -> None:
+def of_another_pipeline(file: Path, folders: Mapping[str, Path]) -> None:
     make_adapter(file, folders["flux-dev"], 1)
 
 
-def of_other_sizes(file: Path, folders: dict[str, Path]) -> None:
+def of_other_sizes(file: Path, folders: Mapping[str, Path]) -> None:
     weights = load_file(make_adapter(file, folders["sd3"], 1))
     save_file({key: torch.cat((value, value), -1) for key, value in weights.items()}, file)
 
 
-def of_a_deeper_network(file: Path, folders: dict[str, Path]) -> None:
+def of_a_deeper_network(file: Path, folders: Mapping[str, Path]) -> None:
     weights = load_file(make_adapter(file, folders["sd3"], 1))
     more = {key.replace(".0.", ".7."): value.clone() for key, value in weights.items()}
     save_file(weights | more, file)
 
 
-def of_no_adapter(file: Path, folders: dict[str, Path]) -> None:
+def of_no_adapter(file: Path, folders: Mapping[str, Path]) -> None:
     save_file({"conv.weight": torch.zeros(3, 3)}, file)
 
 
-def of_no_layer(file: Path, folders: dict[str, Path]) -> None:
+def of_no_layer(file: Path, folders: Mapping[str, Path]) -> None:
     weights = load_file(make_adapter(file, folders["sd3"], 1))
     save_file({f"prior.{key}": value for key, value in weights.items()}, file)
 
 
-MISFITS: list[tuple[Callable[[Path, dict[str, Path]], None], str]] = [
+MISFITS: list[tuple[Callable[[Path, Mapping[str, Path]], None], str]] = [
     (of_another_pipeline, "the transformer has no layer single_transformer_blocks.0.attn.to_k"),
     (of_other_sizes, "size mismatch"),
     (of_a_deeper_network, "the transformer has no layer transformer_blocks.7.attn.to_k"),
@@ -196,9 +198,9 @@ MISFITS: list[tuple[Callable[[Path, dict[str, Path]], None], str]] = [
 
 @pytest.mark.parametrize(("make", "why"), MISFITS)
 def test_a_file_that_does_not_fit_is_named(
-    make: Callable[[Path, dict[str, Path]], None],
+    make: Callable[[Path, Mapping[str, Path]], None],
     why: str,
-    folders: dict[str, Path],
+    folders: Mapping[str, Path],
     tmp_path: Path,
 ) -> None:
     file = tmp_path / "loras" / "ink.safetensors"
@@ -213,7 +215,7 @@ def test_a_file_that_does_not_fit_is_named(
 
 
 def test_one_that_changes_the_network_itself_is_refused(
-    folders: dict[str, Path], tmp_path: Path
+    folders: Mapping[str, Path], tmp_path: Path
 ) -> None:
     """FLUX's loader writes norms that such a file has into the network, for all images."""
     file = make_adapter(tmp_path / "ink.safetensors", folders["flux-dev"], 1)
@@ -223,13 +225,13 @@ def test_one_that_changes_the_network_itself_is_refused(
         load(folders["flux-dev"], loras=tmp_path)
 
 
-def test_pickles_are_never_opened(folders: dict[str, Path], tmp_path: Path) -> None:
+def test_pickles_are_never_opened(folders: Mapping[str, Path], tmp_path: Path) -> None:
     (tmp_path / "ink.bin").write_bytes(b"anything")
     with pytest.raises(CheckpointError, match=r"ink\.bin: pickled weights are never opened"):
         load(folders["sd3"], loras=tmp_path)
 
 
-async def test_over_http(folders: dict[str, Path], tmp_path: Path) -> None:
+async def test_over_http(folders: Mapping[str, Path], tmp_path: Path) -> None:
     """By POST and by image address; files for all models, and of one alone."""
     loras = tmp_path / "loras"
     shared = make_adapter(loras / "ink.safetensors", folders["sd3"], 1, gain=2)

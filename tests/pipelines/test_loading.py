@@ -10,7 +10,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -56,7 +56,7 @@ def placement(
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_weights_are_what_the_library_loads(name: str, folders: dict[str, Path]) -> None:
+def test_weights_are_what_the_library_loads(name: str, folders: Mapping[str, Path]) -> None:
     """Also in fewer bits, where some layers keep theirs."""
     checkpoint = PipelineCheckpoint.open(folders[name])
     ours = loading._load(checkpoint, placement(dtype="bf16"))
@@ -137,7 +137,7 @@ BAD: list[tuple[str, Callable[[Path], None], str]] = [
 
 @pytest.mark.parametrize(("part", "spoil", "why"), BAD)
 def test_weights_of_another_shape_are_refused(
-    part: str, spoil: Callable[[Path], None], why: str, folders: dict[str, Path], tmp_path: Path
+    part: str, spoil: Callable[[Path], None], why: str, folders: Mapping[str, Path], tmp_path: Path
 ) -> None:
     """The libraries would fill some of them with random numbers, and draw noise."""
     folder = tmp_path / "sd3"
@@ -149,7 +149,7 @@ def test_weights_of_another_shape_are_refused(
     assert "\n" not in str(refused.value)
 
 
-def test_a_service_ends_with_the_reason(folders: dict[str, Path], tmp_path: Path) -> None:
+def test_a_service_ends_with_the_reason(folders: Mapping[str, Path], tmp_path: Path) -> None:
     folder = tmp_path / "sd3"
     shutil.copytree(folders["sd3"], folder)
     edit("transformer", attention_head_dim=16)(folder)
@@ -185,7 +185,7 @@ def numerics_of(folder: Path, **settings: Any) -> str:
 @pytest.mark.parametrize("kind", ["int8", "fp8"])
 @pytest.mark.parametrize("name", ["sd3", "flux-dev"])
 def test_quantised_weights_draw_about_the_same(
-    name: str, kind: str, folders: dict[str, Path], tmp_path: Path
+    name: str, kind: str, folders: Mapping[str, Path], tmp_path: Path
 ) -> None:
     make_adapter(tmp_path / "ink.safetensors", folders[name], 1, gain=2)
     full, reduced = load(folders[name]), load(folders[name], quantization=kind, loras=tmp_path)
@@ -204,7 +204,7 @@ def test_quantised_weights_draw_about_the_same(
 
 @pytest.mark.parametrize(("kind", "package"), [("int8", "torchao"), ("nf4", "bitsandbytes")])
 def test_without_the_package_it_is_said_which(
-    kind: str, package: str, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    kind: str, package: str, folders: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = find_spec
     monkeypatch.setattr(fitting, "find_spec", lambda name: None if name == package else found(name))
@@ -216,7 +216,9 @@ def test_without_the_package_it_is_said_which(
     )
 
 
-def test_four_bits_are_for_gpus(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_four_bits_are_for_gpus(
+    folders: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(fitting, "find_spec", lambda name: SimpleNamespace())
     with pytest.raises(CheckpointError, match="quantization=nf4 is for GPUs; int8 and fp8 are not"):
         load(folders["sd3"], quantization="nf4")
@@ -225,7 +227,7 @@ def test_four_bits_are_for_gpus(folders: dict[str, Path], monkeypatch: pytest.Mo
 # --- Tiles of the VAE ----------------------------------------------------------------------------
 
 
-def test_a_vae_in_tiles_draws_about_the_same(folders: dict[str, Path]) -> None:
+def test_a_vae_in_tiles_draws_about_the_same(folders: Mapping[str, Path]) -> None:
     whole, tiled = load(folders["sd3"]), load(folders["sd3"], vae_tiling=True)
     request = ask(whole, 1, size=(64, 64))
     [image], [seamed] = (finish(model, [model.start(request)]) for model in (whole, tiled))
@@ -238,7 +240,7 @@ def test_a_vae_in_tiles_draws_about_the_same(folders: dict[str, Path]) -> None:
 
 
 @pytest.mark.parametrize("name", ["flux2-klein", "qwen-image", "sana", "hunyuan-image"])
-def test_every_kind_of_vae_has_tiles(name: str, folders: dict[str, Path]) -> None:
+def test_every_kind_of_vae_has_tiles(name: str, folders: Mapping[str, Path]) -> None:
     model = load(folders[name], vae_tiling=True)
     assert model._pipelines["generate"].vae.use_tiling
     finish(model, [model.start(ask(model, 1, steps=model.spec.default("steps") and 4))])
@@ -248,7 +250,7 @@ def test_every_kind_of_vae_has_tiles(name: str, folders: dict[str, Path]) -> Non
 
 
 @pytest.mark.parametrize("offload", ["model", "group", "sequential"])
-def test_there_is_nothing_to_offload_from_a_cpu(offload: str, folders: dict[str, Path]) -> None:
+def test_there_is_nothing_to_offload_from_a_cpu(offload: str, folders: Mapping[str, Path]) -> None:
     with pytest.raises(CheckpointError, match=f"offload={offload} is for GPUs"):
         load(folders["sd3"], offload=offload)
 
@@ -274,7 +276,7 @@ def offloaded(folder: Path, offload: Offload, **given: Any) -> PipelineModel:
 @pytest.mark.parametrize("offload", ["model", "group", "sequential"])
 @pytest.mark.parametrize("name", ["sd3", "sdxl", "qwen-image"])
 def test_hooks_and_gates_agree(
-    name: str, offload: Offload, folders: dict[str, Path], tmp_path: Path
+    name: str, offload: Offload, folders: Mapping[str, Path], tmp_path: Path
 ) -> None:
     """Rows that join while others draw, with adapters and without, in passes that they share."""
     make_adapter(tmp_path / "ink.safetensors", folders[name], 1, gain=2)
@@ -376,7 +378,7 @@ def sizes(folder: Path) -> dict[str, int]:
     }
 
 
-def test_what_cannot_fit_is_said_with_what_would(folders: dict[str, Path]) -> None:
+def test_what_cannot_fit_is_said_with_what_would(folders: Mapping[str, Path]) -> None:
     folder = folders["sd3"]
     each = sizes(folder)
     total, largest = sum(each.values()), max(each.values())
@@ -398,7 +400,7 @@ def test_what_cannot_fit_is_said_with_what_would(folders: dict[str, Path]) -> No
     assert str(refused.value).endswith("what helps: TESSERA_OFFLOAD=group")
 
 
-def test_where_the_device_does_not_say_it_is_tried(folders: dict[str, Path]) -> None:
+def test_where_the_device_does_not_say_it_is_tried(folders: Mapping[str, Path]) -> None:
     components = read_components(folders["sd3"], read_index(folders["sd3"]))
     check_room(folders["sd3"], components, "transformer", placement("cuda:0"), None)
 
@@ -418,7 +420,7 @@ def test_hints_for_a_device_that_is_full() -> None:
     assert "helps" not in hints(offload="group", quantization="nf4", vae_tiling=True)
 
 
-def test_nothing_of_it_is_imported_to_look_at_a_folder(folders: dict[str, Path]) -> None:
+def test_nothing_of_it_is_imported_to_look_at_a_folder(folders: Mapping[str, Path]) -> None:
     """Settings and their texts are read by processes without torch."""
     code = (
         "import sys, model.pipelines.checkpoint; assert not {'torch', 'diffusers'} & {*sys.modules}"

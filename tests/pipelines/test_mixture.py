@@ -11,7 +11,7 @@ import base64
 import contextlib
 import json
 import random
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,7 @@ class Request:
 
 
 @pytest.fixture(scope="module")
-def models(folders: dict[str, Path], tiny_models: dict[str, Path]) -> list[Path]:
+def models(folders: Mapping[str, Path], tiny_models: dict[str, Path]) -> list[Path]:
     return [folders["sd3"], folders["z-image"], tiny_models["flow"]]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -72,7 +73,7 @@ def few_steps(model: PipelineModel, **given: Any) -> ImageRequest:
 
 @pytest.mark.parametrize("name", MAKERS)
 def test_the_last_step_predicts_the_image(
-    name: str, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    name: str, folders: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of every family, and with colours alone in place of its VAE the same image is drawn."""
     model = load(folders[name])
@@ -102,7 +103,7 @@ def little_to_fit(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", MAKERS)
 def test_they_are_shown_in_fewer_bits_too(
-    name: str, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    name: str, folders: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Some schedulers predict in fp32 what they step in bf16."""
     monkeypatch.setattr(log, "error", pytest.fail)
@@ -174,7 +175,7 @@ def check_estimates(scheduler: Any) -> None:
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_estimates_are_exact_where_the_network_is(name: str, folders: dict[str, Path]) -> None:
+def test_estimates_are_exact_where_the_network_is(name: str, folders: Mapping[str, Path]) -> None:
     check_estimates(of_folder(folders[name]))
 
 
@@ -184,7 +185,7 @@ def test_estimates_of_other_schedulers(name: str, config: dict[str, Any]) -> Non
     check_estimates(getattr(library, name)(**config))
 
 
-def test_a_preview_is_no_part_of_another_s_pass(folders: dict[str, Path]) -> None:
+def test_a_preview_is_no_part_of_another_s_pass(folders: Mapping[str, Path]) -> None:
     model = load(folders["sd3"])
     requests = [few_steps(model, steps=count, guidance=1.0) for count in (4, 12)]
     alone = [finish(model, [model.start(request)])[0] for request in requests]
@@ -204,7 +205,7 @@ def test_a_preview_is_no_part_of_another_s_pass(folders: dict[str, Path]) -> Non
 
 
 def test_one_that_fails_is_grey_and_nothing_else(
-    folders: dict[str, Path], caplog: pytest.LogCaptureFixture
+    folders: Mapping[str, Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     model = load(folders["sd3"])
     request = few_steps(model)
@@ -247,7 +248,7 @@ def test_uploads_are_not_read_again(
     decoder: str,
     name: str,
     operation: Operation,
-    folders: dict[str, Path],
+    folders: Mapping[str, Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -329,7 +330,7 @@ def tiny(folder: Path, pipeline: Path, **given: Any) -> Path:
 
 @pytest.mark.parametrize("name", ["sd3", "sdxl", "flux-dev", "z-image", "dit", "pixart-sigma"])
 def test_a_tiny_autoencoder_decodes(
-    name: str, folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, folders: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As the library's own pipeline does with it in place of its VAE."""
     folder = tiny(tmp_path / "tiny", folders[name])
@@ -348,7 +349,9 @@ def test_a_tiny_autoencoder_decodes(
     assert np.abs(last - expected).mean() < 0.5
 
 
-def test_one_that_is_for_other_latents_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
+def test_one_that_is_for_other_latents_is_refused(
+    folders: Mapping[str, Path], tmp_path: Path
+) -> None:
     def refused(folder: Path | str, name: str = "sd3") -> str:
         with pytest.raises(CheckpointError) as error:
             load(folders[name], preview_decoder=str(folder))
@@ -371,7 +374,7 @@ def test_one_that_is_for_other_latents_is_refused(folders: dict[str, Path], tmp_
 
 
 async def test_the_api_says_what_decodes(
-    folders: dict[str, Path], tmp_path: Path, tiny_models: dict[str, Path]
+    folders: Mapping[str, Path], tmp_path: Path, tiny_models: dict[str, Path]
 ) -> None:
     """And streams what it made."""
     decoder = tiny(tmp_path / "taesd3", folders["sd3"])

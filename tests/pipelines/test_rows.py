@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ def load(folder: Path, **settings: Any) -> PipelineModel:
 
 
 @pytest.fixture(scope="module")
-def sd3(folders: dict[str, Path]) -> PipelineModel:
+def sd3(folders: Mapping[str, Path]) -> PipelineModel:
     return load(folders["sd3"])
 
 
@@ -201,7 +201,7 @@ def test_rows_of_other_sizes_do_not(sd3: PipelineModel) -> None:
 
 
 def test_a_pass_has_one_size_and_without_that_bits_differ(
-    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    folders: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second half is the inverse: small passes that nobody compared before."""
     model = load(folders["sd3"])
@@ -228,7 +228,7 @@ def test_previews_approach_the_image_and_change_nothing(sd3: PipelineModel) -> N
 
 @pytest.mark.parametrize("name", ["sd3", "pixart-sigma", "sana"])
 def test_a_prompt_is_read_once(
-    name: str, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    name: str, folders: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second image of a prompt costs no text encoder, one of another prompt but the same
     negative prompt half of them; both have the bits of one that cost them all."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 
 import httpx
@@ -28,7 +29,7 @@ async def ask(http: httpx.AsyncClient, question: Question) -> bytes:
     return answer.content
 
 
-def test_every_entry_has_a_tiny_pipeline(folders: dict[str, Path]) -> None:
+def test_every_entry_has_a_tiny_pipeline(folders: Mapping[str, Path]) -> None:
     """What is in the catalogue without one is not tested at all."""
     tested = {PipelineCheckpoint.open(folder).entry.title for folder in folders.values()}
     assert tested == {entry.title for entry in CATALOGUE}
@@ -36,7 +37,7 @@ def test_every_entry_has_a_tiny_pipeline(folders: dict[str, Path]) -> None:
 
 @pytest.mark.parametrize("name", MAKERS)
 async def test_draws_what_the_library_draws(
-    name: str, folders: dict[str, Path], service: Service
+    name: str, folders: Mapping[str, Path], service: Service
 ) -> None:
     async with service.client() as http:
         for question in questions(folders[name], 3):
@@ -48,7 +49,7 @@ async def test_draws_what_the_library_draws(
 
 @pytest.mark.parametrize("name", MAKERS)
 async def test_draws_the_same_alone_in_company_and_by_address(
-    name: str, folders: dict[str, Path], service: Service
+    name: str, folders: Mapping[str, Path], service: Service
 ) -> None:
     asked = questions(folders[name], 6)
     async with service.client() as http:
