@@ -182,13 +182,13 @@ class Metrics(EngineMetrics):
             self._padding.labels(model).inc(done.size - done.evaluations)
 
     def first_preview(self, model: str, seconds: float) -> None:
-        self._preview.labels(model).observe(seconds)
+        self._preview.labels(model).observe(seconds, tracing.exemplar())
 
     def finished(
         self, model: str, *, queue_seconds: float, compute_seconds: float, pixels: int
     ) -> None:
-        self._queue.labels(model).observe(queue_seconds)
-        self._compute.labels(model).observe(compute_seconds)
+        self._queue.labels(model).observe(queue_seconds, tracing.exemplar())
+        self._compute.labels(model).observe(compute_seconds, tracing.exemplar())
         (self._images if pixels else self._descriptions).labels(model).inc()
         self._pixels.labels(model).inc(pixels)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ParamSpec, TypeVar
 
 from fastapi import Depends, Request
@@ -82,6 +82,19 @@ class Services:
         job = self.images.submit(generation, previews=previews)
         await self.charge(client, cost, job)
         return job
+
+    async def begin(self, generation: Generation, client: Client) -> bool:
+        """Draws what is not in memory, for whoever asks for it later; whether there is anything.
+
+        Raises what `submit` raises.
+        """
+        images = self.images
+        if images.in_memory(generation):
+            return False
+        if not images.unattended.holds(generation.requests):
+            # Kept even where the seed is random: it is in the address that is given.
+            images.unattended.hold(await self.submit(replace(generation, seeded=True), client))
+        return True
 
     async def charge(self, client: Client, evaluations: int, job: Job) -> None:
         """Takes a job's cost off what the client may use; cancels the job where that fails."""

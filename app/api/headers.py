@@ -21,6 +21,8 @@ NOTHING_RUNS = "default-src 'none'; frame-ancestors 'none'"
 EXPOSED = [
     "Content-Location",
     "ETag",
+    "Location",
+    "Preference-Applied",
     "Retry-After",
     "Server-Timing",
     "X-Request-Id",

@@ -13,6 +13,7 @@ from app.api.auth import Caller, Client
 from app.api.deps import Services, Shared
 from app.api.errors import ApiError, invalid, of_validation
 from app.api.openapi import query_parameters
+from app.api.preferences import ACCEPTED, Preferred, respond_later
 from app.api.responses import (
     IMAGE_CONTENT,
     RESPONSES,
@@ -22,6 +23,7 @@ from app.api.responses import (
     respond,
 )
 from app.api.schemas import LONGEST_SEED, ImageQuery, ImagesBody
+from app.api.signing import path_of
 from app.generation.output import ANIMATED, MEDIA_TYPES, Format
 from app.generation.resolve import quoted, resolve, seed_of
 
@@ -30,12 +32,13 @@ router = APIRouter(tags=["images"])
 A_YEAR = 365 * 24 * 3600
 
 
-@router.post("/v1/images", response_class=Response, responses=RESPONSES)
+@router.post("/v1/images", response_class=Response, responses=RESPONSES | ACCEPTED)
 async def draw(
     body: ImagesBody,
     request: Request,
     services: Shared,
     client: Caller,
+    preferred: Preferred,
     accept: Annotated[str | None, Header(include_in_schema=False)] = None,
 ) -> Response:
     """Draws images from a prompt or a seed.
@@ -48,6 +51,18 @@ async def draw(
     answer = negotiate(accept, body.format, body.n, possible)
     wanted = body.wanted(format=answer.format, seed=body.seed, n=body.n)
     generation = resolve(wanted, services.checkpoint(body.model), services.settings)
+    if answer.kind != "events":  # which begin at once
+        paths = [path_of(generation, index) for index in range(generation.files)]
+        later = await respond_later(
+            preferred,
+            generation,
+            [services.links.url(path, request) for path in paths],
+            request=request,
+            services=services,
+            client=client,
+        )
+        if later is not None:
+            return later
     return await respond(
         generation,
         answer,
@@ -87,6 +102,7 @@ _ADDRESS: dict[str, Any] = {
     "openapi_extra": {"parameters": query_parameters(ImageQuery)},
     "responses": {
         200: {"description": "The image.", "content": IMAGE_CONTENT},
+        **ACCEPTED,
         304: {"description": "The copy named in If-None-Match is still right."},
     },
 }
@@ -109,6 +125,7 @@ async def image(
     request: Request,
     services: Shared,
     client: Caller,
+    preferred: Preferred,
     if_none_match: Annotated[list[str] | None, Header()] = None,
 ) -> Response:
     """An image as an address: the same bytes as the POST of the same request."""
@@ -133,6 +150,17 @@ async def image(
         # Not 0, which is said of nothing; how long the file is, is known once it is drawn.
         del response.headers["content-length"]
         return response
+    # No `Vary: Prefer`: a 202 is never kept, and every other answer is the same with and without.
+    later = await respond_later(
+        preferred,
+        generation,
+        [services.links.asked(request)],
+        request=request,
+        services=services,
+        client=client,
+    )
+    if later is not None:
+        return later
     (file,) = await services.files(generation, request, client)
     return image_response(generation, numerics, file, headers)
 

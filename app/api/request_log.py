@@ -26,6 +26,7 @@ PROBES = {"/livez", "/readyz", "/metrics"}
 _ACCEPTED_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 _OUTCOMES = {
+    HTTPStatus.ACCEPTED: "accepted",
     HTTPStatus.NOT_MODIFIED: "not_modified",
     HTTPStatus.UNAUTHORIZED: "unauthorized",
     HTTPStatus.FORBIDDEN: "unauthorized",

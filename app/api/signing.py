@@ -9,6 +9,7 @@ import base64
 import hashlib
 import hmac
 import time
+from string import punctuation
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from fastapi import Request
@@ -111,4 +112,13 @@ class Links:
         """Begins with the public address of the service, else with the host that was asked."""
         if self._signer is not None:
             path = self._signer.sign(path, int(time.time()) + self._lifetime)
+        return self._absolute(path, request)
+
+    def asked(self, request: Request) -> str:
+        """The address of the request itself: a signature that it has holds no longer for that."""
+        path, query = request.scope["raw_path"], request.scope["query_string"]
+        address = path + b"?" + query if query else path
+        return self._absolute(quote(address, safe=punctuation), request)
+
+    def _absolute(self, path: str, request: Request) -> str:
         return str(self._base or request.base_url).rstrip("/") + path

@@ -7,6 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import Context
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -170,8 +171,28 @@ class Engine:
         return job
 
     def missing(self, requests: Iterable[ImageRequest]) -> int:
-        """How many of them would have to be computed: the others are in memory."""
-        return sum(request not in self._cache for request in requests)
+        """How many of them would have to be computed: the others are in memory or under way."""
+        return sum(
+            request not in self._cache and not self._scheduler.under_way(request)
+            for request in requests
+        )
+
+    def in_memory(self, requests: Iterable[ImageRequest]) -> bool:
+        """Whether all of them are finished and kept."""
+        return all(request in self._cache for request in requests)
+
+    def can_keep(self, requests: Iterable[ImageRequest]) -> bool:
+        """Whether the pictures of all of them have room in memory together."""
+        weight = 0
+        for request in requests:
+            channels = self.checkpoints[request.model].spec.channels
+            weight += weight_of(request, request.width * request.height * channels)
+        return weight <= self._cache.maxsize
+
+    @property
+    def seconds_left(self) -> float:
+        """About how long all that was accepted will take, by the measured pace."""
+        return self._scheduler.seconds_left
 
     async def drain(self, timeout: float) -> bool:  # noqa: ASYNC109 - answers, does not raise
         """Refuses new work and waits for what was accepted; whether all of it was finished."""
@@ -193,7 +214,7 @@ class Engine:
 
     # Jobs -------------------------------------------------------------------------------------
 
-    def _check(self, requests: Iterable[ImageRequest]) -> None:
+    def _check(self, requests: Sequence[ImageRequest]) -> None:
         for request in requests:
             if request.model not in self.checkpoints:
                 self._metrics.rejected("unknown_model")
@@ -202,7 +223,8 @@ class Engine:
         if self.state in ("starting", "failed"):
             self._metrics.rejected("not_ready")
             raise NotReady(self.failure or "The models are still loading.")
-        if self.state != "ready":
+        # What is in memory or under way is no new work.
+        if self.state != "ready" and not (self.state == "draining" and not self.missing(requests)):
             self._metrics.rejected("draining")
             raise Draining("The service is shutting down.")
 
@@ -250,14 +272,18 @@ class Engine:
             if not job.previews:
                 continue
             if not job.previewed:
-                self._metrics.first_preview(row.request.model, time.monotonic() - job.accepted)
+                seconds = time.monotonic() - job.accepted
+                job.context.run(self._metrics.first_preview, row.request.model, seconds)
             job.put(Preview(waiter.index, news.step, row.steps, news.picture))
 
     def _finish(self, row: Row, news: Finished) -> None:
         result = news.result
         if row.cacheable:
             self._keep(row.request, result)
-        self._metrics.finished(
+        # In the context of the first who asked; a cancelled row that finishes has nobody left.
+        report = row.waiters[0].job.context.run if row.waiters else Context().run
+        report(
+            self._metrics.finished,
             row.request.model,
             queue_seconds=news.started - row.accepted,
             compute_seconds=news.ended - news.started,
@@ -368,17 +394,21 @@ class _Kept:
     result: Result
 
     def weight(self) -> int:
-        request, result = self.request, self.result
-        texts = [request.prompt, request.negative_prompt, *request.labels]
-        pixels = 0
+        result = self.result
         if isinstance(result, Picture):
-            pixels += len(result.pixels)
-        else:
-            texts += [result.caption, *(label.text for label in result.labels)]
-        if source := request.source:
-            pictures = (source.picture, *source.others)
-            pixels += sum(len(one.pixels) for one in pictures) + len(source.mask or b"")
-        return OVERHEAD + 4 * sum(map(len, texts)) + pixels
+            return weight_of(self.request, len(result.pixels))
+        texts = [result.caption, *(label.text for label in result.labels)]
+        return weight_of(self.request, 4 * sum(map(len, texts)))
+
+
+def weight_of(request: ImageRequest, result: int) -> int:
+    """Bytes that a request and its result, of so many bytes, take in the cache."""
+    texts = [request.prompt, request.negative_prompt, *request.labels]
+    pixels = 0
+    if source := request.source:
+        pictures = (source.picture, *source.others)
+        pixels += sum(len(one.pixels) for one in pictures) + len(source.mask or b"")
+    return OVERHEAD + 4 * sum(map(len, texts)) + pixels + result
 
 
 def difference(some: Iterable[LoadedModel], others: Iterable[LoadedModel]) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextvars import copy_context
 from types import TracebackType
 from typing import Self
 
@@ -28,6 +29,7 @@ class Job:
         accepted: when, by `time.monotonic`.
         previews: whether `Preview` events are wanted.
         previewed: whether there was one.
+        context: of whoever submitted it. What is measured of the job is reported in it.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Job:
         self.accepted = accepted
         self.previews = previews
         self.previewed = False
+        self.context = copy_context()
         self._on_end = on_end
         self._unfinished = len(self.requests)
         self._undelivered = len(self.requests)

@@ -113,6 +113,17 @@ class Scheduler(Generic[W]):
         """Workers that take rows now."""
         return len(self._workers)
 
+    @property
+    def seconds_left(self) -> float:
+        """About how long the workers take for all rows, by the measured pace."""
+        held = (row for worker in self._workers.values() for row in worker.held.values())
+        rows = self.waiting + sum(1 - row.step / row.steps for row in held)
+        return self._pace.seconds_for(rows, self.workers)
+
+    def under_way(self, request: ImageRequest) -> bool:
+        """Whether a row is waiting or being computed that another job would share."""
+        return request in self._live
+
     # Jobs -------------------------------------------------------------------------------------
 
     def submit(self, job: Job, indices: Iterable[int], *, cacheable: bool) -> list[Send[W]]:
@@ -360,7 +371,7 @@ class Pace:
         self._finished.append(finished)
         self._seconds.append(seconds)
 
-    def seconds_for(self, rows: int, workers: int) -> float:
+    def seconds_for(self, rows: float, workers: int) -> float:
         """About how long so many workers take for ``rows``."""
         finished = sum(self._finished)
         if not finished or not workers:

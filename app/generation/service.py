@@ -31,6 +31,7 @@ from app.engine import (
 from app.generation.editing.budget import UploadBudget
 from app.generation.output import ENCODER, Output, encode, encode_animation
 from app.generation.resolve import Generation
+from app.generation.unattended import Unattended
 from app.metrics import Metrics
 from app.settings import Settings
 from model.protocol import Description
@@ -78,6 +79,7 @@ class ImageService:
     def __init__(
         self, engine: Engine, metrics: Metrics, settings: Settings, uploads: UploadBudget
     ) -> None:
+        self.unattended = Unattended()
         self._engine = engine
         self._metrics = metrics
         self._uploads = uploads
@@ -183,6 +185,17 @@ class ImageService:
         if known and self._files.getsizeof(files[0]) <= self._files.maxsize:
             self._files[self.etag(generation)] = files[0]
         return sorted(files, key=lambda file: file.index)
+
+    def can_keep(self, generation: Generation) -> bool:
+        """Whether its images have room in memory until somebody asks for them."""
+        return self._engine.can_keep(generation.requests)
+
+    def in_memory(self, generation: Generation) -> bool:
+        """Whether nothing of it has to be drawn."""
+        whole = generation.files == 1 and generation.seeded and generation.addressable
+        return (whole and self.etag(generation) in self._files) or self._engine.in_memory(
+            generation.requests
+        )
 
     def kept(self, generation: Generation) -> File | None:
         """The only file of a generation, if it was made a while ago. Costs nothing."""

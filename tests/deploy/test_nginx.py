@@ -66,6 +66,18 @@ def test_errors_and_posts_are_not_kept(deployed: Deployment) -> None:
         assert (answer.status_code, "x-cache" in answer.headers) == (200, False)
 
 
+def test_an_answer_that_is_to_come_is_not_kept(deployed: Deployment) -> None:
+    address = f"{deployed.url}/v1/images/10.png?prompt=red+apple&steps=100"
+    drawn = deployed.metric("images_total")
+    later = httpx.get(address, headers={"Prefer": "respond-async"})
+    assert (later.status_code, later.headers["location"]) == (202, address)
+    image = httpx.get(later.headers["location"])  # by the same replica, which draws it by now
+    assert (image.status_code, image.headers["x-cache"]) == (200, "MISS")
+    again = httpx.get(address, headers={"Prefer": "respond-async"})
+    assert (again.status_code, again.headers["x-cache"]) == (200, "HIT")
+    assert deployed.metric("images_total") == drawn + 1
+
+
 def test_private_images_are_not_kept(program: Program, tiny: Path, tmp_path: Path) -> None:
     # Kept, they would be shown to those who have no key.
     path = program("nginx")

@@ -394,7 +394,8 @@ async def test_draining_finishes_what_was_accepted_and_takes_no_more() -> None:
         await asyncio.sleep(0)
         assert engine.state == "draining"
         with pytest.raises(Draining):
-            engine.submit(ask(), timeout=1)
+            engine.submit(ask(seed=12), timeout=1)
+        assert await draw(engine, ask(seed=11)) == expected(ask(seed=11))  # is under way
         assert await drained
         assert await asyncio.gather(*answers) == [expected(ask(seed=k)) for k in range(12)]
 

@@ -141,17 +141,20 @@ def test_histograms_lead_to_traces_where_openmetrics_is_asked_for(
     body = {"prompt": "red apple", "seed": 8}
     parent = {"traceparent": f"00-{trace}-{CALLER}-01"}
     httpx.post(f"{service.url}/v1/images", json=body, headers=parent)
+    previewed = {"prompt": "red apple", "seed": 9, "previews": True}
+    events = {"Accept": "text/event-stream"}
+    httpx.post(f"{service.url}/v1/images", json=previewed, headers=parent | events)
     wanted = {"Accept": "application/openmetrics-text; version=1.0.0"}
     answer = httpx.get(f"{service.url}/metrics", headers=wanted)
     assert answer.headers["content-type"].startswith("application/openmetrics-text")
     assert answer.text.endswith("# EOF\n")
-    for name in ("request", "encode"):
-        (_,) = (
-            line
-            for line in answer.text.splitlines()
-            if line.startswith(f"tessera_{name}_seconds_bucket")
-            if f'trace_id="{trace}"' in line
-        )
+    # All but the steps', which are of many requests.
+    led = {
+        line.partition("_seconds_bucket")[0].removeprefix("tessera_")
+        for line in answer.text.splitlines()
+        if f'trace_id="{trace}"' in line
+    }
+    assert led == {"request", "queue", "compute", "encode", "first_preview"}
     plain = httpx.get(f"{service.url}/metrics")
     assert plain.headers["content-type"].startswith("text/plain")
     assert "trace_id" not in plain.text
