@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ import yaml
 from app.metrics import Metrics
 from app.settings import Settings
 from tests.deploy.fleet import ROOT
+
+Program = Callable[[str], str]
 
 
 @pytest.fixture
@@ -62,6 +66,24 @@ def test_the_service_starts_with_what_compose_sets(
         assert settings.without_effect() == []
         assert bool(settings.rate_limit) is bool(given)
         assert (settings.rate_limit_store == "redis://redis:6379") is bool(given)
+
+
+@pytest.mark.parametrize("files", [[], ["deploy/compose.gpu.yml"]], ids=["cpu", "gpu"])
+def test_compose_itself_accepts_the_files(program: Program, files: list[str]) -> None:
+    chosen = [part for file in ("docker-compose.yml", *files) for part in ("-f", file)]
+    done = subprocess.run(
+        [program("docker-compose"), *chosen, "config", "--format", "json"],
+        cwd=ROOT,
+        env={"TESSERA_RATE_LIMIT": "600/minute", "CPUS": "4", "HOME": "/nowhere"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "level=warning" not in done.stderr
+    services = json.loads(done.stdout)["services"]
+    for service in replicas({"services": services}).values():
+        assert service["environment"]["TESSERA_THREADS"] == "4"
+        assert service["environment"]["TESSERA_RATE_LIMIT_STORE"] == "redis://redis:6379"
 
 
 def test_the_gpu_file_speaks_of_the_same_replicas(compose: dict[str, Any]) -> None:
@@ -136,8 +158,9 @@ def test_grafana_finds_its_dashboard_and_prometheus(compose: dict[str, Any]) -> 
 def test_alerts_and_dashboard_ask_for_metrics_that_exist() -> None:
     rules = (ROOT / "deploy/prometheus/rules.yml").read_text()
     dashboard = (ROOT / "deploy/grafana/dashboards/tessera.json").read_text()
+    operations = (ROOT / "docs/operations.md").read_text()
     exist = set(re.findall(r"^# HELP (\w+)", Metrics().render().decode(), re.MULTILINE))
-    for text in (re.sub(r"runbook: >-\n(?: {12}.*\n)*", "", rules), dashboard):
+    for text in (re.sub(r"runbook: >-\n(?: {12}.*\n)*", "", rules), dashboard, operations):
         asked = set(re.findall(r"\b((?:tessera|process)_\w+)", text))
         asked = {re.sub(r"_(bucket|sum|count)$", "", name) for name in asked}
         assert asked

@@ -49,6 +49,10 @@ def test_every_alert_waits_and_says_what_to_do() -> None:
     for rule in group["rules"]:
         assert rule["for"]
         assert len(rule["annotations"]["runbook"]) > 80
+        document, _, place = rule["annotations"]["runbook_url"].partition("#")
+        headings = re.findall(r"^### (\w+)$", (ROOT / document).read_text(), re.MULTILINE)
+        assert rule["alert"] in headings
+        assert place == rule["alert"].lower()
         assert tried.count(rule["alert"]) >= 2  # silent while all is well, and firing
 
 
