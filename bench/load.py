@@ -89,7 +89,7 @@ class Mix:
 
 def mixes(spec: ModelSpec) -> tuple[Mix, ...]:
     """The two that are measured; without the second where the model has no such steps."""
-    equal = Mix("equal", (Kind(int(spec.default("steps")), 1),))
+    equal = Mix("equal", (Kind(int(spec.request(SUBJECTS[0]).value("steps", 1)), 1),))
     mixed = Mix("mixed", (Kind(8, 1, weight=9), Kind(50, 8, weight=1)))
     steps = spec.parameter("steps")
     fits = steps and all(steps.minimum <= kind.steps <= steps.maximum for kind in mixed.kinds)
@@ -166,6 +166,19 @@ async def open_loop(send: Send, plan: Iterable[Arrival]) -> list[Outcome]:
         return Outcome(arrival.request, arrival.at, clock() - began, error)
 
     return await asyncio.gather(*map(ask, plan))
+
+
+async def one_by_one(
+    send: Send, requests: Iterator[LoadRequest], *, seconds: float
+) -> list[Outcome]:
+    """Sends each request when the one before is answered, until so many seconds have passed."""
+    clock = asyncio.get_running_loop().time
+    start, outcomes = clock(), list[Outcome]()
+    while (began := clock()) < start + seconds:
+        request = next(requests)
+        error = await _error(send, request)
+        outcomes.append(Outcome(request, began - start, clock() - start, error))
+    return outcomes
 
 
 @dataclass(frozen=True, slots=True)

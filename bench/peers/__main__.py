@@ -1,11 +1,13 @@
 """Measures Tessera and other ways to serve the same model on this machine.
 
     pip install -e .[bench]
-    python -m bench.peers [--model FOLDER] [--only tessera --only ray] [--seconds 60]
+    python -m bench.peers [--model FOLDER] [--only tessera --only ray] [--rounds 3] [--seconds 40]
 
-Prints Markdown. The systems are subprocesses, one at a time, with the same threads, dtype, tile
-and guidance; peers batch as their own documentation recommends. The machine must have nothing else
-to do: figures are worth as much as it is quiet.
+Prints Markdown, and each figure as it is found on the error stream; --out and --plot write files.
+The systems are subprocesses, one at a time, with the same threads, dtype, tile and guidance; peers
+batch as their own documentation recommends. They take turns in each of the rounds, and one that
+fails is left out of that round. The machine must have nothing else to do: figures are worth as
+much as it is quiet.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from bench.load import mixes
 from bench.measure import facts
 from bench.peers.drawing import PeerSettings
 from bench.peers.measuring import Plan, compare, report
+from bench.peers.measuring import plot as draw_plot
 from bench.peers.systems import SYSTEMS, System
 from model.checkpoint import Checkpoint
 from model.loading import resolve_dtype
@@ -37,19 +40,23 @@ def main(
             help=f"May be given many times: {', '.join(system.name for system in SYSTEMS)}."
         ),
     ] = None,
-    seconds: Annotated[float, typer.Option(min=1, help="At the rate that all bear.")] = 60.0,
-    saturation_seconds: Annotated[float, typer.Option(min=1, help="Of full load.")] = 20.0,
+    rounds: Annotated[int, typer.Option(min=1, help="In which all systems take turns.")] = 3,
+    seconds: Annotated[float, typer.Option(min=1, help="Of each load in each round.")] = 40.0,
+    saturation_seconds: Annotated[float, typer.Option(min=1, help="Of full load.")] = 15.0,
     threads: Annotated[
         int | None, typer.Option(min=1, help="Of the model; without it, the cores.")
     ] = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="A file as well.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="A picture, PNG or SVG, of latency against load.")
+    ] = None,
 ) -> None:
     """Measure Tessera and other ways to serve the same model; print the tables."""
     with one_line_errors():
         systems = _chosen(only)
         checkpoint = choose_model(model)
-        if out is not None:
-            make_folder(out.parent)
+        for file in filter(None, (out, plot)):
+            make_folder(file.parent)
         settings = PeerSettings(
             checkpoint=checkpoint.folder,
             threads=threads or len(os.sched_getaffinity(0)),
@@ -58,25 +65,28 @@ def main(
         )
         plan = Plan(
             mixes=mixes(checkpoint.spec),
-            steps=int(checkpoint.spec.default("steps")),
+            steps=int(checkpoint.spec.request("a picture").value("steps", 1)),
             seconds=seconds,
             saturation_seconds=saturation_seconds,
+            rounds=rounds,
         )
+        minutes = plan.duration(len(systems)) / 60
+        _say(f"{minutes:.0f} minutes of load, and about half as many to start and warm up")
         with progress_bar() as bar:
             task = bar.add_task("", total=plan.stages(len(systems)), completed=-1)
 
             def on_stage(stage: str) -> None:
                 bar.update(task, advance=1, description=stage)
 
-            comparison = compare(systems, settings, plan, on_stage)
-        for problem in comparison.problems:
-            _left_out(problem)
+            comparison = compare(systems, settings, plan, on_stage, _say)
         titles = [system.title for system in systems]
         lines = report(comparison, titles, _facts(checkpoint, settings, plan, systems))
         text = "\n".join(lines) + "\n"
     sys.stdout.write(text)
     if out is not None:
         out.write_text(text, encoding="utf-8")
+    if plot is not None:
+        draw_plot(comparison, titles, plot)
 
 
 def _chosen(only: list[str] | None) -> list[System]:
@@ -94,6 +104,10 @@ def _chosen(only: list[str] | None) -> list[System]:
     if not installed:
         raise UserError("there is nothing to measure")
     return installed
+
+
+def _say(line: str) -> None:
+    problems.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _left_out(why: str) -> None:
@@ -114,7 +128,8 @@ def _facts(
         "model": f"{spec.id} ({spec.digest[:12]}), {resolve_dtype('auto', 'cpu')}",
         "pictures in a batch": str(settings.pictures),
         "threads": str(settings.threads),
-        "seconds": f"{plan.saturation_seconds:g} saturated, {plan.seconds:g} at the common rate",
+        "seconds": f"{plan.saturation_seconds:g} saturated, {plan.seconds:g} of each other load",
+        "rounds": str(plan.rounds),
         "peers": ", ".join(f"{one.title} {one.version}" for one in systems if one.version),
         **machine,
     }

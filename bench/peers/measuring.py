@@ -1,28 +1,31 @@
-"""The measurement: every system saturated by every mix, then all at one rate that each can sustain;
-and its report in Markdown.
+"""The measurement: every system alone, at shares of the lowest saturation, and saturated, in rounds
+that interleave the systems; and its report in Markdown, with a plot.
 
-Only one system runs at a time. Each is started twice, as the rate depends on the slowest of them.
+Only one system runs at a time. A first round finds what each delivers when it is saturated, as the
+rates of all depend on the slowest of them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import json
 import math
+import statistics
 from base64 import b64decode
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 from io import BytesIO
-from typing import TypeVar
+from pathlib import Path
 
 import httpx
 from PIL import Image
 
 from app.cli.console import UserError
 from bench.load import (
+    Arrival,
     LoadRequest,
     Mix,
     Outcome,
@@ -31,6 +34,7 @@ from bench.load import (
     arrivals,
     closed_loop,
     load_client,
+    one_by_one,
     open_loop,
     percentile,
     sender,
@@ -39,8 +43,9 @@ from bench.load import (
 from bench.peers.drawing import PeerSettings
 from bench.peers.systems import System, running
 
-SHARE = 0.7
-"""Of the lowest saturation: the rate in the open loop."""
+ALONE = 0.0
+SHARES = {"equal": (ALONE, 0.3, 0.7), "mixed": (0.7,)}
+"""By mix: rates of the open loop, of the lowest saturation; `ALONE` is one request at a time."""
 
 FULL = 2
 """How often the requests in flight fill the tile, where a system is to be saturated."""
@@ -51,7 +56,7 @@ WARM_UP = 16
 SEED = 0
 
 OnStage = Callable[[str], None]
-T = TypeVar("T")
+OnFigure = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,22 +65,32 @@ class Plan:
 
     mixes: tuple[Mix, ...]
     steps: int  # of the pictures that are compared
-    seconds: float  # of the open loop
+    seconds: float  # of each load
     saturation_seconds: float
+    rounds: int
 
     def stages(self, systems: int) -> int:
         """How many `compare` reports."""
-        return 2 * systems * (1 + len(self.mixes))
+        first = 1 + len(self.mixes)
+        return systems * (
+            first + self.rounds * (first + sum(len(SHARES[mix.name]) for mix in self.mixes))
+        )
+
+    def duration(self, systems: int) -> float:
+        """Seconds that it takes, about: starts and warming up are not known beforehand."""
+        loads = sum(len(SHARES[mix.name]) for mix in self.mixes)
+        saturated = self.saturation_seconds * len(self.mixes)
+        return systems * (saturated + self.rounds * (saturated + loads * self.seconds))
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One mix. What is by system has its title; systems that failed are missing."""
+    """One mix. By title, then by round: rounds in which a system failed are missing."""
 
     mix: Mix
-    rate: float  # requests a second in the open loop
-    saturations: dict[str, Saturation]
-    outcomes: dict[str, list[Outcome]]  # of the open loop
+    lowest: float  # requests a second of the slowest, saturated
+    saturations: Mapping[str, Sequence[Saturation]]
+    outcomes: Mapping[float, Mapping[str, Sequence[Sequence[Outcome]]]]  # by share
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,98 +99,121 @@ class Comparison:
 
     measured: tuple[Measured, ...]
     fingerprints: dict[str, str]  # of what each system draws
-    problems: tuple[str, ...]  # why systems are missing
+    problems: tuple[str, ...]  # why rounds, or systems, are missing
 
 
 def compare(
-    systems: Sequence[System], settings: PeerSettings, plan: Plan, on_stage: OnStage
+    systems: Sequence[System],
+    settings: PeerSettings,
+    plan: Plan,
+    on_stage: OnStage,
+    on_figure: OnFigure = lambda line: None,
 ) -> Comparison:
-    """Measures them all; ``on_stage`` is called with each stage as it begins."""
-    stand = _Stand(settings, plan, on_stage)
-    saturated = stand.run(systems, stand.saturate)
-    rates = [
-        SHARE
-        * min(one.saturations[index].images_per_second for one in saturated.values())
-        / mix.pictures_per_request
-        for index, mix in enumerate(plan.mixes if saturated else ())
-    ]
-    answered = stand.run(saturated, partial(stand.at_rates, rates=rates))
+    """Measures them all; ``on_stage`` is called with each stage as it begins, ``on_figure`` with
+    each figure in words."""
+    stand = _Stand(settings, plan, on_stage, on_figure)
+    for system in systems:
+        stand.run(system, "to find the rates", stand.first)
+    known = [system for system in systems if system.title in stand.fingerprints]
+    lowest = [stand.lowest(mix) for mix in plan.mixes] if known else []
+    for number, system in itertools.product(range(1, plan.rounds + 1), known):
+        stand.run(system, f"round {number}", lambda title, send: stand.measure(title, send, lowest))
     measured = tuple(
-        Measured(
-            mix=plan.mixes[index],
-            rate=rate,
-            saturations={system.title: one.saturations[index] for system, one in saturated.items()},
-            outcomes={system.title: found[index] for system, found in answered.items()},
-        )
-        for index, rate in enumerate(rates)
+        Measured(mix, rate, stand.saturations[mix.name], stand.outcomes[mix.name])
+        for mix, rate in zip(plan.mixes, lowest, strict=bool(known))
     )
-    fingerprints = {system.title: one.fingerprint for system, one in saturated.items()}
-    return Comparison(measured, fingerprints, tuple(stand.problems))
+    return Comparison(measured, stand.fingerprints, tuple(stand.problems))
 
 
-@dataclass(frozen=True, slots=True)
-class _Saturated:
-    fingerprint: str
-    saturations: list[Saturation]  # by mix
-
-
+@dataclass(slots=True)
 class _Stand:
-    """Runs one system after the other."""
+    """Runs one system after the other, and keeps what was found."""
 
-    def __init__(self, settings: PeerSettings, plan: Plan, on_stage: OnStage) -> None:
-        self.problems: list[str] = []
-        self._settings = settings
-        self._plan = plan
-        self._on_stage = on_stage
-        self._in_flight = FULL * settings.pictures
+    settings: PeerSettings
+    plan: Plan
+    on_stage: OnStage
+    on_figure: OnFigure
+    problems: list[str] = field(default_factory=list)
+    fingerprints: dict[str, str] = field(default_factory=dict)
+    firsts: dict[tuple[str, str], float] = field(default_factory=dict)  # images/s: mix, title
+    saturations: dict[str, dict[str, list[Saturation]]] = field(
+        default_factory=lambda: defaultdict(lambda: defaultdict(list))
+    )
+    outcomes: dict[str, dict[float, dict[str, list[list[Outcome]]]]] = field(
+        default_factory=lambda: defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+    )
 
-    def run(
-        self, systems: Iterable[System], work: Callable[[str, Send], Awaitable[T]]
-    ) -> dict[System, T]:
-        """What the work found of each system that could be started and did it."""
-        found = {}
-        for system in systems:
-            self._on_stage(f"{system.title}: starting")
-            try:
-                with running(system, self._settings, samples(self._plan.steps)[0]) as url:
-                    found[system] = asyncio.run(_with_client(system, url, work))
-            except UserError as error:
-                self.problems.append(str(error))
-            except httpx.HTTPError as error:
-                self.problems.append(f"{system.title}: {type(error).__name__}: {error}")
+    def run(self, system: System, when: str, work: Callable[[str, Send], Awaitable[None]]) -> None:
+        """Starts the system, and does the work with it; a failure is a problem, and no end."""
+        self.on_stage(f"{system.title}: starting, {when}")
+        try:
+            with running(system, self.settings, samples(self.plan.steps)[0]) as url:
+                asyncio.run(_with_client(system, url, work))
+        except UserError as error:
+            self._failed(f"{when}: {error}")
+        except httpx.HTTPError as error:
+            self._failed(f"{when}: {system.title}: {type(error).__name__}: {error}")
+
+    def lowest(self, mix: Mix) -> float:
+        """Requests a second of the slowest system, saturated."""
+        found = [rate for (name, _), rate in self.firsts.items() if name == mix.name]
+        return min(found) / mix.pictures_per_request
+
+    async def first(self, title: str, send: Send) -> None:
+        """What it draws, and delivers in every mix. Raises `UserError` where it answers nothing."""
+        drawn = await fingerprint(send, self.plan.steps)
+        for mix in self.plan.mixes:
+            found = await self._saturated(title, mix, send)
+            self.firsts[mix.name, title] = found.images_per_second
+        self.fingerprints[title] = drawn
+
+    async def measure(self, title: str, send: Send, lowest: Sequence[float]) -> None:
+        """All loads of every mix, once."""
+        for mix, rate in zip(self.plan.mixes, lowest, strict=True):
+            await warm_up(send, mix.requests(SEED + 1), answers=WARM_UP)
+            for share in SHARES[mix.name]:
+                self.on_stage(f"{title}: {mix.name}, {_load(share)}")
+                found = await self._loaded(mix, rate, share, send)
+                self.outcomes[mix.name][share][title].append(found)
+                p50 = percentile((one.latency for one in found), 0.5)
+                self.on_figure(f"{title}, {mix.name}, {_load(share)}: p50 {_figure(p50)} s")
+            self.saturations[mix.name][title].append(await self._saturated(title, mix, send))
+
+    async def _loaded(self, mix: Mix, rate: float, share: float, send: Send) -> list[Outcome]:
+        if share == ALONE:
+            return await one_by_one(send, mix.requests(SEED), seconds=self.plan.seconds)
+        plan: Iterable[Arrival] = arrivals(mix, share * rate, self.plan.seconds, SEED)
+        return await open_loop(send, plan)
+
+    async def _saturated(self, title: str, mix: Mix, send: Send) -> Saturation:
+        self.on_stage(f"{title}: {mix.name}, saturated")
+        found = await closed_loop(
+            send,
+            mix.requests(SEED),
+            in_flight=FULL * self.settings.pictures,
+            after=WARM_UP,
+            seconds=self.plan.saturation_seconds,
+        )
+        if not found.images_per_second:
+            raise UserError(f"{title} answers no request of {mix.name} when it is saturated")
+        rate = _figure(found.images_per_second)
+        self.on_figure(f"{title}, {mix.name}, saturated: {rate} images/s")
         return found
 
-    async def saturate(self, title: str, send: Send) -> _Saturated:
-        """In every mix. Raises `UserError` where it answers nothing."""
-        drawn = await fingerprint(send, self._plan.steps)
-        saturations = []
-        for mix in self._plan.mixes:
-            self._on_stage(f"{title}: {mix.name}, saturated")
-            saturation = await closed_loop(
-                send,
-                mix.requests(SEED),
-                in_flight=self._in_flight,
-                after=WARM_UP,
-                seconds=self._plan.saturation_seconds,
-            )
-            if not saturation.images_per_second:
-                raise UserError(f"{title} answers no request of {mix.name} when it is saturated")
-            saturations.append(saturation)
-        return _Saturated(drawn, saturations)
-
-    async def at_rates(self, title: str, send: Send, rates: Sequence[float]) -> list[list[Outcome]]:
-        """What became of the requests of every mix."""
-        outcomes = []
-        for mix, rate in zip(self._plan.mixes, rates, strict=True):
-            self._on_stage(f"{title}: {mix.name}, {rate:.2f} requests/s")
-            await warm_up(send, mix.requests(SEED + 1), answers=WARM_UP)
-            outcomes.append(await open_loop(send, arrivals(mix, rate, self._plan.seconds, SEED)))
-        return outcomes
+    def _failed(self, problem: str) -> None:
+        self.problems.append(problem)
+        self.on_figure(problem)
 
 
-async def _with_client(system: System, url: str, work: Callable[[str, Send], Awaitable[T]]) -> T:
+async def _with_client(
+    system: System, url: str, work: Callable[[str, Send], Awaitable[None]]
+) -> None:
     async with load_client(url) as client:
-        return await work(system.title, sender(client, system.path, system.body))
+        await work(system.title, sender(client, system.path, system.body))
+
+
+def _load(share: float) -> str:
+    return "alone" if share == ALONE else f"{share:.0%}"
 
 
 PNG = b"\x89PNG"
@@ -211,52 +249,75 @@ def files(answer: bytes) -> Iterator[bytes]:
 
 TESSERA = "Tessera"
 
+SATURATED = "images/s, saturated"
+
 TARGETS = {
-    ("equal", "p50, s"): 1.15,
-    ("mixed", "p50, s"): 0.7,
-    ("mixed", "p99 of the short ones, s"): 0.7,
+    ("equal", SATURATED): 1.2,
+    ("equal", "p50 alone, s"): 1.0,
+    ("equal", "p50 at 30%, s"): 1.0,
+    ("equal", "p50 at 70%, s"): 1.1,
+    ("mixed", SATURATED): 1.2,
+    ("mixed", "p50 of the short ones at 70%, s"): 0.7,
+    ("mixed", "p99 of the short ones at 70%, s"): 0.5,
 }
-"""The most that Tessera's latency should be of the best peer's. Printed, never asserted: requests
-that are all equal, on a device that each of them keeps busy alone, are served best in turn."""
+"""Tessera's ÷ the best peer's: the least of images/s, the most of seconds. Printed only."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """A row of a table: one figure of every system."""
+    """A row of a table: one figure of every system, in each round."""
 
     name: str
-    values: Mapping[str, float]
+    values: Mapping[str, Sequence[float]]
     best: Callable[[Iterable[float]], float]  # min, or max where more is better
     target: float | None = None
 
     @property
-    def ratio(self) -> float:
-        """Tessera's ÷ the best peer's; NaN where one of them is missing or answered nothing."""
-        peers = [value for title, value in self.values.items() if title != TESSERA]
-        mine = self.values.get(TESSERA, math.nan)
-        best = self.best(peers) if peers else math.nan
-        return mine / best if best else math.nan
+    def ratios(self) -> list[float]:
+        """Tessera's ÷ the best peer's, by round; none where one of them is missing.
+
+        The best peer is the one with the best median.
+        """
+        peers = {
+            title: statistics.median(values)
+            for title, values in self.values.items()
+            if title != TESSERA and values
+        }
+        mine = self.values.get(TESSERA, ())
+        if not peers or not mine:
+            return []
+        best = self.best(peers.values())
+        rival = next(title for title, median in peers.items() if median == best)
+        return [one / other for one, other in zip(mine, self.values[rival], strict=False) if other]
 
 
 def measures(measured: Measured) -> Iterator[Measure]:
     """The rows of one mix that have a ratio."""
     mix = measured.mix
 
-    def latency(name: str, share: float, only: Callable[[Outcome], bool]) -> Measure:
+    def latency(
+        name: str, share: float, part: float, only: Callable[[Outcome], bool] = lambda one: True
+    ) -> Measure:
+        at = "alone" if share == ALONE else f"at {_load(share)}"
         values = {
-            title: percentile((one.latency for one in outcomes if only(one)), share)
-            for title, outcomes in measured.outcomes.items()
+            title: [percentile((x.latency for x in found if only(x)), part) for found in rounds]
+            for title, rounds in measured.outcomes.get(share, {}).items()
         }
+        name = f"{name} {at}, s"
         return Measure(name, values, min, TARGETS.get((mix.name, name)))
 
-    saturations = measured.saturations.items()
-    rates = {title: one.images_per_second for title, one in saturations}
-    yield Measure("images/s, saturated", rates, max)
-    yield latency("p50, s", 0.5, lambda one: True)
-    yield latency("p99, s", 0.99, lambda one: True)
-    if len(mix.kinds) > 1:
-        yield latency("p50 of the short ones, s", 0.5, lambda one: mix.is_short(one.request))
-        yield latency("p99 of the short ones, s", 0.99, lambda one: mix.is_short(one.request))
+    rates = {
+        title: [one.images_per_second for one in found]
+        for title, found in measured.saturations.items()
+    }
+    yield Measure(SATURATED, rates, max, TARGETS.get((mix.name, SATURATED)))
+    for share in SHARES[mix.name]:
+        yield latency("p50", share, 0.5)
+        yield latency("p99", share, 0.99)
+        if len(mix.kinds) > 1:
+            short = "p{} of the short ones"
+            yield latency(short.format(50), share, 0.5, lambda one: mix.is_short(one.request))
+            yield latency(short.format(99), share, 0.99, lambda one: mix.is_short(one.request))
 
 
 def report(
@@ -276,18 +337,44 @@ def report(
         yield from (f"* {problem}" for problem in comparison.problems)
 
 
+def plot(comparison: Comparison, titles: Sequence[str], path: Path) -> None:
+    """Median latency against load, a line for each system, a panel for each mix."""
+    from matplotlib.figure import Figure
+
+    panels = [one for one in comparison.measured if one.outcomes]
+    figure = Figure(figsize=(5 * max(1, len(panels)), 4), layout="constrained")
+    for index, measured in enumerate(panels, 1):
+        axes = figure.add_subplot(1, len(panels), index)
+        for title in titles:
+            points = [
+                (share * measured.lowest, _p50(rounds[title]))
+                for share, rounds in sorted(measured.outcomes.items())
+                if rounds.get(title)
+            ]
+            if points:
+                axes.plot(*zip(*points, strict=True), marker="o", label=title)
+        axes.set_title(f"{measured.mix.name} requests")
+        axes.set_xlabel("requests/s (0: one at a time)")
+        axes.set_ylabel("p50, s")
+        axes.set_ylim(bottom=0)
+        axes.legend()
+    figure.savefig(path)
+
+
+def _p50(rounds: Sequence[Sequence[Outcome]]) -> float:
+    return statistics.median(percentile((x.latency for x in found), 0.5) for found in rounds)
+
+
 def _described(measured: Measured) -> str:
     kinds = measured.mix.kinds
     total = sum(kind.weight for kind in kinds)
     shares = " and ".join(
         f"{kind.weight / total:.0%} with {kind.steps} steps, n = {kind.n}" for kind in kinds
     )
-    counts = [len(outcomes) for outcomes in measured.outcomes.values()]
-    arrived = f" ({counts[0]} requests)" if counts else ""
     return (
-        f"{shares}. Latencies at {measured.rate:.2f} requests/s{arrived}, {SHARE:.0%} of the "
-        "lowest saturation, from the planned arrival to the last byte; a request that failed took "
-        "for ever."
+        f"{shares}. Loads are shares of {measured.lowest:.2f} requests/s, the lowest saturation; "
+        "*alone* is one request at a time. Latencies count from the planned arrival to the last "
+        "byte; a request that failed took for ever. Medians of all rounds, the least and the most."
     )
 
 
@@ -295,26 +382,38 @@ def _table(measured: Measured, titles: Sequence[str]) -> Iterator[str]:
     yield f"| | {' | '.join(titles)} | {TESSERA} ÷ best peer | target |"
     yield f"| --- |{' ---: |' * (len(titles) + 2)}"
     for measure in measures(measured):
-        cells = [_figure(measure.values.get(title, math.nan)) for title in titles]
-        target = "" if measure.target is None else f"≤ {measure.target:g}"
-        yield f"| {measure.name} | {' | '.join(cells)} | {_figure(measure.ratio)} | {target} |"
-    errors = _errors(measured)
-    failed = [str(len(errors[title])) if title in errors else "–" for title in titles]
-    yield f"| failed | {' | '.join(failed)} | | |"
+        cells = [_spread(measure.values.get(title, ())) for title in titles]
+        sign = "≥" if measure.best is max else "≤"
+        target = "" if measure.target is None else f"{sign} {measure.target:g}"
+        row = " | ".join((*cells, _spread(measure.ratios), target))
+        yield f"| {measure.name} | {row} |"
+    errors = {title: _errors(measured, title) for title in titles if title in measured.saturations}
+    failed = " | ".join(str(len(errors[title])) if title in errors else "–" for title in titles)
+    yield f"| failed | {failed} | | |"
     for title, found in errors.items():
         for error, count in Counter(found).most_common(1):
             yield from ("", f"{title}, {count} times: {error}")
 
 
-def _errors(measured: Measured) -> dict[str, list[str]]:
-    """Of all requests that failed, by system."""
-    return {
-        title: [
-            *saturation.errors,
-            *(one.error for one in measured.outcomes.get(title, ()) if one.error),
-        ]
-        for title, saturation in measured.saturations.items()
-    }
+def _errors(measured: Measured, title: str) -> list[str]:
+    """Of all requests that failed."""
+    saturated = [error for one in measured.saturations.get(title, ()) for error in one.errors]
+    loads = [
+        one.error
+        for rounds in measured.outcomes.values()
+        for found in rounds.get(title, ())
+        for one in found
+        if one.error
+    ]
+    return saturated + loads
+
+
+def _spread(values: Sequence[float]) -> str:
+    """The median, the least and the most."""
+    if not values:
+        return "–"
+    middle = _figure(statistics.median(values))
+    return f"{middle} ({_figure(min(values))} to {_figure(max(values))})" if values[1:] else middle
 
 
 def _figure(value: float) -> str:

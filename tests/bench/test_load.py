@@ -224,20 +224,21 @@ def test_percentiles_of_few_and_of_none() -> None:
 @pytest.mark.parametrize(
     ("best", "values", "ratio"),
     [
-        (min, {"Tessera": 0.6, "A": 2.0, "B": 1.0}, 0.6),
-        (max, {"Tessera": 3.0, "A": 2.0, "B": 1.0}, 1.5),
-        (min, {"Tessera": 0.6, "A": math.inf, "B": 1.0}, 0.6),
-        (min, {"Tessera": math.inf, "A": 1.0}, math.inf),
-        (min, {"Tessera": 1.0}, math.nan),
-        (min, {"A": 1.0}, math.nan),
-        (min, {"Tessera": 1.0, "A": math.inf}, 0.0),
+        (min, {"Tessera": [0.6], "A": [2.0], "B": [1.0]}, [0.6]),
+        (max, {"Tessera": [3.0], "A": [2.0], "B": [1.0]}, [1.5]),
+        (min, {"Tessera": [0.6], "A": [math.inf], "B": [1.0]}, [0.6]),
+        (min, {"Tessera": [math.inf], "A": [1.0]}, [math.inf]),
+        (min, {"Tessera": [1.0]}, []),
+        (min, {"A": [1.0]}, []),
+        (min, {"Tessera": [1.0], "A": [math.inf]}, [0.0]),
+        # The best peer is one and the same in all rounds, that of the best median.
+        (min, {"Tessera": [1, 1, 1], "A": [2, 4, 4], "B": [5, 3, 5]}, [0.5, 0.25, 0.25]),
     ],
 )
 def test_tessera_is_compared_with_the_best_peer(
-    best: Callable[[Iterable[float]], float], values: dict[str, float], ratio: float
+    best: Callable[[Iterable[float]], float], values: dict[str, list[float]], ratio: list[float]
 ) -> None:
-    measure = Measure("", values, best)
-    assert measure.ratio == pytest.approx(ratio, nan_ok=True)
+    assert Measure("", values, best).ratios == pytest.approx(ratio)
 
 
 def test_the_report_has_every_figure_ratio_and_target() -> None:
@@ -251,28 +252,40 @@ def test_the_report_has_every_figure_ratio_and_target() -> None:
 
     measured = Measured(
         MIXED,
-        rate=2.5,
+        lowest=2.5,
         saturations={
-            "Tessera": Saturation(6.0, ()),
-            "A": Saturation(5.0, ()),
-            "B": Saturation(4.0, ("HTTPStatusError: 500",)),
+            "Tessera": [Saturation(6.0, ()), Saturation(7.0, ())],
+            "A": [Saturation(5.0, ()), Saturation(5.0, ())],
+            "B": [Saturation(4.0, ("HTTPStatusError: 500",))],
         },
-        outcomes={"Tessera": outcomes(0.5, 3), "A": outcomes(1.0, 2), "B": outcomes(2, 9, "late")},
+        outcomes={
+            0.7: {
+                "Tessera": [outcomes(0.5, 3), outcomes(0.6, 3)],
+                "A": [outcomes(1.0, 2), outcomes(1.0, 2)],
+                "B": [outcomes(2, 9, "late")],
+            }
+        },
     )
-    figures = {each.name: each.ratio for each in measures(measured)}
+    figures = {each.name: each.ratios for each in measures(measured)}
     assert figures == {
-        "images/s, saturated": 1.2,
-        "p50, s": 0.5,
-        "p99, s": 1.5,
-        "p50 of the short ones, s": 0.5,
-        "p99 of the short ones, s": 0.5,
+        "images/s, saturated": [1.2, 1.4],
+        "p50 at 70%, s": pytest.approx([0.5, 0.6]),
+        "p99 at 70%, s": [1.5, 1.5],
+        "p50 of the short ones at 70%, s": pytest.approx([0.5, 0.6]),
+        "p99 of the short ones at 70%, s": pytest.approx([0.5, 0.6]),
     }
     comparison = Comparison((measured,), {"Tessera": "aa", "A": "aa", "B": "bb"}, ("C: gone",))
     lines = list(report(comparison, ["Tessera", "A", "B", "C"], {"threads": "2"}))
     assert "| threads | 2 |" in lines
     assert "| | Tessera | A | B | C | Tessera ÷ best peer | target |" in lines
-    assert "| p50, s | 0.50 | 1.00 | 2.00 | – | 0.50 | ≤ 0.7 |" in lines
-    assert "| p99, s | 3.00 | 2.00 | ∞ | – | 1.50 |  |" in lines
+    assert (
+        "| p50 of the short ones at 70%, s | 0.55 (0.50 to 0.60) | 1.00 (1.00 to 1.00) | 2.00 | – "
+        "| 0.55 (0.50 to 0.60) | ≤ 0.7 |"
+    ) in lines
+    assert (
+        "| p99 at 70%, s | 3.00 (3.00 to 3.00) | 2.00 (2.00 to 2.00) | ∞ | – "
+        "| 1.50 (1.50 to 1.50) |  |"
+    ) in lines
     assert "| failed | 0 | 0 | 2 | – | | |" in lines
     assert "Pixels: Tessera aa, A aa, B bb." in lines
     assert "* C: gone" in lines

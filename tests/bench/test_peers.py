@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
+from io import BytesIO
 from pathlib import Path
 
 import psutil
 import pytest
+from PIL import Image
 
 from app.cli.console import UserError
-from bench.load import LoadRequest
+from bench.load import Kind, LoadRequest, Mix
 from bench.peers.drawing import PeerSettings
+from bench.peers.measuring import Plan, compare, plot
 from bench.peers.systems import System, running
 
 ONE = LoadRequest("red apple", 7, 20, 1)
@@ -71,3 +74,49 @@ def test_the_users_own_settings_do_not_reach_a_system(monkeypatch: pytest.Monkey
         pass
     assert "TESSERA_MODELS" in str(caught.value)
     assert "TESSERA_TILE" not in str(caught.value)
+
+
+ANSWERS = """
+import http.server, os
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(PNG)))
+        self.end_headers()
+        self.wfile.write(PNG)
+
+port = int(os.environ["PEER_PORT"])
+http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
+"""
+
+
+def test_a_comparison_goes_on_when_one_fails_and_says_each_figure(tmp_path: Path) -> None:
+    file = BytesIO()
+    Image.new("RGB", (2, 2)).save(file, "PNG")
+    whole = f"PNG = {file.getvalue()!r}\n{ANSWERS}"
+    # Starts once, and never again: all that it has answered by then is kept.
+    mark = str(tmp_path / "started")
+    once = f"import pathlib; pathlib.Path({mark!r}).touch(exist_ok=False)\n{whole}"
+    systems = [
+        System("one", "Tessera", "app", ("-c", whole)),
+        System("two", "Once", "app", ("-c", once)),
+        System("three", "Never", "app", ("-c", "raise SystemExit('no such model')")),
+    ]
+    mix = Mix("equal", (Kind(4, 1),))
+    plan = Plan((mix,), steps=4, seconds=0.2, saturation_seconds=0.2, rounds=1)
+    said: list[str] = []
+    found = compare(systems, SETTINGS, plan, lambda stage: None, said.append)
+    (measured,) = found.measured
+    assert {title: len(rounds) for title, rounds in measured.saturations.items()} == {"Tessera": 1}
+    assert [*measured.outcomes] == [0.0, 0.3, 0.7]
+    assert [problem.partition(" ended")[0] for problem in found.problems] == [
+        "to find the rates: Never",
+        "round 1: Once",
+    ]
+    assert sum("Tessera, equal, 30%: p50 " in line for line in said) == 1
+    plot(found, ["Tessera", "Once", "Never"], tmp_path / "plot.svg")
+    assert (tmp_path / "plot.svg").read_text("utf-8").count("<path") > 10
