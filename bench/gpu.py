@@ -92,7 +92,7 @@ def report(
 ) -> Iterator[str]:
     """The lines of a Markdown file."""
     spec = checkpoint.spec
-    steps = int(spec.request().value("steps", 1))
+    steps = int(spec.request("a picture").value("steps", 1))
     yield from (f"# Tessera on {machine['device']}", "", "| what | which |", "| --- | --- |")
     yield from (f"| {what} | {which} |" for what, which in machine.items())
     yield f"| model | {spec.id} ({spec.digest[:12]}), {steps} steps with guidance |"

@@ -55,6 +55,7 @@ class Parameter:
     step: float  # between two values of a control; 1 makes it a whole number
     description: str  # one or two sentences for people
     operations: tuple[Operation, ...] = DRAWING  # where it means something
+    default_without_prompt: float | None = None  # of requests without a prompt; None: ``default``
 
     def __post_init__(self) -> None:
         if self.name in RESERVED or not self.name.isidentifier():
@@ -64,6 +65,20 @@ class Parameter:
     def whole(self) -> bool:
         """Whether it takes whole numbers only."""
         return self.step == 1
+
+    def default_for(self, prompt: str) -> float | None:
+        """The default of a request with this prompt; one of spaces is none."""
+        if self.default_without_prompt is None or prompt.strip():
+            return self.default
+        return self.default_without_prompt
+
+    @property
+    def default_text(self) -> str:
+        """For people: "4", "4, or 20 without a prompt"; empty where the model decides."""
+        if self.default is None:
+            return ""
+        other = self.default_without_prompt
+        return f"{self.default:g}" + ("" if other is None else f", or {other:g} without a prompt")
 
     def check(self, value: float) -> float:
         """The value, whole where it has to be. Raises `InvalidField`."""
@@ -254,27 +269,28 @@ class ModelSpec:
                 return parameter
         return None
 
-    def default(self, name: str) -> float:
-        """The parameter's default. Raises ``KeyError`` where the model has none of that name."""
-        found = self.parameter(name)
-        if found is None or found.default is None:
-            raise KeyError(name)
-        return found.default
-
     def fill(
-        self, given: Mapping[str, float], operation: Operation = "generate", *, lora: str = ""
+        self,
+        given: Mapping[str, float],
+        operation: Operation = "generate",
+        *,
+        prompt: str,
+        lora: str = "",
     ) -> tuple[tuple[str, float], ...]:
         """All parameters of the operation, those that are not given by default; sorted by name.
 
-        The scale of an adapter is left out where none is named, so that it makes no difference.
-        Raises `InvalidField` for one out of its range, or that means nothing here.
+        Of the prompt it matters only whether there is one. The scale of an adapter is left out
+        where none is named, so that it makes no difference.
+
+        Raises:
+            InvalidField: one is out of its range, or means nothing here.
         """
         known = {one.name: one for one in self.parameters if operation in one.operations}
         for name in given:
             if name not in known:
                 raise InvalidField(name, self._meaningless(name, operation, known))
         values = {
-            name: parameter.check(given[name]) if name in given else parameter.default
+            name: parameter.check(given[name]) if name in given else parameter.default_for(prompt)
             for name, parameter in known.items()
         }
         if not lora:
@@ -310,7 +326,7 @@ class ModelSpec:
             seed=seed,
             width=width,
             height=height,
-            parameters=self.fill(given, operation, lora=lora),
+            parameters=self.fill(given, operation, prompt=prompt, lora=lora),
             operation=operation,
             negative_prompt=negative_prompt,
             source=source,

@@ -104,7 +104,7 @@ def speeds(assessments: Mapping[str, Assessment]) -> str:
         speed = assessment.speed
         rows.append(
             (
-                *(name, str(assessment.sampler.steps)),
+                *(name, assessment.sampler.steps_text),
                 f"{speed.images_per_second:.1f} (tile {speed.tile})",
                 f"{1000 * speed.image_seconds:.0f}",
             )

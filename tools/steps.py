@@ -81,7 +81,7 @@ class StepsEvaluation:
             others = self._encoder.features(sampler.draw([""] * count, on_step, range(count)))
             line = StepsLine(
                 steps=sampler.steps,
-                evaluations=sampler.steps * sampler.model.cost(sampler.request("a prompt")),
+                evaluations=sampler.steps * sampler.model.cost(sampler.request("a picture")),
                 found=self._found(drawn),
                 mse=float(np.mean(mse(values, reals))) * 255**2,
                 ssim=quality(values, reals).ssim,

@@ -196,10 +196,14 @@ def _or_null(field: Schema) -> Schema:
 def _parameters(specs: list[ModelSpec], operations: Sequence[str]) -> dict[str, Schema]:
     """Each parameter of any model, from the least to the most that any takes."""
     found: dict[str, list[Parameter]] = {}
+    unlike: dict[str, str] = {}  # where a default depends on the prompt
     for spec in specs:
         for parameter in spec.own_parameters:
             if set(parameter.operations) & set(operations):
                 found.setdefault(parameter.name, []).append(parameter)
+                if parameter.default_without_prompt is not None:
+                    text = f" {spec.id}: {parameter.default_text} by default."
+                    unlike[parameter.name] = unlike.get(parameter.name, "") + text
     return {
         name: {
             "type": "integer" if all(parameter.whole for parameter in parameters) else "number",
@@ -208,7 +212,8 @@ def _parameters(specs: list[ModelSpec], operations: Sequence[str]) -> dict[str, 
             "description": " ".join(
                 dict.fromkeys(parameter.description for parameter in parameters)
             )
-            + " Each model has its default and its range, see /v1/models.",
+            + " Each model has its default and its range, see /v1/models."
+            + unlike.get(name, ""),
         }
         for name, parameters in found.items()
     }

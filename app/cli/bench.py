@@ -53,7 +53,7 @@ def tile(
         from model.runtime.benchmark import measure, recommend
 
         sizes = sorted(set(tiles or (2, 4, 8, 16, 32, 64)))
-        steps = int(checkpoint.spec.request().value("steps", 1))
+        steps = int(checkpoint.spec.request("an image").value("steps", 1))
         speeds = []
         with progress_bar() as bar:
             for size in bar.track(sizes, description="measuring"):

@@ -77,6 +77,7 @@ def _facts(name: str, checkpoint: Checkpoint) -> dict[str, Any]:
                 "minimum": parameter.minimum,
                 "maximum": parameter.maximum,
                 "default": parameter.default,
+                "default_without_prompt": parameter.default_without_prompt,
                 "operations": parameter.operations,
                 "description": parameter.description,
             }
@@ -130,7 +131,7 @@ def _explain(name: str, checkpoint: Checkpoint) -> None:
         table.add_row(
             parameter.name,
             _accepted(parameter),
-            "" if parameter.default is None else f"{parameter.default:g}",
+            parameter.default_text,
             ", ".join(parameter.operations),
             escape(parameter.description),
         )

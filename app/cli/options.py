@@ -222,10 +222,11 @@ class ModelCommand(TyperCommand):
     function finds `Asked` as ``ctx.obj``. An `InvalidField` ends it in one line.
     """
 
-    def defaults(self, parameter: Parameter, spec: ModelSpec) -> dict[str, float | None]:
-        """Its default for each operation of this command that takes it; empty where none does."""
+    def defaults(self, parameter: Parameter, spec: ModelSpec) -> dict[str, str]:
+        """Its default for each operation of this command that takes it, as
+        `Parameter.default_text` has it; no entry where none does."""
         return {
-            operation: parameter.default
+            operation: parameter.default_text
             for operation in ("generate", "walk")
             if operation in parameter.operations
         }
@@ -296,18 +297,16 @@ class ModelCommand(TyperCommand):
 _OPTIONS, _CHECKPOINT = f"{__name__}.options", f"{__name__}.checkpoint"  # in a context's meta
 
 
-def _help(
-    parameter: Parameter, defaults: Mapping[str, float | None], operations: Collection[str]
-) -> str:
+def _help(parameter: Parameter, defaults: Mapping[str, str], operations: Collection[str]) -> str:
     """What it is, its range, and its defaults; ``operations`` are those of the command."""
     if parameter.minimum == parameter.maximum:
         return f"{parameter.description} Always {parameter.minimum:g}."
-    by_default: dict[float | None, list[str]] = {}
+    by_default: dict[str, list[str]] = {}
     for operation, default in defaults.items():
         by_default.setdefault(default, []).append(operation)
     notes = []
     for default, names in by_default.items():
-        note = "" if default is None else f"{default:g} by default"
+        note = f"{default} by default" if default else ""
         if len(names) < len(operations):
             note += f" for {', '.join(names)}"
         notes.append(note.strip())

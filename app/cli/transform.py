@@ -36,10 +36,11 @@ Margin = Annotated[int | None, typer.Option(min=0, help="outpaint: per cent of t
 class EditCommand(ModelCommand):
     """See `ModelCommand`."""
 
-    def defaults(self, parameter: Parameter, spec: ModelSpec) -> dict[str, float | None]:
+    def defaults(self, parameter: Parameter, spec: ModelSpec) -> dict[str, str]:
         """See `ModelCommand.defaults`."""
+        own = parameter.name
         return {
-            name: edit.defaults.get(parameter.name, parameter.default)
+            name: f"{edit.defaults[own]:g}" if own in edit.defaults else parameter.default_text
             for name, edit in EDITS.items()
             if can(spec.operations, name)
             and edit.does in parameter.operations

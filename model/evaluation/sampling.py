@@ -31,9 +31,11 @@ class Sampler:
         self.spec = model.spec
         self.seed = seed
         self._given: dict[str, Any] = {**(given or {})}
-        request = self.spec.request(seed=seed, **self._given)
+        prompt = next(iter(self.spec.examples), "a picture")
+        request = self.spec.request(prompt, seed, **self._given)
         self.parameters = dict(request.parameters)
-        self.steps = steps_of(model, request)  # of one image
+        self.steps = steps_of(model, request)  # of one image with a prompt
+        self.steps_without_prompt = steps_of(model, self.request(""))
 
     def request(
         self,
@@ -68,10 +70,17 @@ class Sampler:
 
     def as_json(self) -> dict[str, float]:
         """All that decides what is drawn, beside the model and the prompt."""
-        return {**self.parameters, "steps": self.steps, "seed": self.seed}
+        more = {"steps_without_prompt": self.steps_without_prompt}
+        return {**self.parameters, "steps": self.steps, "seed": self.seed} | more
+
+    @property
+    def steps_text(self) -> str:
+        """For people: "20", or "4 (20 without a prompt)"."""
+        other = self.steps_without_prompt
+        return f"{self.steps}" + ("" if other == self.steps else f" ({other} without a prompt)")
 
     def __str__(self) -> str:
-        steps = "1 step" if self.steps == 1 else f"{self.steps} steps"
+        steps = "1 step" if self.steps_text == "1" else f"steps {self.steps_text}"
         others = [f"{name} {value:g}" for name, value in self.parameters.items() if name != "steps"]
         return ", ".join([steps, *others, f"seed {self.seed}"])
 

@@ -84,6 +84,7 @@ class SamplingConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     steps: Annotated[int, Field(ge=1)] = 20
+    steps_without_prompt: Annotated[int | None, Field(ge=1, exclude_if=lambda n: n is None)] = None
     max_steps: Annotated[int, Field(ge=1)] = 100
     guidance: Annotated[float, Field(ge=0)] = 2.0
     max_guidance: Annotated[float, Field(ge=0)] = 10.0
@@ -162,7 +163,10 @@ def _parameters(sampling: SamplingConfig) -> tuple[Parameter, ...]:
         "not given."
     )
     return (
-        Parameter("steps", 1, sampling.max_steps, sampling.steps, 1, steps),
+        Parameter(
+            *("steps", 1, sampling.max_steps, sampling.steps, 1, steps),
+            default_without_prompt=sampling.steps_without_prompt,
+        ),
         Parameter("guidance", 0, sampling.max_guidance, sampling.guidance, 0.1, guidance),
         Parameter("solver_order", 1, 2, order, 1, solver_order),
         # Closer to the image than 0.01, a time is no different from 1, where the line ends.

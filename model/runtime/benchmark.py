@@ -57,7 +57,9 @@ def measure(model: ImageModel[Any], seconds: float) -> TileSpeed:
     """Times full passes for about ``seconds``, after a few that are not counted."""
     request = model.spec.request("an image")
     if steps := model.spec.parameter("steps"):
-        request = replace(request, parameters=model.spec.fill({"steps": steps.maximum}))
+        request = replace(
+            request, parameters=model.spec.fill({"steps": steps.maximum}, prompt="an image")
+        )
     passes = _full_passes(model, request)
     for _ in range(3):
         next(passes)

@@ -256,6 +256,7 @@ def test_everything_is_within_reach_of_the_keyboard(page: Page) -> None:
 def test_an_unknown_parameter_has_a_control_and_is_sent(open_page: Open, service: Service) -> None:
     """The page knows no family: what a model takes, it reads from the model's table."""
     waves = {"name": "waves", "minimum": 1, "maximum": 12, "default": 5, "step": 1}
+    waves["default_without_prompt"] = 9
     length = {"name": "wave_length", "minimum": 0, "maximum": 1, "default": None, "step": 0.05}
     fixed = {"name": "depth", "minimum": 3, "maximum": 3, "default": 3, "step": 1}
 
@@ -292,7 +293,11 @@ def test_an_unknown_parameter_has_a_control_and_is_sent(open_page: Open, service
         page.locator("#parameter-waves-number"),
     )
     expect(slider).to_have_accessible_description("About waves.")
+    expect(number).to_have_value("9")
+    assert sent()["waves"] == 9
+    page.fill("#prompt", "sea")
     expect(number).to_have_value("5")
+    assert sent()["waves"] == 5
     slider.press("ArrowRight")
     expect(number).to_have_value("6")
     number.fill("40")
@@ -303,6 +308,8 @@ def test_an_unknown_parameter_has_a_control_and_is_sent(open_page: Open, service
     expect(page.get_by_role("slider", name="Wave length")).to_be_hidden()
     page.fill("#negative-prompt", "clouds")
     page.select_option("#size", "16x24")
+    page.fill("#prompt", "")
+    expect(number).to_have_value("12")  # what somebody has set stays
     page.fill("#prompt", "sea")
     body = sent()
     fields = {"prompt": "sea", "negative_prompt": "clouds", "size": "16x24", "waves": 12}

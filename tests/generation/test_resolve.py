@@ -144,6 +144,19 @@ class TestDefaults:
         assert generation.operation == "generate"
         assert generation.prompt == "red apple"
 
+    def test_without_a_prompt_it_may_be_another(self) -> None:
+        paper = Paper(parameters=(replace(STEPS, default_without_prompt=20),))
+        source = EditRequest(operation="vary", images=(noise(64, 64),))
+
+        def steps(**wanted: Any) -> float:
+            return resolved(paper, **wanted).requests[0].value("steps")
+
+        assert steps(prompt="red apple") == 8
+        assert steps() == steps(prompt=" \n") == 20
+        assert steps(edit=source) == 20
+        assert steps(edit=source, prompt="red apple") == 8
+        assert steps(parameters={"steps": 8}) == 8
+
     def test_equal_questions_are_equal_requests_and_hashable(self, flow: Checkpoint) -> None:
         named = resolved(
             flow, seed=7, parameters={"steps": 4, "guidance": 2.0, "solver_order": 1}, size=SIDE

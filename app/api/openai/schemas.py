@@ -180,9 +180,10 @@ class Contract(WithParameters):
     def _steps(self, spec: ModelSpec) -> dict[str, float]:
         """What ``quality`` means for a model that takes steps."""
         steps = spec.parameter("steps")
-        if steps is None or steps.default is None:
+        default = None if steps is None else steps.default_for(self.prompt)
+        if steps is None or default is None:
             return {}
-        wanted = round(steps.default * _FACTORS[self.effort])
+        wanted = round(default * _FACTORS[self.effort])
         return {"steps": min(max(wanted, steps.minimum), steps.maximum)}
 
 

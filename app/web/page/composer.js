@@ -2,6 +2,7 @@
 
 import { OPERATIONS, sizesFor } from "../editor/operations.js";
 import { language, t } from "../i18n/i18n.js";
+import { defaultOf } from "./controls.js";
 import { h, icon } from "./dom.js";
 import { Shape } from "./shape.js";
 import { flexible, parseSize, sizeField, sizesOf } from "./sizes.js";
@@ -43,7 +44,10 @@ export class Composer {
       event.preventDefault();
       this.#form.requestSubmit();
     });
-    this.#prompt.addEventListener("input", () => this.#readStyle());
+    this.#prompt.addEventListener("input", () => {
+      this.#readStyle();
+      this.#parameters(); // a default may depend on whether there is a prompt
+    });
     $("random-seed").addEventListener("click", () => {
       $("seed").value = Math.floor(Math.random() * 100_000);
     });
@@ -53,7 +57,7 @@ export class Composer {
     });
     $("model").addEventListener("change", () => this.#adopt());
     $("lora").addEventListener("change", () => this.#adapters());
-    $("count").addEventListener("change", () => this.#editor.render(this.#count));
+    $("count").addEventListener("change", () => this.#editor.render(this.#count, this.#prompt.value));
   }
 
   /** Sets what there is to choose from: the models, the default one first, and the limits. */
@@ -102,7 +106,7 @@ export class Composer {
     if (model.negative_prompt && negative) ask.negative_prompt = negative;
     if (this.#lora) ask.lora = this.#lora;
     ask.model = model.id;
-    ask.parameters = this.#controls.take(model, this.#operation, this.#lora !== "");
+    ask.parameters = this.#controls.take(model, this.#operation, ask.prompt, this.#lora !== "");
     ask.size = this.#size;
     if (model.transparency && $("transparent").checked) ask.background = "transparent";
     return this.#editor.source ? this.#edit(ask) : ask;
@@ -113,7 +117,7 @@ export class Composer {
     const start = { sources: this.#editor.sources, work: this.#editor.take() };
     if (this.#kind.text) {
       const { model } = this.#editor;
-      return { ...start, model: model.id, parameters: this.#controls.take(model, this.#operation, false) };
+      return { ...start, model: model.id, parameters: this.#controls.take(model, this.#operation, "", false) };
     }
     ask.background = this.model.transparency && !$("transparent").checked ? "white" : undefined;
     return { ...ask, ...start };
@@ -161,7 +165,7 @@ export class Composer {
     if (parameters === undefined || !this.model) return;
     $("negative-prompt").value = negative_prompt ?? "";
     if (this.model.loras?.includes(lora ?? "") || !lora) $("lora").value = lora ?? "";
-    this.#controls.fill(this.model, parameters);
+    this.#controls.fill(this.model, parameters, this.#prompt.value);
     this.#parameters();
     this.#adapters();
   }
@@ -176,7 +180,7 @@ export class Composer {
   /** The fields that the page's own address has for a picture: those that are not as they are by default. */
   address({ prompt, seed, model: id, negative_prompt, lora, size, background, parameters }) {
     const model = this.#models.find((one) => one.id === id);
-    const standard = new Map(model?.parameters.map((parameter) => [parameter.name, parameter.default]));
+    const standard = new Map(model?.parameters.map((parameter) => [parameter.name, defaultOf(parameter, prompt)]));
     const fields = {
       prompt,
       seed,
@@ -203,7 +207,7 @@ export class Composer {
     // What a model that only changes pictures needs first.
     const idle = model !== null && source === null && !model.operations.includes("generate");
     const unasked = idle || Boolean(kind.text);
-    this.#editor.render(this.#count);
+    this.#editor.render(this.#count, this.#prompt.value);
     this.#parameters();
     $("prompt-field").hidden = unasked;
     $("seed-field").hidden = unasked;
@@ -242,7 +246,7 @@ export class Composer {
 
   #parameters() {
     const model = this.#editor.source ? this.#editor.model : this.model;
-    this.#controls.render($("parameters"), model, this.#operation, "general");
+    this.#controls.render($("parameters"), model, this.#operation, this.#prompt.value, "general");
   }
 
   /** Renders what there is to choose from of the model's adapters. */
@@ -255,7 +259,7 @@ export class Composer {
       ...loras.map((name) => h("option", { value: name }, name)),
     );
     $("lora").value = chosen;
-    this.#controls.render($("lora-parameters"), chosen ? this.model : null, this.#operation, "adapter");
+    this.#controls.render($("lora-parameters"), chosen ? this.model : null, this.#operation, this.#prompt.value, "adapter");
   }
 
   /** Sets a text that another language replaces. */
@@ -290,6 +294,7 @@ export class Composer {
     this.#style = style;
     this.#bare = styleOf(prompt) ? withStyle(prompt, null) : null;
     this.#press();
+    this.#parameters();
   }
 
   #readStyle() {

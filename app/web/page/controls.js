@@ -29,23 +29,30 @@ function groupOf(parameter) {
   return general(parameter) ? "general" : "operation";
 }
 
+/** A parameter's default where there is a prompt, or none. */
+export const defaultOf = (parameter, prompt) =>
+  (prompt?.trim() ? null : parameter.default_without_prompt) ?? parameter.default;
+
 /** The values of parameters, for each model; null is one that is left to the service. */
 export class Controls {
   #values = new Map();
   #shown = new Map(); // by place: what its controls are for
 
   /** What is set for an operation: `{steps: 20, …}`. `lora`: whether an adapter is used. */
-  take(model, operation, lora) {
+  take(model, operation, prompt, lora) {
     const values = parametersOf(model, operation)
       .filter((parameter) => free(parameter) && (lora || groupOf(parameter) !== "adapter"))
-      .map((parameter) => [parameter.name, this.#get(model, operation, parameter)]);
+      .map((parameter) => [parameter.name, this.#get(model, operation, parameter, prompt)]);
     return Object.fromEntries(values.filter(([, value]) => value !== null));
   }
 
-  /** Sets what a picture was drawn with; what it does not name is set to its default. */
-  fill(model, given) {
+  /** Sets what a picture was drawn with; what it does not name, or has by default, follows the default. */
+  fill(model, given, prompt) {
     for (const parameter of parametersOf(model, "generate").filter(free)) {
-      this.#values.set(keyOf(model, "generate", parameter), given[parameter.name] ?? parameter.default);
+      const key = keyOf(model, "generate", parameter);
+      const value = given[parameter.name] ?? defaultOf(parameter, prompt);
+      if (value === defaultOf(parameter, prompt)) this.#values.delete(key);
+      else this.#values.set(key, value);
     }
     this.#shown.clear();
   }
@@ -54,25 +61,27 @@ export class Controls {
    * Shows the controls of an operation in `place`: those of the `group`, see `groupOf`. Nothing is
    * rebuilt, and no focus lost, without need.
    */
-  render(place, model, operation, group) {
+  render(place, model, operation, prompt, group) {
     const parameters = parametersOf(model, operation).filter((parameter) => groupOf(parameter) === group);
-    const shown = JSON.stringify([model?.id, operation, language(), parameters]);
+    const defaults = parameters.map((parameter) => defaultOf(parameter, prompt));
+    const shown = JSON.stringify([model?.id, operation, language(), parameters, defaults]);
     if (this.#shown.get(place) === shown) return;
     this.#shown.set(place, shown);
     place.hidden = parameters.length === 0;
     place.replaceChildren(
       ...parameters.map((parameter) => {
         if (!free(parameter)) return fact(parameter);
-        return control(parameter, this.#get(model, operation, parameter), (value) => {
+        return control(parameter, this.#get(model, operation, parameter, prompt), (value) => {
           this.#values.set(keyOf(model, operation, parameter), value);
         });
       }),
     );
   }
 
-  #get(model, operation, parameter) {
+  #get(model, operation, parameter, prompt) {
     const given = this.#values.get(keyOf(model, operation, parameter));
-    return given === undefined ? (operationOf(operation).defaults?.[parameter.name] ?? parameter.default) : given;
+    if (given !== undefined) return given;
+    return operationOf(operation).defaults?.[parameter.name] ?? defaultOf(parameter, prompt);
   }
 }
 
