@@ -45,6 +45,16 @@ def test_a_file_says_how_it_was_made_and_is_the_same_each_time(form: Format) -> 
     assert encode(half_red(), output, METADATA) == file
 
 
+def test_only_what_was_drawn_is_compressed_in_haste() -> None:
+    """Of a pattern, which a screenshot may have and no drawing has, that makes a large file."""
+    tile = np.random.default_rng(0).integers(0, 255, (16, 16, 3), dtype=np.uint8)
+    pattern = Picture(256, 256, 3, np.tile(tile, (16, 16, 1)).tobytes())
+    output = replace(PNG, width=256, height=256)
+    drawn, edited = (encode(pattern, output, METADATA, how) for how in (None, lambda image: image))
+    assert opened(drawn).tobytes() == opened(edited).tobytes()
+    assert len(edited) < len(drawn) / 10
+
+
 XMP = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 
 
