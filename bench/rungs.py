@@ -1,6 +1,6 @@
 """How much sooner a few images are done where passes may be smaller than the tile.
 
-    python -m bench.rungs [--model emoji-flow] [--tile 8] [--images 1 2 4] [--rounds 5]
+    python -m bench.rungs [--model emoji-flow] [--tile 8] [--images 1 2 4] [--rounds 5] [--steps 20]
 
 The same images, alternately with passes of any size that the self-test found to give the tile's
 bits, and with the tile alone: milliseconds an image, the median of all rounds, and how many times
@@ -48,6 +48,7 @@ def main() -> None:
     parser.add_argument("--tile", type=int, help="without it, the family's own")
     parser.add_argument("--images", type=int, nargs="+", default=[1, 2, 4], help="at once")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, help="without it, the model's own")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--dtype", choices=("auto", "fp32", "bf16"), default="auto")
     parser.add_argument("--cpu-time", action="store_true")
@@ -59,7 +60,8 @@ def main() -> None:
         checkpoint = open_checkpoint(SHIPPED / name)
         model = load_model(checkpoint, device="cpu", dtype=given.dtype, tile=given.tile)
         *rungs, tile = examine(model).rungs
-        one = model.spec.request("red apple, noto style", 1)
+        chosen: dict[str, Any] = {} if given.steps is None else {"steps": given.steps}
+        one = model.spec.request("red apple, noto style", 1, **chosen)
         for count in given.images:
             requests = [replace(one, seed=seed) for seed in range(count)]
             times = [

@@ -1,0 +1,286 @@
+"""How time and memory grow: with steps, rows, size, models loaded and the queue.
+
+    python -m bench.costs [--only passes steps] [--model emoji-flow] [--threads 2] [--rounds 7]
+
+* **Rows**: a pass of each size that the self-test allows, for each kind of pass that a row takes
+  most of: milliseconds, and what part it reaches of the *roof*, the floating-point operations a
+  second of a large matrix product in the same dtype on the same threads, measured beside it.
+* **Steps**: one image alone, where the model takes steps.
+* **Size**: from the model's pixels to a file of that size. (A model that draws several sizes is not
+  among those that ship.)
+* **Models and queue**: resident memory of the service's processes, ready, with one model and more,
+  and of the API process for each row that waits.
+
+``--cpu-time`` counts the process's CPU seconds, for one thread on a machine that has other work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import statistics
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch.utils.flop_counter import FlopCounterMode
+
+from app.engine.selftest import examine
+from app.generation.output import Metadata, Output, encode
+from bench.load import LoadRequest
+from bench.peers.drawing import PeerSettings
+from bench.peers.systems import running
+from bench.served import TESSERA, lean_sender, listener, waiting_as_a_worker
+from model.loading import load_model, resolve_dtype
+from model.protocol import ImageModel, Pass
+from model.registry import SHIPPED, open_checkpoint, shipped
+from model.request import ImageRequest
+from model.runtime.generate import fitting, generate
+from model.runtime.numerics import configure_determinism
+
+SIDE = 2048  # of the matrices whose product is the roof
+STEPS = (1, 2, 4, 8, 20, 50)
+SIZES = (64, 128, 256, 512, 1024)
+QUEUE = (0, 1000, 4000)  # rows
+SETTLED = 5.0  # seconds until all of them wait
+FIRST = LoadRequest("red apple", 7, 1, 1)
+DTYPES = {"bf16": "bfloat16", "fp32": "float32"}
+MIB = 2**20
+PARTS = ("passes", "steps", "sizes", "models", "queue")
+
+Clock = Callable[[], float]  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class PassCost:
+    """A pass of one kind in one size, all of it in use."""
+
+    kind: str
+    size: int
+    seconds: float  # median
+    operations: float  # of the network's products, a multiplication and an addition being two
+
+    def share(self, roof: float) -> float:
+        """Of ``roof``, operations a second."""
+        return self.operations / self.seconds / roof
+
+
+def roof_of(dtype: torch.dtype, rounds: int, clock: Clock) -> float:
+    """Floating-point operations a second of a large product: the best of some."""
+    a, b = (torch.randn(SIDE, SIDE).to(dtype) for _ in range(2))
+    times = []
+    for _ in range(rounds + 1):  # the first one warms up
+        began = clock()
+        torch.mm(a, b)
+        times.append(clock() - began)
+    return 2 * SIDE**3 / min(times[1:])
+
+
+def pass_costs(model: ImageModel[Any], rounds: int, clock: Clock) -> Iterator[PassCost]:
+    """Of the kind that an image takes most passes of, in each size that is in use."""
+    given: dict[str, Any] = {"guidance": 1.0} if model.spec.parameter("guidance") else {}
+    for size in examine(model).rungs:
+        asked = [model.spec.request("red apple", seed, **given) for seed in range(size)]
+        if size * model.cost(asked[0]) > model.slots:
+            continue
+        times: dict[str, list[float]] = defaultdict(list)
+        for _ in range(rounds):
+            for passes, took in _steps(model, asked, nullcontext(), clock):
+                if passes[0].size == size:
+                    times[passes[0].kind].append(took)
+        if not times:
+            continue
+        kind = Counter({kind: len(found) for kind, found in times.items()}).most_common(1)[0][0]
+        operations = _operations(model, asked, kind)
+        yield PassCost(kind, size, statistics.median(times[kind]), operations)
+
+
+def _steps(
+    model: ImageModel[Any],
+    asked: Sequence[ImageRequest],
+    around: AbstractContextManager[object],
+    clock: Clock,
+) -> Iterator[tuple[Sequence[Pass], float]]:
+    """Every step of these rows, with its time; each is taken within ``around``."""
+    rows = [model.start(request) for request in asked]
+    try:
+        while unfinished := [row for row in rows if not row.done]:
+            together = fitting(model, unfinished)
+            began = clock()
+            with around:
+                passes = model.step(together)
+            yield passes, clock() - began
+    finally:
+        for row in rows:
+            model.release(row)
+
+
+def _operations(model: ImageModel[Any], asked: Sequence[ImageRequest], kind: str) -> float:
+    """Of one pass of the kind: the median, as a gpt's grows with what it has drawn."""
+    counter, counted = FlopCounterMode(display=False), []
+    for passes, _ in _steps(model, asked, counter, time.perf_counter):
+        if passes[0].kind == kind:
+            counted.append(counter.get_total_flops())
+    return statistics.median(counted)
+
+
+def seconds_by_steps(
+    model: ImageModel[Any], rounds: int, clock: Clock
+) -> Iterator[tuple[int, float]]:
+    """Of one image alone, in as many steps as the model takes of `STEPS`."""
+    parameter = model.spec.parameter("steps")
+    if parameter is None or parameter.minimum == parameter.maximum:
+        return
+    for steps in STEPS:
+        if parameter.minimum <= steps <= parameter.maximum:
+            asked = model.spec.request("red apple", 1, steps=steps)
+            yield steps, _median(lambda asked=asked: list(generate(model, [asked])), rounds, clock)  # type: ignore[misc]
+
+
+def seconds_by_size(
+    model: ImageModel[Any], rounds: int, clock: Clock
+) -> Iterator[tuple[int, float, int]]:
+    """Of resampling and encoding a PNG of each of `SIZES`; and its bytes."""
+    picture = next(generate(model, [model.spec.request("red apple", 1)]))
+    says = Metadata("red apple", 1, model.spec.id, "bench", "generate")
+    for size in SIZES:
+        output = Output("png", size, size, "ffffff", 90, "full")
+        took = _median(lambda output=output: encode(picture, output, says), rounds, clock)  # type: ignore[misc]
+        yield size, took, len(encode(picture, output, says))
+
+
+def _median(work: Callable[[], object], rounds: int, clock: Clock) -> float:
+    work()
+    times = []
+    for _ in range(rounds):
+        began = clock()
+        work()
+        times.append(clock() - began)
+    return statistics.median(times)
+
+
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """Bytes that a ready service holds."""
+
+    models: int
+    api: int
+    worker: int
+
+
+def memory_by_models(folders: Sequence[Path], threads: int) -> Iterator[Resident]:
+    """Of a service with the first model, with the first two, and so on."""
+    for count in range(1, len(folders) + 1):
+        listed = Path(",".join(map(str, folders[:count])))  # as TESSERA_MODELS lists them
+        with running(TESSERA, PeerSettings(listed, threads, 1, 0), FIRST) as url:
+            api = listener(url)
+            workers = sum(one.memory_info().rss for one in api.children(recursive=True))
+            yield Resident(count, api.memory_info().rss, workers)
+
+
+def memory_by_queue(folder: Path, threads: int) -> Iterator[tuple[int, float]]:
+    """Bytes that the API process has more, with so many rows in its queue."""
+    with running(TESSERA, PeerSettings(folder, threads, 1, 0), FIRST) as url:
+        api = listener(url)
+        asyncio.run(_in_line(url, api, QUEUE[0]))  # what a first crowd leaves is no row's
+        before = api.memory_info().rss
+        for rows in QUEUE:
+            yield rows, asyncio.run(_in_line(url, api, rows)) - before
+
+
+async def _in_line(url: str, api: psutil.Process, rows: int) -> int:
+    """Resident bytes while requests of ten images each wait; then their client leaves."""
+    slow = (LoadRequest("red apple", seed, steps=100, n=10) for seed in range(0, rows, 10))
+    async with lean_sender(url) as send:
+        waiting = [asyncio.ensure_future(send(request)) for request in slow]
+        await asyncio.sleep(SETTLED)
+        held = api.memory_info().rss
+        for one in waiting:
+            one.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+    return int(held)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--model", nargs="+", default=[folder.name for folder in shipped()])
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--cpu-time", action="store_true")
+    given = parser.parse_args()
+    waiting_as_a_worker("bench.costs")
+    configure_determinism("cpu", given.threads)
+    clock: Clock = time.process_time if given.cpu_time else time.perf_counter
+    console, folders = Console(), [SHIPPED / name for name in given.model]
+    parts = {
+        "passes": lambda: _passes(folders, given.rounds, clock),
+        "steps": lambda: _steps_table(folders, given.rounds, clock),
+        "sizes": lambda: _sizes_table(folders[0], given.rounds, clock),
+        "models": lambda: _models_table(folders, given.threads),
+        "queue": lambda: _queue_table(folders[0], given.threads),
+    }
+    for name in given.only:
+        console.print(parts[name]())
+
+
+def _passes(folders: Sequence[Path], rounds: int, clock: Clock) -> Table:
+    dtype = resolve_dtype("auto", "cpu")
+    roof = roof_of(getattr(torch, DTYPES[dtype]), rounds, clock)
+    head = ("model", "kind of pass", "size", "ms", "ms a row", "GFLOP", "of the roof")
+    table = Table(*head, title=f"roof: {roof / 1e9:.0f} GFLOP/s, {SIDE} x {SIDE} in {dtype}")
+    for folder in folders:
+        for cost in pass_costs(_loaded(folder), rounds, clock):
+            ms = 1000 * cost.seconds
+            table.add_row(
+                *(folder.name, cost.kind, str(cost.size), f"{ms:.1f}", f"{ms / cost.size:.1f}"),
+                *(f"{cost.operations / 1e9:.2f}", f"{cost.share(roof):.0%}"),
+            )
+    return table
+
+
+def _steps_table(folders: Sequence[Path], rounds: int, clock: Clock) -> Table:
+    table = Table("model", "steps", "ms alone")
+    for folder in folders:
+        for steps, took in seconds_by_steps(_loaded(folder), rounds, clock):
+            table.add_row(folder.name, str(steps), f"{1000 * took:.0f}")
+    return table
+
+
+def _sizes_table(folder: Path, rounds: int, clock: Clock) -> Table:
+    table = Table("file", "ms to resample and encode", "KB")
+    for size, took, length in seconds_by_size(_loaded(folder), rounds, clock):
+        table.add_row(f"{size} x {size}", f"{1000 * took:.1f}", f"{length / 1000:.0f}")
+    return table
+
+
+def _models_table(folders: Sequence[Path], threads: int) -> Table:
+    table = Table("models", "API process, MiB", "worker, MiB")
+    for one in memory_by_models(folders, threads):
+        table.add_row(str(one.models), f"{one.api / MIB:.0f}", f"{one.worker / MIB:.0f}")
+    return table
+
+
+def _queue_table(folder: Path, threads: int) -> Table:
+    table = Table("rows that wait", "MiB more", "KiB a row")
+    for rows, more in memory_by_queue(folder, threads):
+        each = f"{more / 1024 / rows:.1f}" if rows else ""
+        table.add_row(str(rows), f"{more / MIB:.1f}", each)
+    return table
+
+
+def _loaded(folder: Path) -> ImageModel[Any]:
+    return load_model(open_checkpoint(folder), device="cpu", dtype="auto")
+
+
+if __name__ == "__main__":
+    main()
