@@ -5,6 +5,8 @@
 * **Rows**: a pass of each size that the self-test allows, for each kind of pass that a row takes
   most of: milliseconds, and what part it reaches of the *roof*, the floating-point operations a
   second of a large matrix product in the same dtype on the same threads, measured beside it.
+* **Kernels**: which operations of torch the passes of a lone row, and of a full tile, spend their
+  time in; what is not a product of matrices holds the rest of the roof.
 * **Steps**: one image alone, where the model takes steps.
 * **Size**: from the model's pixels to a file of that size. (A model that draws several sizes is not
   among those that ship.)
@@ -32,6 +34,7 @@ import psutil
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from app.engine.selftest import examine
@@ -55,7 +58,8 @@ SETTLED = 5.0  # seconds until all of them wait
 FIRST = LoadRequest("red apple", 7, 1, 1)
 DTYPES = {"bf16": "bfloat16", "fp32": "float32"}
 MIB = 2**20
-PARTS = ("passes", "steps", "sizes", "models", "queue")
+MOST_KERNELS = 8
+PARTS = ("passes", "kernels", "steps", "sizes", "models", "queue")
 
 Clock = Callable[[], float]  # seconds
 
@@ -87,7 +91,7 @@ def roof_of(dtype: torch.dtype, rounds: int, clock: Clock) -> float:
 
 def pass_costs(model: ImageModel[Any], rounds: int, clock: Clock) -> Iterator[PassCost]:
     """Of the kind that an image takes most passes of, in each size that is in use."""
-    given: dict[str, Any] = {"guidance": 1.0} if model.spec.parameter("guidance") else {}
+    given = _unguided(model)
     for size in examine(model).rungs:
         asked = [model.spec.request("red apple", seed, **given) for seed in range(size)]
         if size * model.cost(asked[0]) > model.slots:
@@ -102,6 +106,11 @@ def pass_costs(model: ImageModel[Any], rounds: int, clock: Clock) -> Iterator[Pa
         kind = Counter({kind: len(found) for kind, found in times.items()}).most_common(1)[0][0]
         operations = _operations(model, asked, kind)
         yield PassCost(kind, size, statistics.median(times[kind]), operations)
+
+
+def _unguided(model: ImageModel[Any]) -> dict[str, Any]:
+    """Parameters with which a row takes one evaluation a step."""
+    return {"guidance": 1.0} if model.spec.parameter("guidance") else {}
 
 
 def _steps(
@@ -224,6 +233,7 @@ def main() -> None:
     console, folders = Console(), [SHIPPED / name for name in given.model]
     parts = {
         "passes": lambda: _passes(folders, given.rounds, clock),
+        "kernels": lambda: _kernels(folders),
         "steps": lambda: _steps_table(folders, given.rounds, clock),
         "sizes": lambda: _sizes_table(folders[0], given.rounds, clock),
         "models": lambda: _models_table(folders, given.threads),
@@ -245,6 +255,25 @@ def _passes(folders: Sequence[Path], rounds: int, clock: Clock) -> Table:
                 *(folder.name, cost.kind, str(cost.size), f"{ms:.1f}", f"{ms / cost.size:.1f}"),
                 *(f"{cost.operations / 1e9:.2f}", f"{cost.share(roof):.0%}"),
             )
+    return table
+
+
+def _kernels(folders: Sequence[Path]) -> Table:
+    table = Table("model", "rows", "of all operations' time")
+    for folder in folders:
+        model = _loaded(folder)
+        for size in (1, model.tile):
+            asked = [
+                model.spec.request("red apple", seed, **_unguided(model)) for seed in range(size)
+            ]
+            list(_steps(model, asked, nullcontext(), time.perf_counter))  # what is done once
+            with profile(activities=[ProfilerActivity.CPU]) as profiled:
+                list(_steps(model, asked, nullcontext(), time.perf_counter))
+            spent = {one.key: one.self_cpu_time_total for one in profiled.key_averages()}
+            most = sorted(spent, key=lambda name: -spent[name])[:MOST_KERNELS]
+            whole = sum(spent.values())
+            named = (f"{name.removeprefix('aten::')} {spent[name] / whole:.0%}" for name in most)
+            table.add_row(folder.name, str(size), ", ".join(named))
     return table
 
 
