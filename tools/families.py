@@ -104,7 +104,7 @@ def speeds(assessments: Mapping[str, Assessment]) -> str:
         speed = assessment.speed
         rows.append(
             (
-                *(name, assessment.sampler.steps_text),
+                *(name, f"{assessment.sampler.steps}{assessment.sampler.otherwise}"),
                 f"{speed.images_per_second:.1f} (tile {speed.tile})",
                 f"{1000 * speed.image_seconds:.0f}",
             )

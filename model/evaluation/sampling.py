@@ -74,13 +74,13 @@ class Sampler:
         return {**self.parameters, "steps": self.steps, "seed": self.seed} | more
 
     @property
-    def steps_text(self) -> str:
-        """For people: "20", or "4 (20 without a prompt)"."""
+    def otherwise(self) -> str:
+        """For people, behind the steps: " (20 without a prompt)"; empty where it is as many."""
         other = self.steps_without_prompt
-        return f"{self.steps}" + ("" if other == self.steps else f" ({other} without a prompt)")
+        return "" if other == self.steps else f" ({other} without a prompt)"
 
     def __str__(self) -> str:
-        steps = "1 step" if self.steps_text == "1" else f"steps {self.steps_text}"
+        steps = ("1 step" if self.steps == 1 else f"{self.steps} steps") + self.otherwise
         others = [f"{name} {value:g}" for name, value in self.parameters.items() if name != "steps"]
         return ", ".join([steps, *others, f"seed {self.seed}"])
 

@@ -1,5 +1,6 @@
 """The figures: they must say what they claim, or a bad checkpoint would ship."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,11 @@ import pytest
 from model.data.emoji import read_pictures, read_records
 from model.evaluation.report import Share
 from model.evaluation.retrieval import Gallery, thumbnail
-from model.evaluation.sampling import choose_records
+from model.evaluation.sampling import Sampler, choose_records
+from model.loading import load_model
+from model.registry import open_checkpoint
 from tests.emoji_sets import make_set
+from tests.tiny import tiny_flow
 
 NAMES = {"1f34e": "red apple", "1f680": "rocket", "1f436": "dog face", "1f419": "octopus"}
 
@@ -54,3 +58,16 @@ def test_the_choice_is_uniform_over_symbols_and_always_the_same(folders: list[Pa
     records = read_records(folders)
     assert choose_records(records, 3) == choose_records(records, 3)
     assert len({record.base for record in choose_records(records, 100)}) == 4
+
+
+def test_a_report_says_the_steps_with_a_prompt_and_without(tmp_path: Path) -> None:
+    checkpoint = open_checkpoint(tiny_flow(tmp_path))
+    model = load_model(checkpoint, device="cpu", dtype="fp32")
+    steps, *others = model.spec.parameters
+    steps = replace(steps, default_without_prompt=6)
+    assert str(Sampler(model)).startswith("4 steps, guidance 2")
+    model.spec = replace(model.spec, parameters=(steps, *others))
+    sampler = Sampler(model)
+    assert str(sampler).startswith("4 steps (6 without a prompt), guidance 2")
+    assert (sampler.steps, sampler.steps_without_prompt) == (4, 6)
+    assert str(Sampler(model, {"steps": 2})).startswith("2 steps, guidance 2")
