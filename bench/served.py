@@ -82,11 +82,14 @@ async def lean_sender(url: str) -> AsyncIterator[Send]:
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         )
         writer.write(head.encode() + body)
-        answer = (await reader.readuntil(b"\r\n\r\n")).lower()
-        status = answer[: answer.index(b"\r\n")].decode()
-        length = int(answer.partition(b"\r\ncontent-length:")[2].partition(b"\r\n")[0])
-        content = await reader.readexactly(length)
+        try:
+            answer = (await reader.readuntil(b"\r\n\r\n")).lower()
+            length = int(answer.partition(b"\r\ncontent-length:")[2].partition(b"\r\n")[0])
+            content = await reader.readexactly(length)
+        except (OSError, EOFError, ValueError) as error:
+            raise httpx.HTTPError(f"no whole answer: {error}") from error
         idle.append((reader, writer))
+        status = answer[: answer.index(b"\r\n")].decode()
         if " 200" not in status:
             raise httpx.HTTPError(status)
         return content

@@ -39,6 +39,7 @@ from bench.load import (
     warm_up,
 )
 from bench.peers.measuring import Comparison, Measure, Measured, measures, report
+from bench.served import lean_sender
 from model.registry import open_checkpoint
 from tests.tiny import tiny_flow, tiny_gan
 
@@ -69,7 +70,8 @@ class Slow:
             await asyncio.sleep(self._seconds)
         self._here -= 1
         self.answered += 1
-        await send({"type": "http.response.start", "status": self._status, "headers": []})
+        head = [(b"Content-Length", b"7")]
+        await send({"type": "http.response.start", "status": self._status, "headers": head})
         await send({"type": "http.response.body", "body": b"picture"})
 
 
@@ -87,6 +89,18 @@ def served(app: Slow) -> Iterator[str]:
         finally:
             server.should_exit = True
             thread.join()
+
+
+def test_the_lean_client_keeps_its_connections_and_says_what_failed() -> None:
+    async def ask(url: str, times: int) -> list[bytes]:
+        async with lean_sender(url) as send:
+            together = await asyncio.gather(*(send(ONE) for _ in range(times)))
+            return [*together, await send(ONE)]
+
+    with served(Slow()) as url:
+        assert asyncio.run(ask(url, 3)) == [b"picture"] * 4
+    with served(Slow(status=503)) as url, pytest.raises(httpx.HTTPError, match="503"):
+        asyncio.run(ask(url, 1))
 
 
 def test_arrivals_and_requests_are_the_same_for_everyone() -> None:
