@@ -27,6 +27,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from app.engine.selftest import examine
-from app.generation.output import Metadata, Output, encode
+from app.generation.output import Framing, Metadata, Output, encode
 from bench.load import LoadRequest
 from bench.peers.drawing import PeerSettings
 from bench.peers.systems import running
@@ -155,16 +156,25 @@ def seconds_by_steps(
             yield steps, _median(lambda asked=asked: list(generate(model, [asked])), rounds, clock)  # type: ignore[misc]
 
 
-def seconds_by_size(
-    model: ImageModel[Any], rounds: int, clock: Clock
-) -> Iterator[tuple[int, float, int]]:
-    """Of resampling and encoding a PNG of each of `SIZES`; and its bytes."""
+@dataclass(frozen=True, slots=True)
+class FileCost:
+    """A PNG file of ``size`` x ``size`` pixels of a model's image."""
+
+    size: int
+    seconds: float  # to resample and encode
+    bytes: int
+
+
+def file_costs(
+    model: ImageModel[Any], framing: Framing | None, rounds: int, clock: Clock
+) -> Iterator[FileCost]:
+    """Of each of `SIZES`; with ``framing`` they are compressed as those of uploads are."""
     picture = next(generate(model, [model.spec.request("red apple", 1)]))
     says = Metadata("red apple", 1, model.spec.id, "bench", "generate")
     for size in SIZES:
         output = Output("png", size, size, "ffffff", 90, "full")
-        took = _median(lambda output=output: encode(picture, output, says), rounds, clock)  # type: ignore[misc]
-        yield size, took, len(encode(picture, output, says))
+        write = partial(encode, picture, output, says, framing)
+        yield FileCost(size, _median(write, rounds, clock), len(write()))
 
 
 def _median(work: Callable[[], object], rounds: int, clock: Clock) -> float:
@@ -286,9 +296,17 @@ def _steps_table(folders: Sequence[Path], rounds: int, clock: Clock) -> Table:
 
 
 def _sizes_table(folder: Path, rounds: int, clock: Clock) -> Table:
-    table = Table("file", "ms to resample and encode", "KB")
-    for size, took, length in seconds_by_size(_loaded(folder), rounds, clock):
-        table.add_row(f"{size} x {size}", f"{1000 * took:.1f}", f"{length / 1000:.0f}")
+    model = _loaded(folder)
+    table = Table("file", "drawn: ms", "KB", "made of an upload: ms", "KB")
+    for drawn, edited in zip(
+        file_costs(model, None, rounds, clock),
+        file_costs(model, lambda image: image, rounds, clock),
+        strict=True,
+    ):
+        cells = (
+            f"{x:.1f}" for one in (drawn, edited) for x in (1e3 * one.seconds, one.bytes / 1e3)
+        )
+        table.add_row(f"{drawn.size} x {drawn.size}", *cells)
     return table
 
 

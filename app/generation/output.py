@@ -49,8 +49,8 @@ ENCODER = "3 pillow " + " ".join(
 
 _DRAWN: dict[str, Any] = {"compress_type": zlib.Z_RLE}
 """How PNG files of drawn pixels are compressed: nothing in them repeats to the bit but runs of one
-colour. At 1024 x 1024 that takes a quarter of the time, for files of the same size. Those of
-uploads, which may be screenshots, would be up to 30 times as large."""
+colour. That takes a third of the time, for files of nearly the same size. Those of uploads, which
+may be screenshots, would be up to 30 times as large."""
 
 _EXIF_DESCRIPTION = 0x010E
 _EXIF_SOFTWARE = 0x0131
