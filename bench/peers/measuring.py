@@ -338,10 +338,10 @@ def report(
 
 
 def plot(comparison: Comparison, titles: Sequence[str], path: Path) -> None:
-    """Median latency against load, a line for each system, a panel for each mix."""
+    """Median latency against load: a line for a system, a panel for a mix of several loads."""
     from matplotlib.figure import Figure
 
-    panels = [one for one in comparison.measured if one.outcomes]
+    panels = [one for one in comparison.measured if len(one.outcomes) > 1]
     figure = Figure(figsize=(5 * max(1, len(panels)), 4), layout="constrained")
     for index, measured in enumerate(panels, 1):
         axes = figure.add_subplot(1, len(panels), index)
@@ -419,7 +419,9 @@ def _spread(values: Sequence[float]) -> str:
 def _figure(value: float) -> str:
     if math.isnan(value):
         return "–"
-    return "∞" if math.isinf(value) else f"{value:.2f}"
+    if math.isinf(value):
+        return "∞"
+    return f"{value:.2f}" if value >= 1 else f"{value:.3f}"
 
 
 def _pixels(fingerprints: Mapping[str, str]) -> str:

@@ -293,8 +293,8 @@ def test_the_report_has_every_figure_ratio_and_target() -> None:
     assert "| threads | 2 |" in lines
     assert "| | Tessera | A | B | C | Tessera ÷ best peer | target |" in lines
     assert (
-        "| p50 of the short ones at 70%, s | 0.55 (0.50 to 0.60) | 1.00 (1.00 to 1.00) | 2.00 | – "
-        "| 0.55 (0.50 to 0.60) | ≤ 0.7 |"
+        "| p50 of the short ones at 70%, s | 0.550 (0.500 to 0.600) | 1.00 (1.00 to 1.00) "
+        "| 2.00 | – | 0.550 (0.500 to 0.600) | ≤ 0.7 |"
     ) in lines
     assert (
         "| p99 at 70%, s | 3.00 (3.00 to 3.00) | 2.00 (2.00 to 2.00) | ∞ | – "
