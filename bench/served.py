@@ -1,6 +1,6 @@
 """What a saturated service delivers of what its model can do: images a second, served ÷ bare.
 
-    python -m bench.served [--model emoji-flow] [--seconds 8] [--rounds 5] [--in-flight 16]
+    python -m bench.served [--model emoji-flow] [--seconds 8] [--rounds 5] [--in-flight 32]
 
 *Bare* is the model in this process, with the service's tile, threads and waiting: full tiles of the
 same requests, one after the other, no PNG. *Served* are PNG files that a client on the same cores
