@@ -19,8 +19,8 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -203,11 +203,16 @@ def row(name: str, rounds: Sequence[Round]) -> list[str]:
 def waiting_as_a_worker(module: str) -> None:
     """Runs a module again where this process's OpenMP threads do not wait as a worker's do.
 
-    OpenMP has read how when torch was imported.
+    OpenMP has read how when torch was imported. And has SIGTERM end what the module starts.
     """
     if missing := {name: text for name, text in AWAKE.items() if name not in os.environ}:
         again = [sys.executable, "-m", module, *sys.argv[1:]]
-        raise SystemExit(subprocess.run(again, env=os.environ | missing, check=False).returncode)
+        os.execve(sys.executable, again, os.environ | missing)  # noqa: S606 - no shell is meant
+    signal.signal(signal.SIGTERM, _leave)  # so that a service that runs is ended
+
+
+def _leave(*_: object) -> None:
+    raise SystemExit(128 + signal.SIGTERM)
 
 
 def main() -> None:
