@@ -70,6 +70,12 @@ class Listener:
         if step == self._interrupt_after:
             signal.raise_signal(signal.SIGINT)
 
+    def expect(self, steps: int, seconds: float) -> None:
+        self.expected = (steps, seconds)
+
+    def page(self, path: Path) -> None:
+        """Needs nothing."""
+
     def note(self, text: str) -> None:
         self.notes.append(text)
 

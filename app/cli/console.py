@@ -54,10 +54,10 @@ def one_line_errors(subject: Callable[[InvalidField], str] = option_name) -> Ite
         raise typer.Exit(1) from error
 
 
-def progress_bar(*columns: str) -> Progress:
+def progress_bar(*columns: str, remaining: bool = True) -> Progress:
     """A progress bar with extra fields, on the error stream so that output can be piped.
 
-    The time left is known from the second step on, which may take minutes.
+    The time ``remaining`` is known from the second step on, which may take minutes.
     """
     return Progress(
         TextColumn("{task.description}"),
@@ -65,7 +65,7 @@ def progress_bar(*columns: str) -> Progress:
         MofNCompleteColumn(),
         *(TextColumn(column) for column in columns),
         TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        *([TimeRemainingColumn()] if remaining else []),
         console=problems,
         speed_estimate_period=600,  # seconds
     )

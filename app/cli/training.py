@@ -2,31 +2,58 @@
 
 from __future__ import annotations
 
+import os
+import time
+from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
-from rich.progress import Progress
+from rich.progress import Progress, TaskID
 
 from app.cli.console import UserError, one_line_errors, output, problems, progress_bar
 from model.registry import RECIPES
 
 TRAINED = tuple(RECIPES)
 
+CHOSEN = "Chosen where it is not given."
+
+
+SPOKEN = 30.0
+"""Seconds between two lines of a run that is not shown on a terminal."""
+
 
 class _TrainingBar:
-    """Shows a run on the terminal; where there is none, a line every hundred steps."""
+    """Shows a run on the terminal; where there is none, a line now and then."""
 
-    def __init__(self, bar: Progress, steps: int) -> None:
+    def __init__(self, bar: Progress, watch: bool) -> None:
         self._bar = bar
+        self._watch = watch
         self.signal: int | None = None  # that ended the run early
-        self._task = bar.add_task("training", total=steps, loss="", rate="")
+        self._task: TaskID | None = None
+        self._spoken = time.monotonic()
+        self._left = ""
 
     def update(self, step: int, loss: float, images_per_second: float) -> None:
         rate = f"{images_per_second:.0f} images/s"
-        self._bar.update(self._task, completed=step, loss=f"loss {loss:.4f}", rate=rate)
-        if not problems.is_terminal and step % 100 == 0:
-            problems.print(f"step {step}: loss {loss:.4f}, {rate}", highlight=False)
+        fields: dict[str, Any] = {"loss": f"loss {loss:.4f}", "rate": rate, "left": self._left}
+        if self._task is None:
+            self._task = self._bar.add_task("training", total=None, **fields)
+        self._bar.update(self._task, completed=step, **fields)
+        now = time.monotonic()
+        if not problems.is_terminal and now - self._spoken >= SPOKEN:
+            self._spoken = now
+            problems.print(f"step {step}: loss {loss:.4f}, {rate}, {self._left}", highlight=False)
+
+    def expect(self, steps: int, seconds: float) -> None:
+        self._left = f"{timedelta(seconds=round(seconds))} left"
+        if self._task is not None:
+            self._bar.update(self._task, total=steps, left=self._left)
+
+    def page(self, path: Path) -> None:
+        self.note(f"the loss and what is drawn, as it comes: {path}")
+        if self._watch:
+            typer.launch(path.resolve().as_uri())
 
     def note(self, text: str) -> None:
         problems.print(text, highlight=False, soft_wrap=True, markup=False)
@@ -53,18 +80,23 @@ def train(
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="The run's folder: runs/ and the family.")
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Steps in all.")] = 20_000,
     minutes: Annotated[
         float | None,
-        typer.Option(min=0.1, help="End after so long; --steps are the most then."),
+        typer.Option(min=0.1, help=f"End after so long in all. {CHOSEN}"),
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Images a step.")] = 128,
-    size: Annotated[int, typer.Option(help="Pixels along each side.")] = 64,
+    steps: Annotated[
+        int | None,
+        typer.Option(min=1, help="Steps in all; with --minutes, whichever comes first."),
+    ] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help=f"Images a step. {CHOSEN}")] = None,
+    size: Annotated[int | None, typer.Option(help=f"Pixels along each side. {CHOSEN}")] = None,
     patch: Annotated[
-        int | None, typer.Option(min=1, help="Pixels along each side of a patch.")
+        int | None, typer.Option(min=1, help=f"Pixels along each side of a patch. {CHOSEN}")
     ] = None,
-    width: Annotated[int | None, typer.Option(min=1, help="Channels of each token.")] = None,
-    depth: Annotated[int | None, typer.Option(min=1, help="Transformer blocks.")] = None,
+    width: Annotated[
+        int | None, typer.Option(min=1, help=f"Channels of each token. {CHOSEN}")
+    ] = None,
+    depth: Annotated[int | None, typer.Option(min=1, help=f"Transformer blocks. {CHOSEN}")] = None,
     channels: Annotated[int, typer.Option(min=3, max=4, help="3: RGB on white; 4: RGBA.")] = 4,
     learning_rate: Annotated[float | None, typer.Option(min=0)] = None,
     cooldown: Annotated[
@@ -105,21 +137,37 @@ def train(
         Literal["auto", "cpu"], typer.Option(help="auto takes a GPU where there is one.")
     ] = "auto",
     compiled: Annotated[
-        bool, typer.Option("--compile/--no-compile", help="Faster steps after a slow first one.")
-    ] = True,
-    sample_every: Annotated[int, typer.Option(min=1)] = 1000,
-    save_every: Annotated[int, typer.Option(min=1)] = 500,
+        bool | None,
+        typer.Option(
+            "--compile/--no-compile", help=f"Faster steps after a slow first one. {CHOSEN}"
+        ),
+    ] = None,
+    sample_every: Annotated[
+        int | None,
+        typer.Option(min=1, help="Steps; else after a minute, then ever more rarely."),
+    ] = None,
+    save_every: Annotated[
+        int | None, typer.Option(min=1, help="Steps; else every minute or so.")
+    ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Open the run's page in a browser.")
+    ] = False,
     description: str = "images from prompts",
     license: str = "not stated",  # noqa: A002 - the field's name
 ) -> None:
     """Train a model. The same command goes on where an interrupted run stopped.
+
+    What is not given is chosen for the images and the machine, and kept with the run.
 
     Several GPUs: accelerate launch -m app.cli train …
     """
     with one_line_errors():
         if family not in TRAINED:
             raise UserError(f"--family {family} was given, there are {', '.join(TRAINED)}")
+        # Threads that wait must not keep other processes from a core; set before torch is loaded.
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         try:
+            from model.training.choices import Choices
             from model.training.recipe import TrainingOptions
             from model.training.trainer import start_training
         except ImportError as error:
@@ -132,21 +180,24 @@ def train(
         options = TrainingOptions(
             data=tuple(data),
             out=out or Path("runs") / family,
-            steps=steps,
-            batch=batch,
-            size=size,
-            patch=patch,
-            width=width,
-            depth=depth,
             channels=4 if channels == 4 else 3,
             learning_rate=learning_rate,
             cooldown=cooldown,
             seed=seed,
             init=init,
             cpu=device == "cpu",
-            compiled=compiled,
-            sample_every=sample_every,
-            save_every=save_every,
+            given=Choices(
+                size=size,
+                patch=patch,
+                width=width,
+                depth=depth,
+                batch=batch,
+                steps=steps,
+                minutes=minutes,
+                compiled=compiled,
+                sample_every=sample_every,
+                save_every=save_every,
+            ),
             description=description,
             license=license,
             family=family,
@@ -157,11 +208,11 @@ def train(
             polish_channels=polish_channels,
             new_data=new_data,
             vectors=vectors,
-            minutes=minutes,
         )
         try:
-            with progress_bar("{task.fields[rate]}", "{task.fields[loss]}") as bar:
-                shown = _TrainingBar(bar, steps)
+            columns = (f"{{task.fields[{name}]}}" for name in ("rate", "loss", "left"))
+            with progress_bar(*columns, remaining=False) as bar:
+                shown = _TrainingBar(bar, watch)
                 folder = start_training(options, shown)
         except (DataError, TrainingError, ValueError) as error:
             raise UserError(str(error)) from error

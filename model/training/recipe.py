@@ -30,6 +30,7 @@ from model.loading import load_model, save_checkpoint
 from model.registry import open_checkpoint
 from model.runtime.generate import generate
 from model.tokenizer import PADDING, PromptTokenizer
+from model.training.choices import UNLIMITED, Choices
 from model.training.optimizer import OptimizerConfig
 from model.training.sheet import contact_sheet
 
@@ -74,23 +75,25 @@ class TrainingOptions:
     family: str  # a name of `model.registry.RECIPES`
     data: tuple[Path, ...]
     out: Path
-    steps: int
-    batch: int
-    size: int
-    patch: int | None  # here, and for width, depth and rate, None is what the recipe's preset has
-    width: int | None
-    depth: int | None
     channels: Literal[3, 4]
     learning_rate: float | None
     cooldown: float
     seed: int
     init: Path | None
     cpu: bool
-    compiled: bool
-    sample_every: int
-    save_every: int
     description: str
     license: str
+    given: Choices | None = None  # to be completed: `model.training.automatic`
+    steps: int = UNLIMITED
+    batch: int = 128
+    size: int = 64
+    patch: int | None = None  # here, and for width, depth and rate, None is the recipe's preset
+    width: int | None = None
+    depth: int | None = None
+    compiled: bool = True
+    minutes: float | None = None  # after which the run is to end; ``steps`` are the most then
+    sample_every: int | None = None  # steps; None here and below: by the clock
+    save_every: int | None = None
     codec: Path | None = None  # a trained codec's folder, for what is trained over its codes
     vocabulary: int | None = None  # tokens of a new tokenizer; None: that of ``init``, or a new one
     average: float = 0.995  # decay of the weights' moving average
@@ -98,7 +101,6 @@ class TrainingOptions:
     polish_channels: int = 0
     new_data: bool = False  # whether a run may go on with other data than it began with
     vectors: Path | None = None  # the folder of a tokenizer and its tokens' vectors
-    minutes: float | None = None  # after which the run is to end; ``steps`` are the most then
 
     def shape(self, preset: Preset) -> Preset:
         """What was given of it, and the preset's for the rest."""

@@ -1,7 +1,8 @@
 """A run's folder, and how nothing that happens to the process can spoil it.
 
-``log.jsonl`` and ``loss.png``, ``samples/``, ``checkpoint/`` (for `model.registry.open_checkpoint`)
-and ``resume.pt``, which has all that the next start needs. Each file is replaced as a whole.
+``log.jsonl``, ``progress.html``, ``samples/``, ``checkpoint/`` (for
+`model.registry.open_checkpoint`) and ``resume.pt``, which has all that the next start needs. Each
+file is replaced as a whole.
 """
 
 from __future__ import annotations
@@ -142,6 +143,12 @@ class RunFolder:
                     lines[number] = f"{line}\n"
         text = "".join(lines[number] for number in sorted(lines))
         write_aside(self.log, lambda part: part.write_text(text, encoding="utf-8"))
+
+    def losses(self) -> list[Mapping[str, Any]]:
+        """The log's lines."""
+        if not self.log.exists():
+            return []
+        return [json.loads(line) for line in self.log.read_text(encoding="utf-8").splitlines()]
 
     @contextmanager
     def writing(self) -> Iterator[None]:

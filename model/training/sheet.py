@@ -1,4 +1,4 @@
-"""Contact sheets with captions, and loss curves.
+"""Contact sheets with captions.
 
 Pillow's own font is there on every machine, and has Latin letters without accents. What it lacks
 is written with a font of the system, where it has one of those that Chinese readers install.
@@ -6,13 +6,10 @@ is written with a font of the system, where it has one of those that Chinese rea
 
 from __future__ import annotations
 
-import json
 import unicodedata
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 
-import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from model.request import Picture
@@ -62,28 +59,6 @@ def contact_sheet(
         words, font = render_caption(caption, 10, width)
         draw.text((x + width / 2, y + height + 4), words, "#333", font, "ma")
     return sheet
-
-
-def loss_curve(log: Path, path: Path) -> None:
-    """Plots a run's ``log.jsonl``: the loss of every step, and its running mean."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-    steps = np.array([line["step"] for line in lines])
-    loss = np.array([line["loss"] for line in lines])
-    window = max(1, len(loss) // 50)
-    smooth = np.convolve(loss, np.ones(window) / window, mode="valid")
-    figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
-    axes.plot(steps, loss, color="#b8c4d6", linewidth=0.6, label="each step")
-    axes.plot(steps[window - 1 :], smooth, color="#1f4e9c", label=f"mean of {window} steps")
-    axes.set(xlabel="step", ylabel="loss", yscale="log")
-    axes.grid(alpha=0.3, which="both")
-    axes.legend()
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
 
 
 def render_caption(text: str, size: int, width: int) -> tuple[str, Font]:

@@ -14,9 +14,9 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import FrameType
@@ -33,7 +33,10 @@ from model.layers import FrozenEmbedding
 from model.loading import load_weights, resolve_dtype
 from model.registry import RECIPES, find_folder
 from model.tokenizer import PromptTokenizer
+from model.training.automatic import completed
+from model.training.choices import UNLIMITED, Choices
 from model.training.optimizer import Average, OptimizerConfig
+from model.training.page import Page, State, View, duration
 from model.training.recipe import (
     Phase,
     Recipe,
@@ -46,36 +49,10 @@ from model.training.recipe import (
     sample_rows,
 )
 from model.training.run_folder import DATA, RunFolder, changed, identity
-from model.training.sheet import loss_curve
+from model.training.schedule import Schedule, TrainConfig
 
 NAMED = 10
 """Tensors that a note lists."""
-
-
-FREE = ("steps", "sample_every", "save_every", "learning_rate", "cooldown", "minutes")
-
-
-@dataclass(frozen=True, slots=True)
-class TrainConfig:
-    """One run. When it is resumed, `FREE` may change, the rest may not."""
-
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    steps: int = 20_000
-    batch: int = 128  # images a step, over all processes
-    average: float = 0.995  # decay of the weights' moving average, which is what ships
-    seed: int = 0
-    sample_every: int = 1000
-    save_every: int = 500
-    minutes: float | None = None  # after which a run ends that `steps` do not end earlier
-
-    def fixed(self) -> dict[str, Any]:
-        """What may not change when a run is resumed."""
-        values = asdict(self)
-        optimizer = values.pop("optimizer")
-        return {
-            "optimizer": {key: value for key, value in optimizer.items() if key not in FREE},
-            **{key: value for key, value in values.items() if key not in FREE},
-        }
 
 
 class ProgressReport(Protocol):
@@ -84,49 +61,17 @@ class ProgressReport(Protocol):
     def update(self, step: int, loss: float, images_per_second: float) -> None:
         """Step ``step`` is done."""
 
+    def expect(self, steps: int, seconds: float) -> None:
+        """The run is to have so many steps in all, and to take so many seconds more."""
+
+    def page(self, path: Path) -> None:
+        """The run's page is there, and is written anew as the run goes on."""
+
     def note(self, text: str) -> None:
         """Something worth a line on a terminal."""
 
     def interrupted(self, signal: int) -> None:
         """The run ends before its last step."""
-
-
-class Schedule:
-    """How many steps a run has.
-
-    With a budget of ``minutes`` that follows from the time that steps take: it is estimated anew
-    after each, up to where the learning rate begins to fall, and is settled then.
-    """
-
-    WARM = 3
-    """Steps that are no measure of others: the first ones compile."""
-
-    def __init__(self, config: TrainConfig, step: int, settled: int | None) -> None:
-        """``step`` steps are done; an earlier process had ``settled`` on how many there are."""
-        self.steps = config.steps if settled is None or config.minutes is None else settled
-        self._config = config
-        self._settled = config.minutes is None or settled is not None
-        self._first = step + self.WARM
-        self._began = time.perf_counter()
-        self._warm = self._began
-
-    @property
-    def settled(self) -> int | None:
-        """The steps of a run whose learning rate falls, where a budget decided on them."""
-        return self.steps if self._settled and self._config.minutes is not None else None
-
-    def done(self, step: int) -> None:
-        """``step`` steps are done."""
-        now = time.perf_counter()
-        if step <= self._first:
-            self._warm = now
-        elif not self._settled:
-            assert self._config.minutes is not None
-            each = (now - self._warm) / (step - self._first)
-            left = self._config.minutes * 60 - (now - self._began)
-            self.steps = min(self._config.steps, max(step, step + int(left / each)))
-            falls = self.steps - round(self.steps * self._config.optimizer.cooldown)
-            self._settled = step >= falls
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +104,17 @@ class Trainer:
         accelerator: Accelerator,
         progress: ProgressReport,
         data: Mapping[str, Any],
+        choices: Choices,
+        facts: Sequence[str],
         state: Mapping[str, Any] | None,
     ) -> None:
-        """``data`` identifies the images; ``state`` is what an earlier process saved."""
+        """
+        Args:
+            data: identifies the images.
+            choices: what the run's next start has where its options do not say.
+            facts: lines on the run for its page.
+            state: what an earlier process saved.
+        """
         if config.batch % accelerator.num_processes:
             raise TrainingError(
                 f"a batch of {config.batch} does not divide over "
@@ -170,6 +123,7 @@ class Trainer:
         self._recipe = recipe
         self._config = config
         self._run = run
+        self._choices = choices
         self._accelerator = accelerator
         self._progress = progress
         self._fixed = {**recipe.fixed, **config.fixed(), **data}
@@ -178,8 +132,14 @@ class Trainer:
         self._optimizers = [optimizer for phase in self._phases for optimizer in phase.optimizers]
         self._average = Average(recipe.averaged, config.average)
         self._step = 0 if state is None else self._resume(state)
-        settled = None if state is None else state.get("steps")
-        self._schedule = Schedule(config, self._step, settled)
+        self._schedule = Schedule(
+            config, self._step, {} if state is None else state.get("schedule", {})
+        )
+        self._page = Page(run.path, run.losses())
+        self._facts = facts
+        self._announced = False
+        if state is not None:
+            self._note_beginning()
 
     def _prepare(self, phase: Phase) -> Phase:
         """On its device, compiled and distributed. Moves the recipe's own weights."""
@@ -188,12 +148,19 @@ class Trainer:
         return Phase(phase.name, loss, optimizers)
 
     def run(self) -> Path:
-        """Trains to the last step, or until a signal. Returns the checkpoint folder."""
-        config, schedule = self._config, self._schedule
+        """Trains to the last step, or until a signal. Returns the checkpoint folder.
+
+        Raises `TrainingError`.
+        """
+        schedule, on_cpu = self._schedule, self._accelerator.device.type == "cpu"
         pending: _Losses | None = None  # read while the device computes the next step
-        with _interruptible() as signals:
+        stopped = False
+        with self._together(), _interruptible() as signals:
+            if self._accelerator.is_main_process:
+                self._page.write(self._view("training"))
+                self._progress.page(self._page.path)
             self._logged = time.perf_counter()
-            while self._step < schedule.steps and not self._stopped(signals):
+            while self._step < schedule.steps and not stopped:
                 losses = self._advance()
                 if self._accelerator.is_main_process:
                     self._average.update(self._recipe.averaged, self._step)
@@ -201,32 +168,54 @@ class Trainer:
                 pending = losses
                 self._step += 1
                 schedule.done(self._step)
-                last = self._step >= schedule.steps
-                shown = self._step % config.sample_every == 0 or last
-                saved = self._step % config.save_every == 0 or shown
-                if saved or self._accelerator.device.type == "cpu":  # which computes nothing now
+                if on_cpu or schedule.save_due:  # a CPU computes nothing now
                     self._log(pending)
                     pending = None
-                if saved:
+                stopped = self._agree(signals)
+                if schedule.save_due or stopped:
                     self._save()
-                if shown:
+                if schedule.sheet_due:
                     self._sample()
                     self._logged = time.perf_counter()
             self._log(pending)
-            if self._step < schedule.steps:
-                self._save()
-                note = f"interrupted after step {self._step}; the same command goes on"
-                self._progress.note(note)
-                self._progress.interrupted(signals[0] if signals else signal.SIGTERM)
+        if self._step < schedule.steps:
+            self._progress.note(f"interrupted after step {self._step}; the same command goes on")
+            self._progress.interrupted(signals[0] if signals else signal.SIGTERM)
+        if self._accelerator.is_main_process:
+            self._page.write(self._view("finished" if not stopped else "interrupted"))
         return self._run.checkpoint
 
-    def _stopped(self, signals: list[int]) -> bool:
-        """Whether a signal came to any of the processes: they stop at the same step."""
-        if self._accelerator.num_processes == 1:
+    def _agree(self, signals: list[int]) -> bool:
+        """Whether a signal came to any of the processes: they stop at the same step.
+
+        What follows from the time, the main process decides for all.
+        """
+        schedule, accelerator = self._schedule, self._accelerator
+        if accelerator.num_processes == 1:
             return bool(signals)
-        came = torch.tensor(float(bool(signals)), device=self._accelerator.device)
-        total: Tensor = self._accelerator.reduce(came, reduction="sum")
-        return bool(total > 0)
+        own = [float(bool(signals)), 0.0, 0.0, 0.0]
+        if accelerator.is_main_process:
+            own[1:] = [schedule.steps, schedule.sheet_due, schedule.save_due]
+        total: Tensor = accelerator.reduce(
+            torch.tensor(own, device=accelerator.device), reduction="sum"
+        )
+        stopped, steps, sheet_due, save_due = total.tolist()
+        schedule.follow(int(steps), bool(sheet_due), bool(save_due))
+        return bool(stopped)
+
+    @contextmanager
+    def _together(self) -> Iterator[None]:
+        """What becomes of a process when another one of the run has died is a `TrainingError`."""
+        try:
+            yield
+        except RuntimeError as error:
+            if self._accelerator.num_processes == 1 or isinstance(error, torch.OutOfMemoryError):
+                raise
+            text = str(error).splitlines()[0]
+            raise TrainingError(
+                f"another process of the run has ended ({text}); the same command goes on from "
+                f"what was saved last, in {self._run.path}"
+            ) from error
 
     def _advance(self) -> _Losses:
         """One step: each phase's loss, by its name."""
@@ -281,11 +270,17 @@ class Trainer:
         step = int(state["step"])
         if self._accelerator.is_main_process:
             self._run.cut_log(step)
-        if step < self._config.steps:
-            self._progress.note(f"going on after step {step}")
-        else:
-            self._progress.note(f"finished: all {step} steps are done; more --steps prolong it")
         return step
+
+    def _note_beginning(self) -> None:
+        """Of a run that is resumed."""
+        if self._step < self._schedule.steps:
+            self._progress.note(f"going on after step {self._step}")
+        else:
+            more = "--steps" if self._config.minutes is None else "--minutes"
+            self._progress.note(
+                f"finished: all {self._step} steps are done; more {more} prolong it"
+            )
 
     def _save(self) -> None:
         """Writes the checkpoint and what a resume needs; the main process does, the others wait.
@@ -293,10 +288,12 @@ class Trainer:
         Weights that no checkpoint can hold are not kept to resume with either.
         """
         if self._accelerator.is_main_process:
+            began = time.perf_counter()
             tokenizer = self._recipe.tokenizer
             state = {
                 "step": self._step,
-                "steps": self._schedule.settled,
+                "schedule": self._schedule.state,
+                "choices": asdict(self._choices),
                 "network": self._recipe.network.state_dict(),
                 "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
                 "average": self._average.state,
@@ -305,6 +302,7 @@ class Trainer:
             with self._run.writing():
                 self._recipe.save(self._run.checkpoint, self._average.state)
                 self._run.save(state, self._fixed)
+            self._schedule.saved(time.perf_counter() - began)
         self._accelerator.wait_for_everyone()
 
     def _log(self, losses: _Losses | None) -> None:
@@ -323,7 +321,35 @@ class Trainer:
             }
             with self._run.writing():
                 self._run.append(line)
+            self._expect(losses.step + 1)
             self._progress.update(losses.step + 1, values["loss"], rate)
+            self._page.add(losses.step + 1, values)
+            if self._page.due:
+                self._page.write(self._view("training"))
+
+    def _expect(self, step: int) -> None:
+        """Says how long the run takes, as far as its steps have shown it."""
+        schedule = self._schedule
+        if schedule.left is None:
+            return
+        self._progress.expect(schedule.steps, schedule.left)
+        if schedule.measured and not self._announced:
+            self._announced = True
+            self._progress.note(
+                f"about {schedule.steps - step:,} steps more, in {duration(schedule.left)}"
+            )
+
+    def _view(self, state: State) -> View:
+        schedule, samples = self._schedule, self._run.path / "samples"
+        return View(
+            state=state,
+            step=self._step,
+            steps=schedule.steps,
+            seconds=schedule.seconds,
+            left=schedule.left,
+            facts=self._facts,
+            sheets={int(path.stem): path for path in sorted(samples.glob("*.png"))},
+        )
 
     def _sample(self) -> None:
         """Shows what the checkpoint can do; draws the loss curve. Never ends a run."""
@@ -334,9 +360,9 @@ class Trainer:
                 sheet = self._recipe.sheet(self._run.checkpoint, device)
                 samples.mkdir(exist_ok=True)
                 sheet.save(samples / f"{self._step:07}.png")
-                loss_curve(self._run.log, self._run.path / "loss.png")
             except Exception as error:  # noqa: BLE001 - hours of training are worth more
                 self._progress.note(f"no sheet of step {self._step}: {error}")
+            self._schedule.shown()
         self._accelerator.wait_for_everyone()
 
 
@@ -366,21 +392,22 @@ def start_training(options: TrainingOptions, progress: ProgressReport) -> Path:
     not divide.
     """
     recipe_type = find_recipe(options.family)
-    form = recipe_type.pictures(options)
-    first = PartialState(cpu=_on_cpu(options)).is_main_process
+    machine = PartialState(cpu=_on_cpu(options))
     run = RunFolder(options.out)
-    with run.locked() if first else nullcontext():
+    with run.locked() if machine.is_main_process else nullcontext():
         state = run.load()
         if state is None and options.init is not None:
             options = replace(options, init=find_folder(options.init))
-        data = load(options.data, form)
+        options, choices = completed(options, state, machine)
+        data = load(options.data, recipe_type.pictures(options))
         # Not before there is something to train on: what it is set to holds for the process.
         accelerator = _accelerator(options, progress)
-        progress.note(f"{len(data)} images in {len(data.groups)} groups, {data.skipped} skipped")
-        for note in data.notes:
-            progress.note(note)
+        lines = [f"{len(data)} images in {len(data.groups)} groups, {data.skipped} skipped"]
+        lines += data.notes
         shown = [data.captions[row] for row in sample_rows(data, 3)]
-        progress.note(f"captions such as {', '.join(map(repr, shown))}")
+        lines.append(f"captions such as {', '.join(map(repr, shown))}")
+        for line in lines:
+            progress.note(line)
         config = TrainConfig(
             OptimizerConfig(
                 options.shape(recipe_type.preset).learning_rate, cooldown=options.cooldown
@@ -400,6 +427,8 @@ def start_training(options: TrainingOptions, progress: ProgressReport) -> Path:
             tokenizer = make_tokenizer(options, data) if state is None else run.tokenizer(state)
         start = Start(tokenizer, options.description, options.license, vectors)
         recipe = recipe_type.of(options, data, config.optimizer, start)
+        lines.append(_plan(recipe, options, accelerator))
+        progress.note(lines[-1])
         if tokenizer is not None:
             _note_long_captions(data, tokenizer, recipe.prompt_tokens, progress)
         known = identity(data)
@@ -410,9 +439,31 @@ def start_training(options: TrainingOptions, progress: ProgressReport) -> Path:
             set_vectors(recipe.network, start.vectors)
         if state is not None and options.new_data:
             state["config"] |= known
-        trainer = Trainer(recipe, config, run, accelerator, progress, known, state)
+        trainer = Trainer(recipe, config, run, accelerator, progress, known, choices, lines, state)
         del state
         return trainer.run()
+
+
+def _plan(recipe: Recipe[Any], options: TrainingOptions, accelerator: Accelerator) -> str:
+    """What is trained, for how long and on what."""
+    weights = sum(parameter.numel() for parameter in recipe.network.parameters()) / 1e6
+    shape = options.shape(recipe.preset)
+    several = accelerator.num_processes
+    if accelerator.device.type == "cuda":
+        machine = torch.cuda.get_device_name(accelerator.device)
+    else:
+        machine = f"{torch.get_num_threads()} CPU threads"
+    ends = [] if options.minutes is None else [f"{options.minutes:g} minutes"]
+    if options.steps < UNLIMITED:
+        ends.append(f"{options.steps:,} steps")
+    return (
+        f"a {options.family} of {weights:.1f} million weights (--width {shape.width} "
+        f"--depth {shape.depth}) for {options.size} pixels (--size {options.size} "
+        f"--patch {shape.patch}), with --batch {options.batch}, for {' or '.join(ends)}, on "
+        f"{f'{several} × ' if several > 1 else ''}{machine} "
+        f"in {'bf16' if accelerator.mixed_precision == 'bf16' else 'fp32'}"
+        f"{', compiled' if options.compiled else ''}"
+    )
 
 
 def _note_long_captions(
