@@ -1,8 +1,8 @@
 """A flow begins with the weights of another one, of smaller images or other words.
 
-Patch layers are resized where images grow and the grid stays: a network for patches of 8 at 64
-pixels draws the same images, enlarged, with patches of 16 at 128. A new tokenizer's embeddings are
-put together from those of the old one.
+Patch layers are resized where images have another size and the grid stays: a network for patches of
+8 at 64 pixels draws the same images, enlarged, with patches of 16 at 128. A new tokenizer's
+embeddings are put together from those of the old one.
 """
 
 from __future__ import annotations
@@ -25,27 +25,30 @@ def resized(
 ) -> dict[str, Tensor]:
     """Weights of a network ``before`` with patch layers that fit ``after``.
 
-    They stay as they are where the grids differ, where patches do not grow by a whole factor, and
-    those that the network does not have.
+    They stay as they are where the grids or the channels differ, and those that the network does
+    not have.
     """
-    channels, small, large = before.channels, before.patch_size, after.patch_size
-    if before.grid != after.grid or large % small or after.channels != channels:
+    channels, old, new = before.channels, before.patch_size, after.patch_size
+    if before.grid != after.grid or after.channels != channels:
         return dict(weights)
-    factor = large // small
 
-    def enlarged(rows: Tensor, mode: str) -> Tensor:
-        """[N, C·small²] → [N, C·large²], as images of one patch are enlarged."""
-        images = rows[:, _places(channels, small).argsort()].unflatten(1, (-1, small, small))
-        images = F.interpolate(images, scale_factor=factor, mode=mode)
-        return images.flatten(1)[:, _places(channels, large)]
+    def scaled(rows: Tensor, mode: str) -> Tensor:
+        """[N, C·old²] → [N, C·new²], as images of one patch are scaled."""
+        images = rows[:, _places(channels, old).argsort()].unflatten(1, (-1, old, old))
+        smooth = mode == "bilinear"
+        images = F.interpolate(images, size=(new, new), mode=mode, antialias=smooth)
+        return images.flatten(1)[:, _places(channels, new)]
 
+    whole = new % old == 0 or old % new == 0
+    seen = "area" if whole else "bilinear"
+    drawn = "area" if whole and new < old else "bilinear"
     fitting = {
-        "patch_embed.weight": lambda w: enlarged(w, "nearest") / factor**2,  # the same sums
-        "patch_out.weight": lambda w: enlarged(w.T, "bilinear").T.contiguous(),
-        "patch_out.bias": lambda w: enlarged(w[None], "bilinear")[0],
+        "patch_embed.weight": lambda w: scaled(w, seen) * (old / new) ** 2,  # the same sums
+        "patch_out.weight": lambda w: scaled(w.T, drawn).T.contiguous(),
+        "patch_out.bias": lambda w: scaled(w[None], drawn)[0],
     }
     return {
-        name: fitting[name](weight) if name in fitting and factor > 1 else weight
+        name: fitting[name](weight) if name in fitting and new != old else weight
         for name, weight in weights.items()
     }
 

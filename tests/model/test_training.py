@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,10 @@ from model.loading import load_model
 from model.registry import open_checkpoint
 from model.runtime.generate import generate
 from model.tokenizer import PromptTokenizer
+from model.training.choices import Choices
 from model.training.optimizer import OptimizerConfig
 from model.training.recipe import TrainingError, TrainingOptions
+from model.training.run_folder import RunFolder
 from model.training.schedule import Schedule, TrainConfig
 from model.training.trainer import start_training
 from tests.emoji_sets import make_set
@@ -100,20 +103,21 @@ def test_beginning_from_another_checkpoint_takes_what_fits(
     assert "blocks" not in note.split("new ones:")[1]
 
 
-def test_larger_images_begin_with_resized_patch_layers(
-    options: TrainingOptions, tmp_path: Path
+@pytest.mark.parametrize(("size", "patch"), [(8, 2), (24, 6), (32, 8)])
+def test_images_of_another_size_begin_with_resized_patch_layers(
+    options: TrainingOptions, tmp_path: Path, size: int, patch: int
 ) -> None:
     """The loss of the first step is about where the smaller one's ended."""
     small = start_training(replace(options, steps=40, batch=16), Listener())
     again, larger = Listener(), Listener()
     same = replace(options, init=small, steps=1, batch=64, vocabulary=400)
     start_training(replace(same, out=tmp_path / "again"), again)
-    grown = replace(same, size=32, patch=8, detail_width=8, polish_channels=4)
+    grown = replace(same, size=size, patch=patch, detail_width=8, polish_channels=4)
     folder = start_training(replace(grown, out=tmp_path / "larger"), larger)
     [note] = [note for note in larger.notes if note.startswith("took over")]
     new = note.split("new ones: ")[1].split(", ")
     assert all(name.startswith(("detail.", "polish.")) for name in new)
-    assert larger.losses[0] < 1.5 * again.losses[0]
+    assert larger.losses[0] < 2 * again.losses[0]
     checkpoint = open_checkpoint(folder)
     assert isinstance(checkpoint, FlowCheckpoint)
     assert checkpoint.config.network.detail_width == 8
@@ -192,7 +196,7 @@ class TestBudgets:
     @pytest.fixture
     def clock(self, monkeypatch: pytest.MonkeyPatch) -> list[float]:
         now = [100.0]
-        monkeypatch.setattr("model.training.trainer.time.perf_counter", lambda: now[0])
+        monkeypatch.setattr("model.training.schedule.time.perf_counter", lambda: now[0])
         return now
 
     def run(self, schedule: Schedule, clock: list[float], seconds: Callable[[int], float]) -> int:
@@ -229,3 +233,86 @@ class TestBudgets:
         assert Schedule(self.config(minutes=2), 80, state).steps == 150
         assert Schedule(self.config(minutes=None), 80, state).steps == 10_000
         assert Schedule(self.config(minutes=4), 80, state).steps == 10_000  # it is prolonged
+
+    def test_processes_share_a_budget(self, clock: list[float]) -> None:
+        first = Schedule(self.config(minutes=2), 0, {})
+        for step in range(1, 41):
+            clock[0] += 1
+            first.done(step)
+        assert first.state == {"settled": None, "minutes": 2, "seconds": 40.0}
+        second = Schedule(self.config(minutes=2), 40, first.state)
+        while second.state["settled"] is None:
+            clock[0] += 1
+            step += 1
+            second.done(step)
+        assert (second.steps, second.seconds, step) == (120, 60.0, 60)
+
+    def test_sheets_come_ever_more_rarely(self, clock: list[float]) -> None:
+        config = replace(self.config(minutes=60), sample_every=None, save_every=None)
+        schedule = Schedule(config, 0, {})
+        sheets, saves = [], 0
+        for step in range(1, 3601):
+            clock[0] += 1
+            schedule.done(step)
+            if schedule.save_due:
+                saves += 1
+                clock[0] += 2  # two per cent of a hundred seconds
+                schedule.saved(2)
+            if schedule.sheet_due:
+                sheets.append(step)
+                schedule.shown()
+        assert 55 <= sheets[0] <= 60
+        assert all(1.3 < b / a < 1.8 for a, b in pairwise(sheets[:-1]))
+        assert saves - len(sheets) < 36
+
+
+@pytest.mark.parametrize("after", [8, 20], ids=["before", "after"])
+def test_a_budget_that_was_interrupted_ends_as_a_run_of_so_many_steps(
+    options: TrainingOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    """To the byte, interrupted before or after the number of steps was settled."""
+
+    def a_second_later(schedule: Schedule) -> None:
+        schedule.seconds += 1
+
+    monkeypatch.setattr(Schedule, "_pass_time", a_second_later)
+    timed = replace(options, steps=1000, minutes=0.5)
+    start_training(timed, Listener(interrupt_after=after))
+    second = Listener()
+    folder = start_training(timed, second)
+    steps = after + len(second.losses)
+    assert 25 <= steps <= 30
+    whole = replace(options, out=tmp_path / "whole", steps=steps)
+    expected = load_file(start_training(whole, Listener()) / "model.safetensors")
+    for name, weight in load_file(folder / "model.safetensors").items():
+        assert torch.equal(weight, expected[name]), name
+
+
+def test_choices_are_made_once(options: TrainingOptions, tmp_path: Path) -> None:
+    """And are kept with the run, whatever its data and the machine become."""
+    given = Choices(width=32, depth=1, batch=4, steps=2, compiled=False)
+    chosen = replace(options, given=given)
+    start_training(chosen, Listener())
+    state = RunFolder(options.out).load()
+    assert state is not None
+    assert state["choices"]["size"] == 64
+    assert state["choices"]["patch"] == 8
+    listener = Listener()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("model.training.automatic.choose", None)
+        start_training(replace(chosen, given=Choices(steps=3)), listener)
+    assert len(listener.losses) == 1
+
+
+def test_a_network_has_the_shape_of_the_one_it_begins_with(
+    options: TrainingOptions, tmp_path: Path
+) -> None:
+    start_training(replace(options, steps=1, width=48), Listener())
+    given = Choices(size=32, batch=4, steps=1, compiled=False)
+    listener = Listener()
+    next_run = replace(options, init=options.out, out=tmp_path / "next", given=given)
+    start_training(next_run, listener)
+    assert any("--width 48 --depth 1" in note for note in listener.notes)
+    assert any("--size 32 --patch 8" in note for note in listener.notes)
+    [note] = [note for note in listener.notes if note.startswith("took over")]
+    assert note.endswith("new ones: none")
