@@ -61,6 +61,9 @@ class Schedule:
     WARM = 3
     """Steps that are no measure of others: the first ones compile."""
 
+    MEASURED = 10
+    """Steps after those that are."""
+
     def __init__(self, config: TrainConfig, step: int, before: Mapping[str, Any]) -> None:
         """``step`` steps are done; ``before`` is the `state` of the process that did them."""
         same = config.minutes is not None and before.get("minutes") == config.minutes
@@ -98,8 +101,8 @@ class Schedule:
 
     @property
     def measured(self) -> bool:
-        """Whether the time that a step takes is known."""
-        return self._each is not None
+        """Whether enough steps have shown how long one takes."""
+        return self._step >= self._first + self.MEASURED
 
     def done(self, step: int) -> None:
         """``step`` steps are done."""
