@@ -13,6 +13,7 @@ import math
 import random
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -72,6 +73,28 @@ class ProgressReport(Protocol):
 
     def interrupted(self, signal: int) -> None:
         """The run ends before its last step."""
+
+
+class _Quiet:
+    """Of a process that is not the first: what it would say, that one says."""
+
+    def __init__(self, progress: ProgressReport) -> None:
+        self._progress = progress
+
+    def update(self, step: int, loss: float, images_per_second: float) -> None:
+        """Is said by the first."""
+
+    def expect(self, steps: int, seconds: float) -> None:
+        """Is said by the first."""
+
+    def page(self, path: Path) -> None:
+        """Is said by the first."""
+
+    def note(self, text: str) -> None:
+        """Is said by the first."""
+
+    def interrupted(self, signal: int) -> None:
+        self._progress.interrupted(signal)
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,8 +391,14 @@ class Trainer:
 
 @contextmanager
 def _interruptible() -> Iterator[list[int]]:
-    """Holds the signals that end a process back while a step runs. Yields those that came."""
+    """Holds the signals that end a process back while a step runs. Yields those that came.
+
+    Only a process's main thread can; in another one, as of Ray Train, whoever started it ends it.
+    """
     came: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield came
+        return
 
     def note(number: int, frame: FrameType | None) -> None:
         came.append(number)
@@ -393,6 +422,8 @@ def start_training(options: TrainingOptions, progress: ProgressReport) -> Path:
     """
     recipe_type = find_recipe(options.family)
     machine = PartialState(cpu=_on_cpu(options))
+    if not machine.is_main_process:
+        progress = _Quiet(progress)
     run = RunFolder(options.out)
     with run.locked() if machine.is_main_process else nullcontext():
         state = run.load()
