@@ -212,7 +212,8 @@ def test_a_long_caption_ends_no_run(options: TrainingOptions, tmp_path: Path) ->
     listener = Listener()
     data = (make_set(tmp_path / "long", "noto", names),)
     start_training(replace(options, data=data, sample_every=1, steps=1), listener)
-    assert listener.notes[2].startswith("1 captions have more than 24 tokens and are cut")
+    cut = "1 captions have more than 24 tokens and are cut"
+    assert any(note.startswith(cut) for note in listener.notes)
     assert (options.out / "samples" / "0000001.png").exists()
 
 
