@@ -30,7 +30,7 @@ EVERY = 5.0
 SHEETS = 12
 """The most that are shown, the latest among them."""
 
-POINTS = 240
+POINTS = 160
 """Of the loss curve."""
 
 WIDTH, HEIGHT, MARGIN = 720, 240, 46
