@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from app.cli import cli
+from model.training.choices import Choices
 from model.training.recipe import TrainingOptions
 from model.training.trainer import ProgressReport
 from tests.cli.conftest import Refusal
@@ -37,6 +38,7 @@ def test_what_the_options_say_reaches_the_run(
 
     monkeypatch.setattr("model.training.trainer.start_training", start)
     options = "--init emoji-flow --vocabulary 8192 --average 0.999 --detail-width 512 --new-data"
+    options += " --minutes 3 --size 32 --no-compile"
     line = f"train {tmp_path} {options} --polish-channels 16 -o {tmp_path}/runs/[mine]"
     result = CliRunner().invoke(cli, line)
     assert result.exit_code == 0
@@ -46,6 +48,7 @@ def test_what_the_options_say_reaches_the_run(
     assert (given[0].vocabulary, given[0].average) == (8192, 0.999)
     assert (given[0].detail_width, given[0].polish_channels) == (512, 16)
     assert given[0].new_data
+    assert given[0].given == Choices(minutes=3, size=32, compiled=False)
 
 
 def test_an_interrupted_run_ends_with_the_signals_status(
