@@ -35,6 +35,7 @@ MUST_NOT_IMPORT: dict[str, tuple[str, ...]] = {
 WITHOUT_TORCH = (
     *("model/request.py", "model/protocol.py", "model/checkpoint.py", "model/registry.py"),
     *("model/tokenizer.py", "model/runtime/rungs.py"),
+    *(f"model/image_files/{name}.py" for name in ("colour", "decode", "gif", "jpeg", "png")),
     *("model/flow/config.py", "model/gpt/config.py", "model/gan/config.py"),
     *(
         f"model/pipelines/{name}.py"

@@ -22,11 +22,11 @@ from rich.progress import (
 from typer.core import TyperCommand
 
 from app.cli.console import UserError, one_line_errors, option_name, problems
-from app.generation.editing.decode import UploadError
 from app.generation.editing.fit import Size
 from app.generation.output import Detail
 from app.generation.resolve import Limits, parse_size, quoted
 from model.checkpoint import Checkpoint, CheckpointError
+from model.image_files.decode import ImageFileError
 from model.pipelines.download import Plan, Report, locate, size_text
 from model.pipelines.hub import HubName, find_cached, is_hub_name
 from model.pipelines.settings import PipelineSettings
@@ -233,7 +233,7 @@ class ModelCommand(TyperCommand):
 
     def subject(self, ctx: typer.Context, error: InvalidField) -> str:
         """What the error's message is about: a file, an argument or an option."""
-        if isinstance(error, UploadError):
+        if isinstance(error, ImageFileError):
             return str(ctx.params[error.field])
         arguments = {param.name for param in self.params if param.param_type_name == "argument"}
         return error.field.upper() if error.field in arguments else option_name(error)

@@ -24,9 +24,9 @@ from app.cli.options import (
     read_file,
     to_size,
 )
-from app.generation.editing.decode import UploadError
 from app.generation.editing.operations import EDITS, EditName, EditRequest, can
 from app.generation.resolve import Wanted
+from model.image_files.decode import ImageFileError
 from model.protocol import ModelSpec, Parameter
 from model.request import InvalidField
 
@@ -49,7 +49,7 @@ class EditCommand(ModelCommand):
 
     def subject(self, ctx: typer.Context, error: InvalidField) -> str:
         """See `ModelCommand.subject`. Of several images the message says which."""
-        if error.field != "image" or not isinstance(error, UploadError):
+        if error.field != "image" or not isinstance(error, ImageFileError):
             return super().subject(ctx, error)
         images: list[Path] = ctx.params["image"]
         return str(images[0]) if len(images) == 1 else "IMAGE"

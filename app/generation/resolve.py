@@ -175,7 +175,7 @@ class Generation:
 def resolve(wanted: Wanted, checkpoint: Checkpoint, limits: Limits) -> Generation:
     """Fills in and checks everything. Decodes an upload, which may take seconds.
 
-    Raises `InvalidField` (for an upload, `UploadError`).
+    Raises `InvalidField` (for an upload, `ImageFileError`).
     """
     spec, edit = checkpoint.spec, wanted.edit
     operation = _operation(wanted, spec)
@@ -237,7 +237,10 @@ def resolve(wanted: Wanted, checkpoint: Checkpoint, limits: Limits) -> Generatio
 def resolve_description(
     image: bytes, labels: tuple[str, ...], checkpoint: Checkpoint, limits: Limits
 ) -> ImageRequest:
-    """A request for what a picture shows. Decodes it. Raises `InvalidField` and `UploadError`."""
+    """A request for what a picture shows. Decodes it.
+
+    Raises `InvalidField` and `ImageFileError`.
+    """
     spec = checkpoint.spec
     if len(labels) > MOST_LABELS:
         message = f"{len(labels)} were given, at most {MOST_LABELS} are accepted"

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from app.generation.editing import prepare, retouch
-from app.generation.editing.decode import decode
 from app.settings import Settings
+from model.image_files.decode import decode
 from model.request import ImageRequest, Source
 from tests.api.application import error, events, png
 from tests.files import read_metadata

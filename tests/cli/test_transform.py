@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from app.generation.editing import prepare
-from app.generation.editing.decode import decode
 from app.generation.editing.operations import EDITS, EditName, EditRequest
 from app.generation.output import Metadata, encode
 from app.generation.resolve import Limits, Wanted, resolve
+from model.image_files.decode import decode
 from model.loading import load_model
 from model.registry import open_checkpoint
 from model.runtime.generate import generate

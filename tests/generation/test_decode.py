@@ -14,12 +14,12 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from app.generation.editing import colour
-from app.generation.editing.decode import MOST_SCANS, READ, UploadError, decode
+from model.image_files import colour
+from model.image_files.decode import MOST_SCANS, READ, ImageFileError, decode
 from tests.generation import corpus
 from tests.generation.corpus import drawing, written
 
-# As app.generation.editing.decode has it: pytest's own filter, under which warnings are errors,
+# As model.image_files.decode has it: pytest's own filter, under which warnings are errors,
 # comes after that one.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 
@@ -34,7 +34,7 @@ def values(file: bytes) -> NDArray[np.uint8]:
 
 
 def refused(file: bytes, most: int = MOST) -> tuple[str, str]:
-    with pytest.raises(UploadError) as error:
+    with pytest.raises(ImageFileError) as error:
         decode(file, most)
     return error.value.code, str(error.value)
 
@@ -453,7 +453,7 @@ def test_mangled_files_are_pictures_or_refused(full: bool) -> None:
     for one in corpus.mangled(5000 if full else 600):
         try:
             read += decode(one.file, MOST).mode == "RGBA"
-        except UploadError as error:
+        except ImageFileError as error:
             reasons.append(str(error))
     assert read > 100, "some are read in spite of it"
     assert len(reasons) > 100, "most are not"

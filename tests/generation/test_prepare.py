@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from app.generation.editing.decode import UploadError
 from app.generation.editing.fit import (
     Canvas,
     Target,
@@ -24,6 +23,7 @@ from app.generation.editing.fit import (
 from app.generation.editing.operations import EditRequest
 from app.generation.editing.prepare import enlarged, referred, retouched, whole
 from app.generation.editing.retouch import Margins, Retouch, fit_mask, marked
+from model.image_files.decode import ImageFileError
 from model.protocol import Sizes
 from model.request import InvalidField, Picture
 from tests.generation import corpus
@@ -193,7 +193,7 @@ def test_a_mask_that_may_mean_either_is_refused() -> None:
     half = framed_box(WHITE, CLEAR, RIGHT_PART)
     for mask, what in ((both, "transparent, black and white"), (half, "white and transparent")):
         assert (marked(mask, "alpha") == (np.asarray(mask)[..., 3] == 0)).all()
-        with pytest.raises(UploadError, match=f"^is {what}, which may mean either") as refusal:
+        with pytest.raises(ImageFileError, match=f"^is {what}, which may mean either") as refusal:
             marked(mask, "any")
         assert (refusal.value.field, refusal.value.code) == ("mask", "ambiguous_mask")
 
@@ -265,7 +265,7 @@ def test_margins_that_add_nothing_are_at_fault_themselves() -> None:
 
 def test_a_picture_that_is_too_large_with_its_margins_is_told_so() -> None:
     edit = EditRequest(operation="outpaint", images=(written(noise(40, 30), "PNG"),))
-    with pytest.raises(UploadError) as refusal:
+    with pytest.raises(ImageFileError) as refusal:
         edit.prepare(TARGET, 40 * 30)
     assert str(refusal.value) == (
         "would have 60 x 44 pixels; at most 1200 are accepted; this is with its margins, which "
@@ -396,7 +396,7 @@ def test_a_size_that_was_asked_for_is_drawn_whatever_was_uploaded() -> None:
 
 
 def test_an_aspect_that_is_not_drawn_is_refused() -> None:
-    with pytest.raises(UploadError) as refused:
+    with pytest.raises(ImageFileError) as refused:
         whole([written(noise(90, 20), "PNG")], Target(FLEXIBLE, 3), MOST)
     assert (refused.value.field, refused.value.code) == ("image", "image_aspect")
     assert str(refused.value).startswith("has 90 x 20 pixels; at most 4 times as long as wide can")
@@ -453,10 +453,10 @@ def test_none_has_more_pixels_than_the_largest_that_is_drawn(width: int, height:
 def test_a_broken_one_of_several_is_numbered() -> None:
     good = written(noise(9, 9), "PNG")
     retouch = Retouch(b"text", good, "any", None, MOST)
-    with pytest.raises(UploadError, match=r"^1 of 2 is text, not a picture"):
+    with pytest.raises(ImageFileError, match=r"^1 of 2 is text, not a picture"):
         retouched(retouch, [good], TARGET)
     for make in (whole, referred):
-        with pytest.raises(UploadError, match=r"^2 of 3 is text, not a picture"):
+        with pytest.raises(ImageFileError, match=r"^2 of 3 is text, not a picture"):
             make([good, b"text", good], TARGET, MOST)
-        with pytest.raises(UploadError, match=r"^is text, not a picture"):
+        with pytest.raises(ImageFileError, match=r"^is text, not a picture"):
             make([b"text"], TARGET, MOST)

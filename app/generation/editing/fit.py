@@ -15,7 +15,7 @@ from math import ceil, floor, sqrt
 import numpy as np
 from PIL import Image
 
-from app.generation.editing.decode import UploadError
+from model.image_files.decode import ImageFileError
 from model.protocol import Sizes
 from model.request import InvalidField, Picture
 
@@ -66,12 +66,12 @@ class Target:
     def canvas(self, image: Image.Image) -> Canvas:
         """The canvas for an upload: of the size that was asked for, or nearest to the upload's.
 
-        Raises `UploadError` for an aspect that the model does not draw.
+        Raises `ImageFileError` for an aspect that the model does not draw.
         """
         try:
             size = self.asked or self.sizes.nearest(*image.size)
         except InvalidField as error:
-            raise UploadError(str(error), "image_aspect") from error
+            raise ImageFileError(str(error), "image_aspect") from error
         return Canvas(*size, self.channels, flexible=self.sizes.several)
 
 

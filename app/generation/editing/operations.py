@@ -81,7 +81,7 @@ class EditRequest:
         return EDITS[self.operation]
 
     def prepare(self, target: Target, most_pixels: int) -> Prepared:
-        """Decodes what the operation needs. Raises `UploadError`, and `InvalidField` for margins
+        """Decodes what the operation needs. Raises `ImageFileError`, and `InvalidField` for margins
         that add nothing."""
         image, *others = self.images
         match self.operation:

@@ -9,7 +9,6 @@ from functools import partial
 import numpy as np
 from PIL import Image, ImageDraw
 
-from app.generation.editing.decode import UploadError, decode
 from app.generation.editing.fit import (
     Canvas,
     Fit,
@@ -30,6 +29,7 @@ from app.generation.editing.retouch import (
     fit_mask,
     is_opaque,
 )
+from model.image_files.decode import ImageFileError, decode
 from model.request import FACTORS, Picture, Source
 
 NEAR = 24
@@ -57,7 +57,10 @@ class Prepared:
 
 
 def whole(files: Sequence[bytes], target: Target, most_pixels: int) -> Prepared:
-    """The whole picture; of several the mean, in the frame of the first. Raises `UploadError`."""
+    """The whole picture; of several the mean, in the frame of the first.
+
+    Raises `ImageFileError`.
+    """
     images = _decoded(files, most_pixels)
     first = next(images)
     canvas = target.canvas(first)
@@ -74,7 +77,7 @@ def referred(files: Sequence[bytes], target: Target, most_pixels: int) -> Prepar
 
     None is fitted to a canvas, as each pipeline scales them in its own way; but they are scaled
     down to the pixels of the largest image that the model draws. What is drawn has the size that
-    was asked for, or the aspect of the first. Raises `UploadError`.
+    was asked for, or the aspect of the first. Raises `ImageFileError`.
     """
     images = _decoded(files, most_pixels)
     first = next(images)
@@ -88,7 +91,7 @@ def referred(files: Sequence[bytes], target: Target, most_pixels: int) -> Prepar
 
 
 def shown(file: bytes, canvas: Canvas, most_pixels: int) -> Prepared:
-    """The whole picture, to be looked at. Raises `UploadError`.
+    """The whole picture, to be looked at. Raises `ImageFileError`.
 
     What a model of pictures with transparency learned stands on nothing: where an upload has a flat
     background, that is taken away.
@@ -104,7 +107,7 @@ def shown(file: bytes, canvas: Canvas, most_pixels: int) -> Prepared:
 
 
 def enlarged(file: bytes, canvas: Canvas, most_pixels: int, *, factor: int) -> Prepared:
-    """The picture as it is, to become ``factor`` times as large. Raises `UploadError`."""
+    """The picture as it is, to become ``factor`` times as large. Raises `ImageFileError`."""
     image = decode(file, most_pixels)
     place = fit_exactly(image, (canvas.width // factor, canvas.height // factor))
     if place is None:
@@ -113,7 +116,7 @@ def enlarged(file: bytes, canvas: Canvas, most_pixels: int, *, factor: int) -> P
             for factor in FACTORS
         )
         message = f"has {image.width} x {image.height} pixels; at most {takes} can be upscaled"
-        raise UploadError(message, "image_too_large")
+        raise ImageFileError(message, "image_too_large")
     source = Source(framed(image, place, canvas.channels))
     size = factor * image.width, factor * image.height
     opaque = is_opaque(image)
@@ -121,14 +124,14 @@ def enlarged(file: bytes, canvas: Canvas, most_pixels: int, *, factor: int) -> P
 
 
 def retouched(retouch: Retouch, others: Sequence[bytes], target: Target) -> Prepared:
-    """The picture with a part to be regenerated. Raises `UploadError`, and as `Retouch.open`.
+    """The picture with a part to be regenerated. Raises `ImageFileError`, and as `Retouch.open`.
 
     That part starts, as far as the request's strength leaves something of it, from the mean of the
     picture and the others.
     """
     try:
         image, mask = retouch.open()
-    except UploadError as error:
+    except ImageFileError as error:
         if not others or error.field != "image":
             raise
         raise _numbered(error, 1, 1 + len(others)) from error
@@ -149,18 +152,18 @@ def retouched(retouch: Retouch, others: Sequence[bytes], target: Target) -> Prep
 
 
 def _decoded(files: Sequence[bytes], most_pixels: int) -> Iterator[Image.Image]:
-    """One after the other, so that only one of them takes its memory. Raises `UploadError`."""
+    """One after the other, so that only one of them takes its memory. Raises `ImageFileError`."""
     for number, file in enumerate(files, 1):
         try:
             yield decode(file, most_pixels)
-        except UploadError as error:
+        except ImageFileError as error:
             if len(files) == 1:
                 raise
             raise _numbered(error, number, len(files)) from error
 
 
-def _numbered(error: UploadError, number: int, count: int) -> UploadError:
-    return UploadError(f"{number} of {count} {error}", error.code)
+def _numbered(error: ImageFileError, number: int, count: int) -> ImageFileError:
+    return ImageFileError(f"{number} of {count} {error}", error.code)
 
 
 def _put(below: Picture, above: Picture, mask: bytes) -> Picture:

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from app.generation.editing.decode import UploadError, check_size, decode
 from app.generation.editing.fit import Fit, Size, scaled
+from model.image_files.decode import ImageFileError, check_size, decode
 from model.request import InvalidField
 
 
@@ -45,7 +45,7 @@ class Retouch:
     def open(self) -> tuple[Image.Image, Mask]:
         """The RGBA picture with its margins, and what is regenerated.
 
-        Raises `UploadError`, and `InvalidField` for margins that add nothing.
+        Raises `ImageFileError`, and `InvalidField` for margins that add nothing.
         """
         image = decode(self.image, self.most_pixels)
         if self.margins is not None:
@@ -53,7 +53,9 @@ class Retouch:
         if self.mask is None:
             mask = np.asarray(image.getchannel("A")) == 0
             if not mask.any():
-                raise UploadError("has no transparent pixels, and no mask came with it", "no_mask")
+                raise ImageFileError(
+                    "has no transparent pixels, and no mask came with it", "no_mask"
+                )
             return image, mask
         return image, self._read_mask(self.mask, image)
 
@@ -64,33 +66,33 @@ class Retouch:
     def _read_mask(self, file: bytes, image: Image.Image) -> Mask:
         try:
             picture = decode(file, self.most_pixels)
-        except UploadError as error:
-            raise UploadError(str(error), error.code, "mask") from error
+        except ImageFileError as error:
+            raise ImageFileError(str(error), error.code, "mask") from error
         if picture.size != image.size:
             sizes = [f"{one.width} x {one.height}" for one in (picture, image)]
             message = f"has {sizes[0]} pixels, the image has {sizes[1]}"
-            raise UploadError(message, "wrong_size", "mask")
+            raise ImageFileError(message, "wrong_size", "mask")
         mask = marked(picture, self.style)
         if not mask.any():
             what = "transparent" if self.style == "alpha" else "transparent or white"
-            raise UploadError(f"marks nothing: no pixel of it is {what}", "no_mask", "mask")
+            raise ImageFileError(f"marks nothing: no pixel of it is {what}", "no_mask", "mask")
         return mask
 
 
 def _extended(image: Image.Image, margins: Margins, most_pixels: int) -> tuple[Image.Image, Mask]:
     """The picture on a clear canvas.
 
-    Raises `UploadError` for one of too many pixels, and `InvalidField` for margins of none.
+    Raises `ImageFileError` for one of too many pixels, and `InvalidField` for margins of none.
     """
     left, right = (image.width * part // 100 for part in (margins.left, margins.right))
     top, bottom = (image.height * part // 100 for part in (margins.top, margins.bottom))
     width, height = image.width + left + right, image.height + top + bottom
     try:
         check_size(width, height, most_pixels)
-    except UploadError as error:
+    except ImageFileError as error:
         would = str(error).replace("has", "would have", 1)
         message = f"{would}; this is with its margins, which could be smaller, as could the picture"
-        raise UploadError(message, error.code) from error
+        raise ImageFileError(message, error.code) from error
     mask = np.ones((height, width), np.bool_)
     mask[top : top + image.height, left : left + image.width] = False
     if not mask.any():
@@ -122,7 +124,7 @@ def marked(mask: Image.Image, style: MaskStyle) -> Mask:
 
     Where the style is "any", and all that can be seen is white, its border decides: strokes on an
     empty canvas mark what they cover, and holes in a white sheet are what they are in any picture.
-    Raises `UploadError` for what may mean either.
+    Raises `ImageFileError` for what may mean either.
     """
     clear = np.asarray(mask.getchannel("A")) < HALF
     if style == "alpha":
@@ -144,7 +146,7 @@ def marked(mask: Image.Image, style: MaskStyle) -> Mask:
         f"is {what}, which may mean either: what is regenerated should be transparent, and nothing "
         "else white, or white, and nothing transparent"
     )
-    raise UploadError(message, "ambiguous_mask", "mask")
+    raise ImageFileError(message, "ambiguous_mask", "mask")
 
 
 def laid(new: Image.Image, image: Image.Image, mask: Mask) -> Image.Image:

@@ -1,8 +1,8 @@
 """Files to pixels: PNG, JPEG, WebP, AVIF and the first frame of a GIF, whatever is in them.
 
-Promises an RGBA picture, upright and in sRGB, or an `UploadError` in words, and that no file costs
-more time or memory than its size and its pixels allow. HEIC is read where the package pillow-heif
-is installed (the extra "heif").
+Promises an RGBA picture, upright and in sRGB, or an `ImageFileError` in words, and that no file
+costs more time or memory than its size and its pixels allow. HEIC is read where the package
+pillow-heif is installed (the extra "heif").
 """
 
 from __future__ import annotations
@@ -10,15 +10,17 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from io import BytesIO
+from math import ceil
 from typing import Literal
 
 import numpy as np
 from PIL import AvifImagePlugin, Image, UnidentifiedImageError
 from PIL.GifImagePlugin import GifImageFile
 
-from app.generation.editing import gif, jpeg, png
-from app.generation.editing.colour import MOST_PROFILE, profile_of, to_srgb
+from model.image_files import gif, jpeg, png
+from model.image_files.colour import MOST_PROFILE, profile_of, to_srgb
 from model.request import InvalidField
 
 try:
@@ -31,6 +33,9 @@ else:
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "AVIF", *(("HEIF",) if _HEIF else ()))
 """What is read, by Pillow's names. Others stay closed: each is a decoder to attack."""
+
+OWN_FORMATS = (*FORMATS, "BMP", "TIFF")
+"""What is read of the user's own files, for training."""
 
 READ = "PNG, JPEG, WebP, GIF, AVIF and HEIC" if _HEIF else "PNG, JPEG, WebP, GIF and AVIF"
 """The same for people."""
@@ -45,6 +50,17 @@ one of 30 bytes, so that a megabyte of them would take minutes."""
 MOST_EXIF = 65_536
 """Bytes that are searched for an orientation: as many as a JPEG has room for."""
 
+
+@dataclass(frozen=True, slots=True)
+class _Accepted:
+    """What is decoded, and how."""
+
+    pixels: int
+    formats: tuple[str, ...] = FORMATS
+    longest_side: int = LONGEST_SIDE
+    side: int | None = None  # see `decode_own`
+
+
 Problem = Literal["empty_image", "unsupported_image", "broken_image", "image_too_large"]
 
 # What Pillow has to say of a file is said to its sender, if anything. How many pixels are too many
@@ -54,24 +70,37 @@ Image.MAX_IMAGE_PIXELS = None
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
 
-class UploadError(InvalidField):
-    """Why an upload cannot be used. ``str()`` is a sentence whose subject is the field."""
+class ImageFileError(InvalidField):
+    """Why a file cannot be used. ``str()`` is a sentence; its subject is the field or the file."""
 
     def __init__(self, message: str, code: str, field: str = "image") -> None:
         super().__init__(field, message, code=code)
 
 
 def decode(file: bytes, most_pixels: int) -> Image.Image:
-    """The picture as RGBA in sRGB, turned as its Exif block says. Raises `UploadError`.
+    """An upload as RGBA in sRGB, turned as its Exif block says. Raises `ImageFileError`.
 
     Takes about 12 bytes of memory for each pixel meanwhile. The number of pixels is read from the
     head of the file and checked before any is decoded.
     """
+    return _decoded(file, _Accepted(most_pixels))
+
+
+def decode_own(file: bytes, most_pixels: int, side: int) -> Image.Image:
+    """The same of one of the user's own files, which may be of more formats, and wider.
+
+    A JPEG whose longer side has many more than ``side`` pixels is decoded at half, a quarter or an
+    eighth of its size, but to no fewer than that. Raises `ImageFileError`.
+    """
+    return _decoded(file, _Accepted(most_pixels, OWN_FORMATS, most_pixels, side))
+
+
+def _decoded(file: bytes, accepted: _Accepted) -> Image.Image:
     if not file:
         raise _error("empty_image", "is empty")
     try:
-        return _decode(file, most_pixels)
-    except UploadError:
+        return _decode(file, accepted)
+    except ImageFileError:
         raise
     except UnidentifiedImageError as error:
         raise _unidentified(file) from error
@@ -79,20 +108,20 @@ def decode(file: bytes, most_pixels: int) -> Image.Image:
         raise _error("broken_image", _DAMAGED) from error
 
 
-def check_size(width: int, height: int, most_pixels: int) -> None:
-    """Raises `UploadError` for a picture too large to be decoded, or written again."""
+def check_size(width: int, height: int, most_pixels: int, longest_side: int = LONGEST_SIDE) -> None:
+    """Raises `ImageFileError` for a picture too large to be decoded, or written again."""
     if width * height > most_pixels:
         raise _too_large(f"has {width} x {height} pixels", most_pixels)
-    if max(width, height) > LONGEST_SIDE:
-        message = f"has {width} x {height} pixels; a side has at most {LONGEST_SIDE}"
+    if max(width, height) > longest_side:
+        message = f"has {width} x {height} pixels; a side has at most {longest_side}"
         raise _error("image_too_large", message)
 
 
-def _decode(file: bytes, most_pixels: int) -> Image.Image:
+def _decode(file: bytes, accepted: _Accepted) -> Image.Image:
     """Formats whose metadata may be of any length are read without it."""
     if file.startswith(png.MAGIC):
         found = png.read(file)
-        with _opened(found.file, most_pixels) as image:
+        with _opened(found.file, accepted) as image:
             profile = profile_of(found.facts, found.profile(MOST_PROFILE))
             pixels = to_srgb(_of_8_bits(image), profile)
             if (alpha := found.alpha(image)) is not None:
@@ -102,33 +131,45 @@ def _decode(file: bytes, most_pixels: int) -> Image.Image:
         stripped = jpeg.read(file)
         if stripped.scans > MOST_SCANS:
             raise _error("image_too_large", f"has more than {MOST_SCANS} scans")
-        with _opened(stripped.file, most_pixels) as image:
+        with _opened(stripped.file, accepted) as image:
             pixels = to_srgb(image, stripped.profile(MOST_PROFILE))
         return _upright(pixels.convert("RGBA"), stripped.exif)
     if file.startswith(gif.MAGIC):
-        with _opened(gif.first_frame(file), most_pixels) as image:
+        with _opened(gif.first_frame(file), accepted) as image:
             assert isinstance(image, GifImageFile)
             return _on_screen(image.convert("RGBA"), image.dispose_extent)
-    with _opened(file, most_pixels) as image:
+    with _opened(file, accepted) as image:
         profile, exif = image.info.get("icc_profile") or b"", image.info.get("exif") or b""
-        pixels = to_srgb(image, profile if len(profile) <= MOST_PROFILE else b"")
+        pixels = to_srgb(_of_8_bits(image), profile if len(profile) <= MOST_PROFILE else b"")
     return _upright(pixels.convert("RGBA"), exif)
 
 
 @contextmanager
-def _opened(file: bytes, most_pixels: int) -> Iterator[Image.Image]:
+def _opened(file: bytes, accepted: _Accepted) -> Iterator[Image.Image]:
     """With its pixels, and without what else Pillow found."""
-    with Image.open(BytesIO(file), formats=FORMATS) as image:
-        check_size(*image.size, most_pixels)
+    with Image.open(BytesIO(file), formats=accepted.formats) as image:
+        check_size(*image.size, accepted.pixels, accepted.longest_side)
+        if accepted.side is not None:
+            width, height = image.size
+            scale = accepted.side / max(width, height)
+            image.draft(None, (ceil(width * scale), ceil(height * scale)))
         image.load()
         yield image
 
 
 def _of_8_bits(image: Image.Image) -> Image.Image:
-    """Grey of 16 bits: Pillow would cut it off at 255. Keeps the high bytes, as Pillow in RGB."""
+    """Grey of 16 bits: Pillow would cut it off at 255. Keeps the high bytes, as Pillow in RGB.
+
+    Raises `ImageFileError` for values whose range is not known.
+    """
+    if image.mode == "F":
+        raise _error("unsupported_image", "has floating-point values, of unknown range")
     if not image.mode.startswith("I"):
         return image
-    return Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
+    values = np.asarray(image).astype(np.int64)
+    if values.min() < 0 or values.max() > 0xFFFF:
+        raise _error("unsupported_image", "has values beyond 16 bits")
+    return Image.fromarray((values >> 8).astype(np.uint8))
 
 
 def _on_screen(image: Image.Image, frame: tuple[int, int, int, int] | None) -> Image.Image:
@@ -164,7 +205,7 @@ _TURNS = {
 }
 
 
-def _unidentified(file: bytes) -> UploadError:
+def _unidentified(file: bytes) -> ImageFileError:
     """Says what the file is instead, as far as its first bytes tell."""
     head = file[:1024]
     if head.startswith(_MAGIC) or head[8:12] == b"WEBP" or head[4:12] in _READ_BRANDS:
@@ -216,9 +257,9 @@ _KINDS = {
 }
 
 
-def _too_large(what: str, most_pixels: int) -> UploadError:
+def _too_large(what: str, most_pixels: int) -> ImageFileError:
     return _error("image_too_large", f"{what}; at most {most_pixels} are accepted")
 
 
-def _error(code: Problem, message: str) -> UploadError:
-    return UploadError(message, code)
+def _error(code: Problem, message: str) -> ImageFileError:
+    return ImageFileError(message, code)

@@ -1,0 +1,1 @@
+"""Files to pixels, within limits: for uploads and for training. Imports no torch."""
