@@ -62,6 +62,7 @@ class Listener:
     def __init__(self, interrupt_after: int | None = None) -> None:
         self.losses: list[float] = []
         self.notes: list[str] = []
+        self.read: list[tuple[int, int]] = []
         self.signal: int | None = None
         self._interrupt_after = interrupt_after
 
@@ -75,6 +76,9 @@ class Listener:
 
     def page(self, path: Path) -> None:
         """Needs nothing."""
+
+    def reading(self, done: int, total: int) -> None:
+        self.read.append((done, total))
 
     def note(self, text: str) -> None:
         self.notes.append(text)

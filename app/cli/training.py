@@ -33,6 +33,8 @@ class _TrainingBar:
         self._task: TaskID | None = None
         self._spoken = time.monotonic()
         self._left = ""
+        self._reading: TaskID | None = None
+        self._read_since = time.monotonic()
 
     def update(self, step: int, loss: float, images_per_second: float) -> None:
         rate = f"{images_per_second:.0f} images/s"
@@ -54,6 +56,18 @@ class _TrainingBar:
         self.note(f"the loss and what is drawn, as it comes: {path}")
         if self._watch:
             typer.launch(path.resolve().as_uri())
+
+    def reading(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if self._reading is None:
+            self._read_since = now
+            self._reading = self._bar.add_task("reading", total=total, loss="", rate="", left="")
+        took = now - self._read_since
+        left = f"{timedelta(seconds=round(took * (total - done) / done))} left" if done else ""
+        self._bar.update(self._reading, completed=done, left=left)
+        if not problems.is_terminal and now - self._spoken >= SPOKEN:
+            self._spoken = now
+            problems.print(f"read {done} of {total} images, {left}", highlight=False)
 
     def note(self, text: str) -> None:
         problems.print(text, highlight=False, soft_wrap=True, markup=False)

@@ -6,19 +6,25 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from model.data import cifar, emoji, folder
+from model.data.labels import check_folders
 from model.data.pictures import DataError, PictureFormat, PictureSet
+from model.data.reading import Report, silent
 
 
-def load(paths: Sequence[Path], form: PictureFormat) -> PictureSet:
+def load(
+    paths: Sequence[Path],
+    form: PictureFormat,
+    cache: Path | None = None,
+    report: Report = silent,
+) -> PictureSet:
     """The training side of a data set.
 
-    Several paths must all be emoji sets. Raises `DataError` naming the path and what was expected.
+    Several paths must all be emoji sets. With ``cache``, a folder, the resized images are kept in
+    it, and taken from there. Raises `DataError` naming the path and what was expected.
     """
-    for path in paths:
-        if not path.is_dir():
-            raise DataError(f"{path}: no such folder")
+    check_folders(paths)
     if all(map(emoji.is_set, paths)):
-        return emoji.load(paths, form)
+        return emoji.load(paths, form, cache=cache, report=report)
     if len(paths) > 1:
         raise DataError(
             "several folders are taken together only if each is an emoji set "
@@ -26,4 +32,4 @@ def load(paths: Sequence[Path], form: PictureFormat) -> PictureSet:
         )
     if cifar.is_binary(paths[0]) or cifar.is_packed(paths[0]):
         return cifar.load(paths[0], form)
-    return folder.load(paths[0], form)
+    return folder.load(paths[0], form, cache, report)

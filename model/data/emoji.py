@@ -28,14 +28,16 @@ from pathlib import Path
 from typing import Literal
 
 import emoji as unicode_emoji
-import numpy as np
 from PIL import Image
 
 from model.data.pictures import DataError, PictureFormat, PictureSet
 from model.data.prompts import prompt_for
+from model.data.reading import Pixels, Report, file_identity, key_of, read_all, silent
 from model.data.wording import WORDS, Wording, read_descriptions, read_wordings
 
 Split = Literal["train", "held-out style", "held-out tone"]
+
+ARCHIVE = "images.zip"
 
 CHINESE_STYLE = {
     "noto": "noto 风格",
@@ -125,7 +127,7 @@ def _chinese_names() -> dict[str, str]:
 
 def is_set(folder: Path) -> bool:
     """Whether emoji, or words for them, lie there."""
-    return (folder / "images.zip").is_file() or (folder / WORDS).is_file()
+    return (folder / ARCHIVE).is_file() or (folder / WORDS).is_file()
 
 
 def read_records(folders: Iterable[Path]) -> list[Emoji]:
@@ -140,7 +142,7 @@ def read_records(folders: Iterable[Path]) -> list[Emoji]:
             wordings |= read_wordings(folder / WORDS)
     folders = [folder for folder in folders if not (folder / WORDS).is_file()]
     for folder in folders:
-        for name in ("captions.jsonl", "images.zip"):
+        for name in ("captions.jsonl", ARCHIVE):
             if not (folder / name).is_file():
                 raise DataError(f"{folder / name}: missing; an emoji set has both")
     chinese = _chinese_names()
@@ -165,19 +167,42 @@ def read_records(folders: Iterable[Path]) -> list[Emoji]:
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """An image's file, as it lies in an archive."""
+
+    name: str  # for errors
+    data: bytes
+
+    def image(self) -> Image.Image:
+        """RGBA. Raises `DataError`."""
+        try:
+            return Image.open(io.BytesIO(self.data)).convert("RGBA")
+        except OSError as error:
+            raise DataError(f"{self.name}: {error}") from error
+
+
 def read_pictures(records: Iterable[Emoji]) -> Iterator[Image.Image]:
     """The records' images, RGBA, in order. Raises `DataError` naming a broken one."""
+    return (content.image() for content in _contents(records))
+
+
+def _contents(records: Iterable[Emoji]) -> Iterator[_Content]:
     archives: dict[Path, zipfile.ZipFile] = {}
     with ExitStack() as stack:
         for record in records:
-            path = record.folder / "images.zip"
+            path = record.folder / ARCHIVE
             try:
                 if path not in archives:
                     archives[path] = stack.enter_context(zipfile.ZipFile(path))
                 data = archives[path].read(record.file)
-                yield Image.open(io.BytesIO(data)).convert("RGBA")
             except (OSError, KeyError, zipfile.BadZipFile) as error:
                 raise DataError(f"{path}: {record.file}: {error}") from error
+            yield _Content(f"{path}: {record.file}", data)
+
+
+def _resized(content: _Content, form: PictureFormat) -> Pixels:
+    return form.pixels(content.image())
 
 
 def select(records: Iterable[Emoji], split: Split) -> list[Emoji]:
@@ -187,20 +212,31 @@ def select(records: Iterable[Emoji], split: Split) -> list[Emoji]:
     return [r for r in records if own[r.folder, r.duplicate_of or r.file] == split]
 
 
-def load(folders: Iterable[Path], form: PictureFormat, split: Split = "train") -> PictureSet:
-    """One side of the hold-out. Raises `DataError`."""
+def load(
+    folders: Iterable[Path],
+    form: PictureFormat,
+    split: Split = "train",
+    cache: Path | None = None,
+    report: Report = silent,
+) -> PictureSet:
+    """One side of the hold-out; for ``cache`` and ``report`` see `model.data.load`.
+
+    Raises `DataError`.
+    """
     every = read_records(folders)
     if not every:
         raise DataError("no images: words describe the images of sets, which have to be given too")
     records = select(every, split)
     groups: dict[tuple[str, str], list[int]] = defaultdict(list)
-    pictures = np.empty((len(records), form.channels, form.size, form.size), dtype=np.uint8)
-    for index, (record, picture) in enumerate(zip(records, read_pictures(records), strict=True)):
-        pictures[index] = form.pixels(picture)
+    for index, record in enumerate(records):
         groups[record.style, record.base].append(index)
+    archives = {folder: file_identity(folder / ARCHIVE) for folder in {r.folder for r in records}}
+    key = key_of(form, (f"{archives[record.folder]}\0{record.file}" for record in records))
+    jobs = (partial(_resized, content, form) for content in _contents(records))
+    read = read_all(jobs, len(records), form, key, cache, report)
     return PictureSet(
         name="emoji",
-        pictures=pictures,
+        pictures=read.pictures,
         captions=[record.caption for record in records],
         prompters=[partial(prompt_for, record) for record in records],
         groups=list(groups.values()),

@@ -57,7 +57,9 @@ class PictureFormat:
             square.paste(rgba, ((side - rgba.width) // 2, (side - rgba.height) // 2))
             rgba = square
         if side != self.size:
-            rgba = rgba.resize((self.size, self.size), Image.Resampling.LANCZOS)
+            # A photo is averaged to thrice the size first: as good, in a fraction of the time.
+            size = (self.size, self.size)
+            rgba = rgba.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
         values = np.asarray(rgba).transpose(2, 0, 1)
         values = np.minimum(values, values[3:])  # Lanczos may overshoot alpha
         return values if self.channels == 4 else values[:3] + (255 - values[3:])
@@ -72,7 +74,7 @@ class PictureSet:
     """
 
     name: str
-    pictures: NDArray[np.uint8]  # [N, C, H, W], premultiplied where C is 4
+    pictures: NDArray[np.uint8]  # [N, C, H, W], premultiplied where C is 4; may be a mapped file
     captions: Sequence[str]  # the one prompt that stands for the image, for samples and scores
     prompters: Sequence[Prompter]  # what training draws from
     groups: Sequence[Sequence[int]]

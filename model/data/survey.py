@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -11,8 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from model.data import cifar, emoji
-from model.data.labels import SUFFIXES, find_labels
-from model.data.pictures import DataError
+from model.data.labels import Entry, check_folders, find_labels
 
 EMOJI_SIDE = 128
 
@@ -30,16 +29,14 @@ class Survey:
 
 def survey(paths: Sequence[Path]) -> Survey:
     """Raises `DataError` where a folder is missing or its captions are wrong."""
-    for path in paths:
-        if not path.is_dir():
-            raise DataError(f"{path}: no such folder")
+    check_folders(paths)
     if all(map(emoji.is_set, paths)):
         return Survey(sum(map(_records, paths)), EMOJI_SIDE)
     if cifar.is_binary(paths[0]) or cifar.is_packed(paths[0]):
         return Survey(50_000, 32)
-    images = len(find_labels(paths[0]).images)
-    sides = list(islice(_sides(paths[0]), LOOKED_AT))
-    return Survey(images, statistics.median_low(sides) if sides else None)
+    images = find_labels(paths[0]).images
+    sides = list(islice(_sides(images), LOOKED_AT))
+    return Survey(len(images), statistics.median_low(sides) if sides else None)
 
 
 def _records(folder: Path) -> int:
@@ -48,11 +45,11 @@ def _records(folder: Path) -> int:
     return len(listing.read_bytes().splitlines()) if listing.is_file() else 0
 
 
-def _sides(folder: Path) -> Iterator[int]:
-    for path in folder.rglob("*"):
-        if path.suffix.lower() in SUFFIXES:
+def _sides(images: Iterable[Entry]) -> Iterator[int]:
+    for entry in images:
+        if entry.row is None:
             try:
-                with Image.open(path) as image:
+                with Image.open(entry.path) as image:
                     yield max(image.size)
             except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
                 continue

@@ -34,11 +34,11 @@ else:
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "AVIF", *(("HEIF",) if _HEIF else ()))
 """What is read, by Pillow's names. Others stay closed: each is a decoder to attack."""
 
-OWN_FORMATS = (*FORMATS, "BMP", "TIFF")
-"""What is read of the user's own files, for training."""
-
 READ = "PNG, JPEG, WebP, GIF, AVIF and HEIC" if _HEIF else "PNG, JPEG, WebP, GIF and AVIF"
 """The same for people."""
+
+OWN_FORMATS, OWN_READ = (*FORMATS, "BMP", "TIFF"), f"BMP, TIFF, {READ}"
+"""What is read of the user's own files, for training."""
 
 LONGEST_SIDE = 16_383
 """Pixels: what WebP can hold. An edit has the size of its upload, in any format."""
@@ -57,6 +57,7 @@ class _Accepted:
 
     pixels: int
     formats: tuple[str, ...] = FORMATS
+    read: str = READ
     longest_side: int = LONGEST_SIDE
     side: int | None = None  # see `decode_own`
 
@@ -92,7 +93,7 @@ def decode_own(file: bytes, most_pixels: int, side: int) -> Image.Image:
     A JPEG whose longer side has many more than ``side`` pixels is decoded at half, a quarter or an
     eighth of its size, but to no fewer than that. Raises `ImageFileError`.
     """
-    return _decoded(file, _Accepted(most_pixels, OWN_FORMATS, most_pixels, side))
+    return _decoded(file, _Accepted(most_pixels, OWN_FORMATS, OWN_READ, most_pixels, side))
 
 
 def _decoded(file: bytes, accepted: _Accepted) -> Image.Image:
@@ -103,7 +104,7 @@ def _decoded(file: bytes, accepted: _Accepted) -> Image.Image:
     except ImageFileError:
         raise
     except UnidentifiedImageError as error:
-        raise _unidentified(file) from error
+        raise _unidentified(file, accepted) from error
     except Exception as error:  # a mangled file makes Pillow raise anything
         raise _error("broken_image", _DAMAGED) from error
 
@@ -205,15 +206,17 @@ _TURNS = {
 }
 
 
-def _unidentified(file: bytes) -> ImageFileError:
+def _unidentified(file: bytes, accepted: _Accepted) -> ImageFileError:
     """Says what the file is instead, as far as its first bytes tell."""
     head = file[:1024]
     if head.startswith(_MAGIC) or head[8:12] == b"WEBP" or head[4:12] in _READ_BRANDS:
         return _error("broken_image", _DAMAGED)
+    if "TIFF" in accepted.formats and head.startswith(_TIFF):
+        return _error("broken_image", _DAMAGED)
     kind = next((kind for magic, kind in _KINDS.items() if head.startswith(magic)), None)
     if kind is None:
         kind = _guess(head)
-    return _error("unsupported_image", f"is {kind}; {READ} are read")
+    return _error("unsupported_image", f"is {kind}; {accepted.read} are read")
 
 
 def _guess(head: bytes) -> str:
@@ -244,9 +247,9 @@ _MAGIC = (b"\x89PNG", jpeg.MAGIC, gif.MAGIC)
 _HEIC = [b"ftyp" + brand for brand in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1")]
 _READ_BRANDS = [b"ftypavif", b"ftypavis", *(_HEIC if _HEIF else ())]
 _BASE64 = (b"data:image/", b"iVBORw0KGgo", b"/9j/", b"R0lGOD", b"UklGR")  # PNG, JPEG, GIF, WebP
+_TIFF = (b"II*\0", b"MM\0*")
 _KINDS = {
-    b"II*\0": "a TIFF picture",
-    b"MM\0*": "a TIFF picture",
+    **dict.fromkeys(_TIFF, "a TIFF picture"),
     b"\0\0\1\0": "an ICO picture",
     b"\xff\x0a": "a JPEG XL picture",
     b"\0\0\0\x0cJXL ": "a JPEG XL picture",

@@ -1,8 +1,9 @@
 """A run's folder, and how nothing that happens to the process can spoil it.
 
 ``log.jsonl``, ``progress.html``, ``samples/``, ``checkpoint/`` (for
-`model.registry.open_checkpoint`) and ``resume.pt``, which has all that the next start needs. Each
-file is replaced as a whole.
+`model.registry.open_checkpoint`) and ``resume.pt``, which has all that the next start needs.
+``data/`` has the images as they are trained on (`model.data.reading`), and they are read again
+where it is gone. Each file is replaced as a whole.
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ class RunFolder:
         self.path = path
         self.checkpoint = path / TRAINED
         self.log = path / "log.jsonl"
+        self.data = path / "data"
         self._resume = path / "resume.pt"
 
     @contextmanager

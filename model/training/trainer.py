@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from model.checkpoint import WEIGHTS
 from model.data import load
 from model.data.pictures import PictureSet
+from model.data.reading import silent
 from model.layers import FrozenEmbedding
 from model.loading import load_weights, resolve_dtype
 from model.registry import RECIPES, find_folder
@@ -67,6 +68,9 @@ class ProgressReport(Protocol):
 
     def page(self, path: Path) -> None:
         """The run's page is there, and is written anew as the run goes on."""
+
+    def reading(self, done: int, total: int) -> None:
+        """So many images of all have been read."""
 
     def note(self, text: str) -> None:
         """Something worth a line on a terminal."""
@@ -430,7 +434,8 @@ def start_training(options: TrainingOptions, progress: ProgressReport) -> Path:
         if state is None and options.init is not None:
             options = replace(options, init=find_folder(options.init))
         options, choices = completed(options, state, machine)
-        data = load(options.data, recipe_type.pictures(options))
+        report = progress.reading if machine.is_main_process else silent
+        data = load(options.data, recipe_type.pictures(options), run.data, report)
         # Not before there is something to train on: what it is set to holds for the process.
         accelerator = _accelerator(options, progress)
         lines = [f"{len(data)} images in {len(data.groups)} groups, {data.skipped} skipped"]
