@@ -13,7 +13,8 @@ import re
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar
@@ -35,6 +36,7 @@ CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json
 TRAINED = "checkpoint"
 """Where a training run's folder has its model."""
 
+LFS = b"version https://git-lfs"
 PICKLES = ("*.pt", "*.pth", "*.bin", "*.ckpt", "*.pkl")
 
 
@@ -62,6 +64,7 @@ class Checkpoint(ABC):
     def __init__(self, folder: Path, spec: ModelSpec) -> None:
         self.folder = folder
         self.spec = spec
+        self._name: str | None = None  # where it is not the folder's
 
     @property
     def bytes(self) -> int:
@@ -110,6 +113,18 @@ class Checkpoint(ABC):
     def previewed_by(self, settings: PipelineSettings) -> str | None:
         """What makes its previews, where there is a choice: "vae", "linear" or a decoder's name."""
         return None
+
+    @property
+    def address(self) -> Path:
+        """What `model.registry.open_checkpoint` opens the same from, under the same name."""
+        return self.folder if self._name is None else Path(f"{self._name}={self.folder}")
+
+    def named(self, name: str) -> Self:
+        """The same under another name."""
+        other = copy(self)
+        other._name = name
+        other.spec = replace(self.spec, id=name)
+        return other
 
     def copied(self, within: Path) -> Checkpoint:
         """The same from a copy of its files in ``within``; itself where they are too large for one.
@@ -163,7 +178,7 @@ class TokenizedCheckpoint(Checkpoint, Generic[C]):
     @classmethod
     def open(cls, folder: Path) -> Self:
         """See `Checkpoint.open`."""
-        folder = folder.resolve()
+        folder = folder.absolute()  # a link's name is the model's
         files = (CONFIG, WEIGHTS, TOKENIZER, *cls.more_files)
         check_files(folder, files)
         config: Any = read_config(folder / CONFIG, cls.config_type)
@@ -186,7 +201,8 @@ class TokenizedCheckpoint(Checkpoint, Generic[C]):
         folder.mkdir()
         for name in (CONFIG, WEIGHTS, TOKENIZER, *self.more_files):
             shutil.copyfile(self.folder / name, folder / name)
-        return self.open(folder)
+        opened = self.open(folder)
+        return opened if self._name is None else opened.named(self._name)
 
 
 _SNAPSHOT = re.compile(r"models--(?P<owner>.+?)--(?P<name>.+)")
@@ -255,7 +271,14 @@ def check_files(folder: Path, files: Iterable[str]) -> None:
         with safe_open(folder / WEIGHTS, framework="numpy"):
             pass
     except SafetensorError as error:
-        raise CheckpointError(f"{folder / WEIGHTS}: not in safetensors format: {error}") from error
+        with (folder / WEIGHTS).open("rb") as file:
+            pointer = file.read(len(LFS)) == LFS
+        what = (
+            "is a pointer of Git LFS, and not the file; get that with: git lfs pull"
+            if pointer
+            else f"not in safetensors format: {error}"
+        )
+        raise CheckpointError(f"{folder / WEIGHTS}: {what}") from error
 
 
 def _read_tokenizer(path: Path) -> PromptTokenizer:

@@ -76,9 +76,11 @@ def place(network: N, folder: Path, placement: Placement) -> N:
 def read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Safetensors, floating point as fp32.
 
-    Raises `CheckpointError` where names or shapes are not ``expected``.
+    Raises `CheckpointError` where names, shapes or types are not ``expected``, or a value is not
+    finite.
     """
-    weights = load_weights(path)
+    raw = load_file(path)
+    weights = {name: _floating(value, torch.float32) for name, value in raw.items()}
     problems = [
         *(f"{name} is missing" for name in expected if name not in weights),
         *(f"{name} is not part of this network" for name in weights if name not in expected),
@@ -86,6 +88,16 @@ def read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor
             f"{name} is {list(weights[name].shape)}, config.json makes it {list(tensor.shape)}"
             for name, tensor in expected.items()
             if name in weights and weights[name].shape != tensor.shape
+        ),
+        *(
+            f"{name} is of {_type(raw[name])}, {_type(tensor)} is needed"
+            for name, tensor in expected.items()
+            if name in raw and not _convertible(raw[name], tensor)
+        ),
+        *(
+            f"{name} has values that are not finite"
+            for name, value in weights.items()
+            if not torch.isfinite(value).all()
         ),
     ]
     if problems:
@@ -97,6 +109,17 @@ def read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor
 def load_weights(path: Path) -> dict[str, Tensor]:
     """Safetensors, floating point as fp32."""
     return {name: _floating(value, torch.float32) for name, value in load_file(path).items()}
+
+
+def _convertible(given: Tensor, wanted: Tensor) -> bool:
+    """Floating point of 16 bits or more as any such; everything else as it is."""
+    if wanted.is_floating_point():
+        return given.is_floating_point() and given.itemsize >= 2
+    return given.dtype == wanted.dtype
+
+
+def _type(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _floating(tensor: Tensor, dtype: torch.dtype) -> Tensor:

@@ -10,6 +10,7 @@ folder in the Hub's cache.
 from __future__ import annotations
 
 import json
+import re
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
@@ -57,8 +58,16 @@ def find_folder(model: Path) -> Path:
     return folder
 
 
+NAMED = re.compile(r"([A-Za-z0-9][\w.-]*)=(.+)", re.DOTALL)
+
+
 def open_checkpoint(model: Path) -> Checkpoint:
-    """Looks at a model, see `find_folder`, without its weights. Raises `CheckpointError`."""
+    """Looks at a model, see `find_folder`, without its weights. Raises `CheckpointError`.
+
+    ``name=model`` gives it that name.
+    """
+    if (given := NAMED.fullmatch(str(model))) and not model.exists():
+        return open_checkpoint(Path(given[2])).named(given[1])
     folder = find_folder(model)
     if (folder / PIPELINE).is_file():
         from model.pipelines.checkpoint import PipelineCheckpoint

@@ -92,8 +92,10 @@ class Engine:
             checkpoint.spec.id: checkpoint for checkpoint in opened
         }
         if len(self.checkpoints) < len(opened):
-            names = ", ".join(str(checkpoint.folder) for checkpoint in opened)
-            raise ValueError(f"checkpoints are told apart by their folders' names: {names}")
+            names = ", ".join(f"{one.spec.id} ({one.folder})" for one in opened)
+            raise ValueError(
+                f"TESSERA_MODELS: two models have one name: {names}; name=folder gives another"
+            )
         self._copies = PrivateCopies()
         self.checkpoints = {id_: self._copies.of(kept) for id_, kept in self.checkpoints.items()}
         self.models: Mapping[str, LoadedModel] = {}
@@ -362,7 +364,7 @@ class Engine:
     def _add_worker(self, device: str) -> None:
         on_cpu = max(1, self._settings.devices.count("cpu"))
         threads = self._settings.threads or max(1, _cores() // on_cpu)
-        folders = tuple(checkpoint.folder for checkpoint in self.checkpoints.values())
+        folders = tuple(checkpoint.address for checkpoint in self.checkpoints.values())
         weights = sum(checkpoint.bytes for checkpoint in self.checkpoints.values())
         start_timeout = self._settings.start_timeout + weights / SLOWEST_DISK
         settings = self._settings.model_copy(

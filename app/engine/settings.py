@@ -64,9 +64,9 @@ class EngineSettings(PipelineSettings):
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     models: Paths = ()
-    """Checkpoint folders, names of models that ship, or models of the Hugging Face Hub as
-    hf:owner/name@revision, which are downloaded if need be. The first is the default model. Empty:
-    all that ship, flow first."""
+    """Folders of checkpoints or of training runs, names of models that ship, or models of the
+    Hugging Face Hub as hf:owner/name@revision, which are downloaded if need be; name=folder gives
+    one a name of its own. The first is the default model. Empty: all that ship, flow first."""
 
     devices: Devices = ("auto",)
     """"auto" takes every GPU, else the CPU; or "cpu", "cpu:2" (two workers), "cuda:0,cuda:1"."""

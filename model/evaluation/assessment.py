@@ -87,10 +87,7 @@ class Assessment:
         ]
         if self.sets:
             tables += [figure_tables({self.sampler.spec.id: self}), READING]
-        tables.append(
-            f"{speed.images_per_second:.2f} pictures/s with a tile of {speed.tile} full, "
-            f"{1000 * speed.image_seconds:.0f} ms for one alone ({self.device})."
-        )
+        tables.append(speed_line(speed, self.device))
         return Report(
             name="report",
             spec=self.sampler.spec,
@@ -119,6 +116,14 @@ class Assessment:
                 pictures += [drawn, resized(real, drawn)]
                 captions += [record.name, f"real ({style}, {split})"]
         return contact_sheet(pictures, captions, columns=16, scale=1)
+
+
+def speed_line(speed: Speed, device: str) -> str:
+    """A sentence."""
+    return (
+        f"{speed.images_per_second:.2f} pictures/s with a tile of {speed.tile} full, "
+        f"{1000 * speed.image_seconds:.0f} ms for one alone ({device})."
+    )
 
 
 @dataclass(frozen=True, slots=True)

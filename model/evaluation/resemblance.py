@@ -108,7 +108,12 @@ class SetEvaluation:
             real = natives(self._sampler.spec, draw.sample(asked, few))
             known = natives(self._sampler.spec, draw.sample(others, few))
             pictures = self._sampler.draw([""] * few, on_step, seeds=range(few))
-            yield SetLine(NO_PROMPT, few, self._as_set(pictures, known), self._as_set(real, known))
+            yield SetLine(
+                NO_PROMPT,
+                few,
+                resemblance(self._encoder, pictures, known),
+                resemblance(self._encoder, real, known),
+            )
 
     def _prompted(
         self,
@@ -120,56 +125,70 @@ class SetEvaluation:
         records, pictures = [record for record, _ in pairs], [picture for _, picture in pairs]
         real, known = natives(self._sampler.spec, records), natives(self._sampler.spec, others)
         alike = natives(self._sampler.spec, [self._gallery.neighbour(record) for record in records])
+        seed = self._sampler.seed
+        asked = [(record.caption, picture, seed) for record, picture in pairs]
+        seeds = similarity_of_seeds(self._sampler, asked, on_step)
         return SetLine(
             style,
             len(pairs),
-            self._as_set(pictures, known, own=real, seeds=self._seeds(pairs, on_step)),
-            self._as_set(real, known, own=alike),
+            resemblance(self._encoder, pictures, known, real, seeds),
+            resemblance(self._encoder, real, known, alike),
         )
-
-    def _as_set(
-        self,
-        pictures: Sequence[Picture],
-        known: Sequence[Picture],
-        own: Sequence[Picture] | None = None,
-        seeds: float | None = None,
-    ) -> Resemblance:
-        features, others = self._encoder.features(pictures), self._encoder.features(known)
-        values = [on_white(picture) for picture in pictures]
-        near = spread(others, features)
-        to_own = None
-        if own:
-            reals = [on_white(picture) for picture in own]
-            to_own = Closeness(float(np.mean(mse(values, reals))), quality(values, reals).ssim)
-        return Resemblance(
-            to_own=to_own,
-            density=near.density,
-            coverage=near.coverage,
-            kid=kernel_distance(others, features),
-            ms_ssim=among(values),
-            seeds=seeds,
-        )
-
-    def _seeds(
-        self, pairs: Sequence[tuple[Emoji, Picture]], on_step: Callable[[int], None]
-    ) -> float:
-        """MS-SSIM between what following seeds draw of one prompt."""
-        some = pairs[:PROMPTS]
-        others = range(1, SEEDS)
-        prompts = [record.caption for record, _ in some for _ in others]
-        seeds = [self._sampler.seed + k for _ in some for k in others]
-        more = iter(self._sampler.draw(prompts, on_step, seeds))
-        compared = []
-        for _, picture in some:
-            values = [on_white(drawn) for drawn in (picture, *(next(more) for _ in others))]
-            compared += [(values[k], values[k - 1]) for k in range(SEEDS)]
-        return similarity(compared)
 
     def _others(self, style: str, asked: Sequence[Emoji]) -> list[Emoji]:
         """Records of symbols that were not asked for, one of each."""
         bases = {record.base for record in asked}
         rows = [r for r in self._train if r.style == style and r.base not in bases]
         return choose_records(rows, len(rows))
+
+
+def resemblance(
+    encoder: Encoder,
+    pictures: Sequence[Picture],
+    known: Sequence[Picture],
+    own: Sequence[Picture] | None = None,
+    seeds: float | None = None,
+) -> Resemblance:
+    """The figures of ``pictures`` as a set, beside as many ``known`` ones.
+
+    ``own`` has what each of them should resemble.
+    """
+    features, others = encoder.features(pictures), encoder.features(known)
+    values = [on_white(picture) for picture in pictures]
+    near = spread(others, features)
+    to_own = None
+    if own:
+        reals = [on_white(picture) for picture in own]
+        to_own = Closeness(float(np.mean(mse(values, reals))), quality(values, reals).ssim)
+    return Resemblance(
+        to_own=to_own,
+        density=near.density,
+        coverage=near.coverage,
+        kid=kernel_distance(others, features),
+        ms_ssim=among(values),
+        seeds=seeds,
+    )
+
+
+def similarity_of_seeds(
+    sampler: Sampler,
+    drawn: Sequence[tuple[str, Picture, int]],
+    on_step: Callable[[int], None],
+) -> float:
+    """MS-SSIM between what following seeds draw of one prompt.
+
+    ``drawn`` are prompts with what was drawn of them, and with which seed.
+    """
+    some = drawn[:PROMPTS]
+    others = range(1, SEEDS)
+    prompts = [prompt for prompt, _, _ in some for _ in others]
+    seeds = [seed + k for _, _, seed in some for k in others]
+    more = iter(sampler.draw(prompts, on_step, seeds))
+    compared = []
+    for _, picture, _ in some:
+        values = [on_white(drawn) for drawn in (picture, *(next(more) for _ in others))]
+        compared += [(values[k], values[k - 1]) for k in range(SEEDS)]
+    return similarity(compared)
 
 
 def _unprompted(counts: Sequence[int]) -> int:

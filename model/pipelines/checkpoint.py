@@ -148,13 +148,15 @@ class PipelineCheckpoint(Checkpoint):
             parameters=(*self.spec.parameters, loras.SCALE),
             digest=loras.digest_with(self.spec.digest, found),
         )
-        return PipelineCheckpoint(
+        other = PipelineCheckpoint(
             *(self.folder, spec, self.configs, self.entry),
             scale=self.scale,
             components=self.components,
             count=self._counter,
             adapters=found,
         )
+        other._name = self._name
+        return other
 
     @property
     def id2label(self) -> labels.Labels:

@@ -72,6 +72,10 @@ def _other_tokenizer(folder: Path) -> None:
         (_pickle_instead, "model.pt: pickled weights are never opened"),
         (_pickle_renamed, "model.safetensors: not in safetensors format"),
         (_cut, "model.safetensors: not in safetensors format"),
+        (
+            lambda f: (f / "model.safetensors").write_text("version https://git-lfs.github.com/…"),
+            "model.safetensors: is a pointer of Git LFS",
+        ),
         (_other_tokenizer, r"tokenizer.json: has \d+ tokens, config.json has room for 10"),
     ],
 )
@@ -105,6 +109,18 @@ def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
         (
             lambda w: w.update({"patch_embed.bias": torch.zeros(3)}),
             r"patch_embed.bias is \[3\], config.json makes it \[32\]",
+        ),
+        (
+            lambda w: w["patch_embed.bias"].fill_(torch.nan),
+            "patch_embed.bias has values that are not finite",
+        ),
+        (
+            lambda w: w.update({"patch_embed.bias": torch.zeros(32, dtype=torch.int32)}),
+            "patch_embed.bias is of int32, float32 is needed",
+        ),
+        (
+            lambda w: w.update({"patch_embed.bias": torch.zeros(32).to(torch.float8_e4m3fn)}),
+            "patch_embed.bias is of float8_e4m3fn, float32 is needed",
         ),
     ],
 )
@@ -206,3 +222,27 @@ def test_what_a_request_costs_is_known_without_the_network(tmp_path: Path) -> No
         assert (checkpoint.cost(request), checkpoint.evaluations(request)) == costs
         model = load_model(checkpoint, device="meta", dtype="fp32", tile=2)
         assert model.cost(request) == costs[0]
+
+
+def test_a_model_may_be_given_a_name(folder: Path, tmp_path: Path) -> None:
+    """So that two folders of one name serve side by side, wherever their files are copied to."""
+    named = open_checkpoint(Path(f"best-1.5={folder}"))
+    assert named.spec.id == "best-1.5"
+    (copies := tmp_path / "copies").mkdir()
+    copied = named.copied(copies)
+    for one in (named, copied):
+        again = open_checkpoint(one.address)
+        assert (again.spec, again.folder) == (one.spec, one.folder)
+        assert load_model(again, device="cpu", dtype="fp32", tile=4).spec.id == "best-1.5"
+    with pytest.raises(CheckpointError, match="nowhere: no such folder"):
+        open_checkpoint(Path("best=nowhere"))
+
+
+def test_a_folder_may_have_an_equals_sign(folder: Path) -> None:
+    renamed = folder.rename(folder.with_name("lr=1e-3"))
+    assert open_checkpoint(renamed).spec.id == "lr=1e-3"
+
+
+def test_a_link_gives_its_name(folder: Path) -> None:
+    (link := folder.with_name("best")).symlink_to(folder)
+    assert open_checkpoint(link).spec.id == "best"
