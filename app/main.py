@@ -20,7 +20,7 @@ from app.api.rate_limit import RateLimit
 from app.api.request_log import RequestLog
 from app.api.signing import Links
 from app.api.tracing import Tracing
-from app.engine import Engine
+from app.engine import Engine, Succession
 from app.generation.editing.budget import UploadBudget
 from app.generation.service import ImageService
 from app.metrics import Metrics, installed_version
@@ -56,24 +56,24 @@ def assemble(settings: Settings, engine: Engine, metrics: Metrics) -> FastAPI:
     uploads = UploadBudget(
         memory_bytes=settings.upload_memory_bytes, threads=settings.upload_threads
     )
-    service = ImageService(engine, metrics, settings, uploads)
+    engines = Succession(engine, settings.request_timeout)
+    service = ImageService(engines, metrics, settings, uploads)
     limit, links = RateLimit(settings, metrics), Links(settings)
     specs = [checkpoint.spec for checkpoint in engine.checkpoints.values()]
-    names = dict.fromkeys(parameter.name for spec in specs for parameter in spec.parameters)
-    services = Services(settings, engine, metrics, service, uploads, limit, links, tuple(names))
+    services = Services(settings, engines, metrics, service, uploads, limit, links)
     metrics.watch_ready(lambda: services.ready)
-    metrics.watch_workers(lambda: engine.workers)
+    metrics.watch_workers(lambda: services.engine.workers)
     metrics.watch_encoding(lambda: service.unencoded)
     metrics.watch_uploads(lambda: uploads.held)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         # Returns at once, so that /livez answers while the models load.
-        await engine.start()
+        await engines.start()
         try:
             yield
         finally:
-            await engine.stop()
+            await engines.stop()
             services.images.close()
             services.uploads.close()
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import os
 import resource
+import signal
 import socket
 import time
 from functools import partial
@@ -66,6 +68,9 @@ class Server(uvicorn.Server):
     From the first on, /readyz is 503. After ``drain_delay``, in which balancers notice, new work
     is refused; the port stays open until the last byte of accepted work is sent, or
     ``shutdown_timeout`` is over. The process ends, non-zero, where the engine fails.
+
+    SIGHUP has the models loaded again whose files have changed; that which comes because the
+    terminal has gone is as SIGTERM.
     """
 
     def __init__(self, config: uvicorn.Config, services: Services, began: float) -> None:
@@ -76,6 +81,7 @@ class Server(uvicorn.Server):
         self._signals = 0
         self._leaving: asyncio.Task[None] | None = None
         self._said_ready = False
+        self._at_terminal = _terminal_is_there()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         # Runs between any two instructions of the main thread: it only takes note.
@@ -86,9 +92,17 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        if hasattr(signal, "SIGHUP"):
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._hang_up)
         host, port = (sockets or [])[0].getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         logger.info("listening on http://%s:%d; the models are loading", shown, port)
+
+    def _hang_up(self) -> None:
+        if self._at_terminal and not _terminal_is_there():
+            self.handle_exit(signal.SIGHUP, None)
+        else:
+            self._services.engines.request_reload()
 
     async def on_tick(self, counter: int) -> bool:
         """Called ten times a second."""
@@ -111,18 +125,18 @@ class Server(uvicorn.Server):
             self._leaving.cancel()
         await super().shutdown(sockets)
         if self.force_exit:
-            await self._services.engine.stop()  # uvicorn leaves the lifespan out then
+            await self._services.engines.stop()  # uvicorn leaves the lifespan out then
 
     async def _leave(self) -> None:
         settings = self._services.settings
         logger.info("leaving: no new work in %g s", settings.drain_delay)
         await asyncio.sleep(settings.drain_delay)
         end = time.monotonic() + settings.shutdown_timeout
-        drained = await self._services.engine.drain(settings.shutdown_timeout)
+        drained = await self._services.engines.drain(settings.shutdown_timeout)
         if not (drained and await self._all_sent(end)):
             logger.error("work was unfinished after %g s", settings.shutdown_timeout)
             self.exit_code = 1
-            await self._services.engine.stop()  # answers and streams end in words
+            await self._services.engines.stop()  # answers and streams end in words
         self.should_exit = True
 
     async def _all_sent(self, end: float) -> bool:
@@ -134,6 +148,15 @@ class Server(uvicorn.Server):
                 return False
             await asyncio.sleep(0.05)
         return True
+
+
+def _terminal_is_there() -> bool:
+    """Whether a terminal controls this process."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 def _listen(host: str, port: int) -> socket.socket:

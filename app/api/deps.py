@@ -14,7 +14,7 @@ from app.api.errors import CLIENT_GONE, ApiError
 from app.api.rate_limit import RateLimit
 from app.api.schemas import WithParameters, printable
 from app.api.signing import Links
-from app.engine import Engine, Job
+from app.engine import Engine, Job, Succession
 from app.generation.editing.budget import UploadBudget
 from app.generation.resolve import Generation, find_model
 from app.generation.service import File, ImageService
@@ -31,14 +31,24 @@ class Services:
     """The parts that routes share."""
 
     settings: Settings
-    engine: Engine
+    engines: Succession
     metrics: Metrics
     images: ImageService
     uploads: UploadBudget
     rate_limit: RateLimit
     links: Links
-    parameters: tuple[str, ...]  # the names of those of any model
     leaving: bool = False  # set by the server at the first signal: /readyz turns 503
+
+    @property
+    def engine(self) -> Engine:
+        """The one that takes new requests."""
+        return self.engines.current
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The names of those of any model."""
+        specs = [checkpoint.spec for checkpoint in self.engine.checkpoints.values()]
+        return tuple(dict.fromkeys(one.name for spec in specs for one in spec.parameters))
 
     @property
     def ready(self) -> bool:

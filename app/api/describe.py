@@ -76,7 +76,7 @@ async def describe(
     fields = form.fields(DescribeForm, UPLOADS, services)
     settings = services.settings
     checkpoint = find_describer(fields.model, services.engine.checkpoints, settings.model_aliases)
-    numerics = services.images.numerics(checkpoint.spec.id)
+    numerics = services.images.numerics(checkpoint.spec)
     wanted = await services.decoded(
         resolve_description, form.file("image"), fields.choices(), checkpoint, settings
     )

@@ -133,7 +133,7 @@ async def image(
     checkpoint, pinned = services.find(query.model)
     wanted = query.wanted(format=format, seed=seed_of(seed))
     generation = resolve(wanted, checkpoint, services.settings)
-    numerics = services.images.numerics(checkpoint.spec.id)
+    numerics = services.images.numerics(checkpoint.spec)
     if query.numerics not in (None, numerics):
         message = f"{quoted(query.numerics)} was asked for, this service has {numerics}"
         raise ApiError(404, f"numerics: {message}", code="not_loaded", param="numerics")

@@ -128,7 +128,7 @@ async def respond(
     client: Client,
 ) -> Response:
     """The image itself, JSON, or the events `progress`, `preview`, `image` and `done`."""
-    numerics = services.images.numerics(generation.spec.id)
+    numerics = services.images.numerics(generation.spec)
     headers = {"Cache-Control": "no-store", "Vary": "Accept"}
     if answer.kind == "events":
         job = await services.submit(generation, client, previews=previews)

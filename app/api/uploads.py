@@ -196,7 +196,7 @@ async def resolve_upload(
 
     Raises `InvalidField` and `UploadsFull`.
     """
-    services.images.numerics(checkpoint.spec.id)  # nothing is decoded while the models load
+    services.images.numerics(checkpoint.spec)  # nothing is decoded while the models load
     generation = await services.decoded(resolve, wanted, checkpoint, services.settings)
     form.hold.take(BYTES_PER_PIXEL * generation.pixels + generation.source_bytes)
     return generation

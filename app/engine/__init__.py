@@ -19,6 +19,7 @@ from app.engine.events import (
 from app.engine.job import Job
 from app.engine.metrics import EngineMetrics
 from app.engine.settings import EngineSettings
+from app.engine.succession import Succession
 
 __all__ = [
     "DeadlineExceeded",
@@ -35,6 +36,7 @@ __all__ = [
     "Progress",
     "QueueFull",
     "RequestRefused",
+    "Succession",
     "Timings",
     "UnknownModel",
     "WorkerCrashed",

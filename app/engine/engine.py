@@ -104,6 +104,7 @@ class Engine:
         self._settings = settings
         self._metrics = metrics
         self._open_device = open_device
+        self._open_checkpoint = open_checkpoint
         self._supervisors: list[Supervisor] = []
         self._loaded: dict[Supervisor, tuple[LoadedModel, ...]] = {}
         self._started = asyncio.Event()  # set once the state is not "starting" any longer
@@ -119,6 +120,18 @@ class Engine:
     def workers(self) -> int:
         """Workers that take rows now; fewer than there are devices while some are replaced."""
         return self._scheduler.workers
+
+    def successor(self) -> Engine:
+        """Another of the same settings, for what lies in the models' folders now.
+
+        Raises what the constructor does.
+        """
+        return Engine(
+            self._settings,
+            self._metrics,
+            open_checkpoint=self._open_checkpoint,
+            open_device=self._open_device,
+        )
 
     async def start(self) -> None:
         """Starts the workers and returns at once: loading and self-tests go on by themselves."""

@@ -20,12 +20,11 @@ from app import tracing
 from app.engine import (
     DeadlineExceeded,
     Done,
-    Engine,
     Job,
-    NotReady,
     Preview,
     Progress,
     QueueFull,
+    Succession,
     Timings,
 )
 from app.generation.editing.budget import UploadBudget
@@ -34,7 +33,7 @@ from app.generation.resolve import Generation
 from app.generation.unattended import Unattended
 from app.metrics import Metrics
 from app.settings import Settings
-from model.protocol import Description
+from model.protocol import Description, ModelSpec
 from model.request import ImageRequest, Picture
 
 T = TypeVar("T")
@@ -77,10 +76,10 @@ class ImageService:
     """Draws and encodes. Belongs to one event loop, as the engine does."""
 
     def __init__(
-        self, engine: Engine, metrics: Metrics, settings: Settings, uploads: UploadBudget
+        self, engines: Succession, metrics: Metrics, settings: Settings, uploads: UploadBudget
     ) -> None:
         self.unattended = Unattended()
-        self._engine = engine
+        self._engines = engines
         self._metrics = metrics
         self._uploads = uploads
         self._timeout = settings.request_timeout
@@ -98,16 +97,13 @@ class ImageService:
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def numerics(self, model: str) -> str:
+    def numerics(self, spec: ModelSpec) -> str:
         """Names all that may change the bits that a model draws here. Raises `NotReady`."""
-        loaded = self._engine.models.get(model)
-        if loaded is None:
-            raise NotReady("the models are still loading; /readyz tells when they are")
-        return loaded.numerics
+        return self._engines.loaded(spec).numerics
 
     def etag(self, generation: Generation) -> str:
         """Names the bytes of a (single) file, quoted as in the header. Raises `NotReady`."""
-        numerics = self.numerics(generation.spec.id)
+        numerics = self.numerics(generation.spec)
         return _etag(generation.requests[0], len(generation.requests), generation.output, numerics)
 
     @property
@@ -129,7 +125,7 @@ class ImageService:
         if self._log_prompts:
             first = generation.requests[0]
             logger.info("drawing", extra={"prompt": first.prompt, "seed": first.seed})
-        job = self._engine.submit(
+        job = self._engines.engine_for(generation.spec).submit(
             generation.requests,
             timeout=self._timeout,
             previews=previews,
@@ -140,7 +136,7 @@ class ImageService:
 
     def submit_description(self, request: ImageRequest) -> Job:
         """The same for an image to be described."""
-        return self._engine.submit((request,), timeout=self._timeout)
+        return self._engines.current.submit((request,), timeout=self._timeout)
 
     async def described(self, job: Job) -> Described:
         """What the job's image shows. Raises `EngineError`."""
@@ -243,7 +239,7 @@ class ImageService:
         start = time.perf_counter()
         ordered = sorted(frames, key=lambda frame: frame.index)
         pictures = [frame.result for frame in ordered if isinstance(frame.result, Picture)]
-        metadata = generation.metadata(0, self.numerics(generation.spec.id))
+        metadata = generation.metadata(0, self.numerics(generation.spec))
         size = sum(len(picture.pixels) for picture in pictures)
         body = await self._on_thread(
             size, partial(encode_animation, pictures, generation.output, metadata)
@@ -260,7 +256,7 @@ class ImageService:
     async def _encode(self, generation: Generation, index: int, picture: Picture) -> bytes:
         start = time.perf_counter()
         output = generation.output
-        metadata = generation.metadata(index, self.numerics(generation.spec.id))
+        metadata = generation.metadata(index, self.numerics(generation.spec))
         if generation.edit is not None:
             framing = generation.edit.framing
             body = await self._uploads.work(encode, picture, output, metadata, framing)

@@ -65,7 +65,7 @@ async def respond(
     client: Client,
 ) -> Response:
     """The images in base64, or a stream of them. Raises as `Services.submit` does."""
-    numerics = services.images.numerics(generation.spec.id)
+    numerics = services.images.numerics(generation.spec)
     headers = generation_headers(generation, numerics)
     if asked.stream:
         partials = Partials(asked.partial_images or 0)

@@ -107,7 +107,7 @@ async def generations(
         )
         for index, image in enumerate(generation.requests)
     ]
-    headers = generation_headers(generation, services.images.numerics(checkpoint.spec.id))
+    headers = generation_headers(generation, services.images.numerics(checkpoint.spec))
     return json_response(generation, body, images, services, headers)
 
 
