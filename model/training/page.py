@@ -22,7 +22,7 @@ from PIL import Image
 
 from model.files import write_aside
 
-State = Literal["training", "finished", "interrupted"]
+State = Literal["training", "finished", "interrupted", "failed"]
 
 EVERY = 5.0
 """Seconds between two versions of the page, at least."""
@@ -212,6 +212,7 @@ def _serving(run: Path, view: View) -> str:
     when = {
         "finished": "The model is ready. This serves it on http://127.0.0.1:8000:",
         "interrupted": "The same training command goes on. What is learned so far is served by:",
+        "failed": "It ended with an error. What was saved last is served by:",
         "training": "What has been saved last can be served beside the training:",
     }[view.state]
     return f"<p>{when}</p><pre><code>{line}</code></pre>"

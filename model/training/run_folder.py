@@ -1,6 +1,6 @@
 """A run's folder, and how nothing that happens to the process can spoil it.
 
-``log.jsonl``, ``progress.html``, ``samples/``, ``checkpoint/`` (for
+``log.jsonl``, ``run.json``, ``progress.html``, ``samples/``, ``checkpoint/`` (for
 `model.registry.open_checkpoint`) and ``resume.pt``, which has all that the next start needs.
 ``data/`` has the images as they are trained on (`model.data.reading`), and they are read again
 where it is gone. Each file is replaced as a whole.
@@ -126,6 +126,11 @@ class RunFolder:
             return PromptTokenizer.load(path)
         except Exception as error:  # tokenizers raises nothing narrower
             raise TrainingError(f"{path}: {error}; the run cannot go on without it") from error
+
+    def describe(self, facts: Mapping[str, Any]) -> None:
+        """``run.json``: how the run is and what it is made with, for programs."""
+        text = json.dumps(facts, indent=2) + "\n"
+        write_aside(self.path / "run.json", lambda part: part.write_text(text, encoding="utf-8"))
 
     def append(self, line: Mapping[str, Any]) -> None:
         """To the log."""

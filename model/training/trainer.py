@@ -10,13 +10,14 @@ machines run the same command under ``accelerate launch``.
 from __future__ import annotations
 
 import math
+import os
 import random
 import shutil
 import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -165,6 +166,7 @@ class Trainer:
         self._page = Page(run.path, run.losses())
         self._facts = facts
         self._announced = False
+        self._losses: Mapping[str, float] = {}  # of the last step
         if state is not None:
             self._note_beginning()
 
@@ -182,9 +184,9 @@ class Trainer:
         schedule, on_cpu = self._schedule, self._accelerator.device.type == "cpu"
         pending: _Losses | None = None  # read while the device computes the next step
         stopped = False
-        with self._together(), _interruptible() as signals:
+        with self._failing(), self._together(), _interruptible() as signals:
+            self._publish("training")
             if self._accelerator.is_main_process:
-                self._page.write(self._view("training"))
                 self._progress.page(self._page.path)
             self._logged = time.perf_counter()
             while self._step < schedule.steps and not stopped:
@@ -208,9 +210,46 @@ class Trainer:
         if self._step < schedule.steps:
             self._progress.note(f"interrupted after step {self._step}; the same command goes on")
             self._progress.interrupted(signals[0] if signals else signal.SIGTERM)
-        if self._accelerator.is_main_process:
-            self._page.write(self._view("finished" if not stopped else "interrupted"))
+        self._publish("finished" if not stopped else "interrupted")
         return self._run.checkpoint
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self._publish("failed", str(error) or type(error).__name__)
+            raise
+
+    def _publish(self, state: State, error: str | None = None) -> None:
+        """Writes the page, and the same for programs.
+
+        A disk that does not take them ends no run: what has to be saved says so.
+        """
+        if not self._accelerator.is_main_process:
+            return
+        view = self._view(state)
+        facts = {
+            "state": state,
+            "step": view.step,
+            "steps": view.steps,
+            "seconds": round(view.seconds, 1),
+            "seconds_left": None if view.left is None else round(view.left, 1),
+            "losses": self._losses,
+            "error": error,
+            "pid": os.getpid(),
+            "device": str(self._accelerator.device),
+            "processes": self._accelerator.num_processes,
+            "checkpoint": str(self._run.checkpoint),
+            "config": self._fixed,
+            "choices": asdict(self._choices),
+            "learning_rate": self._config.optimizer.learning_rate,
+            "cooldown": self._config.optimizer.cooldown,
+            "notes": list(view.facts),
+        }
+        with suppress(OSError):
+            self._run.describe(facts)
+            self._page.write(view)
 
     def _agree(self, signals: list[int]) -> bool:
         """Whether a signal came to any of the processes: they stop at the same step.
@@ -327,7 +366,13 @@ class Trainer:
                 "tokenizer": tokenizer and tokenizer.to_json(),
             }
             with self._run.writing():
-                self._recipe.save(self._run.checkpoint, self._average.state)
+                try:
+                    self._recipe.save(self._run.checkpoint, self._average.state)
+                except ValueError as error:
+                    raise TrainingError(
+                        f"{error} after step {self._step}, which is not saved; a lower learning "
+                        f"rate than {self._config.optimizer.learning_rate} may help"
+                    ) from error
                 self._run.save(state, self._fixed)
             self._schedule.saved(time.perf_counter() - began)
         self._accelerator.wait_for_everyone()
@@ -350,9 +395,10 @@ class Trainer:
                 self._run.append(line)
             self._expect(losses.step + 1)
             self._progress.update(losses.step + 1, values["loss"], rate)
+            self._losses = values
             self._page.add(losses.step + 1, values)
             if self._page.due:
-                self._page.write(self._view("training"))
+                self._publish("training")
 
     def _expect(self, step: int) -> None:
         """Says how long the run takes, as far as its steps have shown it."""

@@ -1,15 +1,15 @@
 """Nothing that happens to a process, a disk or a user's other data may spoil a run."""
 
 import json
+import multiprocessing
 import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from model.checkpoint import CONFIG, TOKENIZER, WEIGHTS
 from model.flow.config import FlowCheckpointConfig
 from model.flow.network import FlowTransformer
-from model.loading import save_checkpoint
+from model.loading import load_weights, save_checkpoint
 from model.registry import open_checkpoint
 from model.training.recipe import TrainingError, TrainingOptions
 from model.training.run_folder import RunFolder, changed
@@ -71,7 +71,7 @@ def test_a_kill_at_any_moment_of_a_save_spoils_nothing(
     start_training(replace(options, steps=1), Listener())
     begun = tmp_path / "begun"
     options.out.rename(begun)
-    logged = 4  # the log is cut anew when a run goes on
+    logged = 12  # the log is cut anew when a run goes on, and run.json and the page are written
     for operation in range(0, SAVE + 1, 1 if full else 3):
         shutil.copytree(begun, options.out)
         with pytest.MonkeyPatch.context() as patched:
@@ -85,34 +85,67 @@ def test_a_kill_at_any_moment_of_a_save_spoils_nothing(
         shutil.rmtree(options.out)
 
 
-def test_killed_processes_go_on(options: TrainingOptions, full: bool) -> None:
-    """The real signal, at random moments of a run that saves each step."""
+def test_killed_processes_go_on(options: TrainingOptions, full: bool, tmp_path: Path) -> None:
+    """The real signal, at random moments of a run that saves each step.
+
+    Every process goes on where the last one was killed, and whoever opens the checkpoint beside
+    them finds one that is whole, with the digest that was read.
+    """
     draw = random.Random(0)
-    line = f"train {options.data[0]} -o {options.out} --size 16 --patch 4 --width 32 --depth 1"
-    rest = "--batch 4 --steps 100000 --no-compile --device cpu --save-every 1"
-    command = [sys.executable, "-m", "app.cli", *f"{line} {rest}".split()]
-    for _ in range(500 if full else 2):
-        before = _logged(options.out)
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        deadline = time.monotonic() + 120
-        while _logged(options.out) == before and process.poll() is None:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        time.sleep(draw.random() / 2)
-        process.kill()
-        _, said = process.communicate()
-        assert process.returncode == -signal.SIGKILL, said.decode()
-        state = RunFolder(options.out).load()
-        if state is not None:
-            open_checkpoint(options.out)
+    options = replace(options, steps=1_000_000)
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["model.flow.training", "model.training.trainer"])
+    opens: list[str] = []
+    over = threading.Event()
+    with ThreadPoolExecutor(1) as thread:
+        beside = thread.submit(open_all_the_time, options.out, tmp_path / "copies", opens, over)
+        try:
+            for _ in range(500 if full else 4):
+                before, seen = _saved(options.out), len(opens)
+                process = processes.Process(target=_train, args=(options,))
+                process.start()
+                deadline = time.monotonic() + 120
+                while _saved(options.out) == before or len(opens) == seen:
+                    assert process.is_alive(), process.exitcode
+                    assert not beside.done(), beside.result()
+                    assert time.monotonic() < deadline
+                    time.sleep(0.01)
+                time.sleep(draw.random() / 4)
+                process.kill()
+                process.join()
+                assert process.exitcode == -signal.SIGKILL
+        finally:
+            over.set()
+        beside.result()
+    state = RunFolder(options.out).load()
     assert state is not None
-    assert state["step"] > 0
+    assert state["step"] >= 4  # each process has saved once at least
+    assert len(set(opens)) > 1  # it was written meanwhile
 
 
-def _logged(run: Path) -> bytes:
-    """The log's last bytes."""
-    log = run / "log.jsonl"
-    return log.read_bytes()[-200:] if log.exists() else b""
+def _train(options: TrainingOptions) -> None:
+    torch.set_num_threads(1)
+    start_training(options, Listener())
+
+
+def open_all_the_time(run: Path, copies: Path, opens: list[str], over: threading.Event) -> None:
+    while not (run / "checkpoint" / CONFIG).exists() and not over.is_set():
+        time.sleep(0.01)
+    while not over.is_set():
+        copies.mkdir()
+        copy = open_checkpoint(run).copied(copies)
+        assert open_checkpoint(copy.folder).spec.digest == copy.spec.digest
+        assert all(
+            torch.isfinite(value).all() for value in load_weights(copy.folder / WEIGHTS).values()
+        )
+        opens.append(copy.spec.digest)
+        shutil.rmtree(copies)
+
+
+def _saved(run: Path) -> int:
+    """Which of the files that were renamed to it a resume reads."""
+    resume = run / "resume.pt"
+    return resume.stat().st_mtime_ns if resume.exists() else 0
 
 
 def test_a_checkpoint_that_is_written_all_the_time_can_be_opened(tmp_path: Path) -> None:
@@ -284,3 +317,37 @@ def test_two_runs_are_served_under_their_own_names(
         start_training(replace(options, steps=1, out=tmp_path / name), Listener())
         for given in (tmp_path / name, tmp_path / name / "checkpoint"):
             assert open_checkpoint(given).spec.id == name
+
+
+def test_a_run_says_how_it_is_for_programs(options: TrainingOptions) -> None:
+    def said() -> dict[str, object]:
+        found: dict[str, object] = json.loads((options.out / "run.json").read_text())
+        return found
+
+    start_training(options, Listener(interrupt_after=1))
+    assert (said()["state"], said()["step"], said()["steps"]) == ("interrupted", 1, 3)
+    start_training(options, Listener())
+    assert (said()["state"], said()["step"], said()["error"]) == ("finished", 3, None)
+    config, choices = said()["config"], said()["choices"]
+    assert isinstance(config, dict)
+    assert isinstance(choices, dict)
+    assert (config["network"]["width"], config["data"]["images"]) == (32, 4)
+    assert (choices["batch"], choices["steps"]) == (4, 3)
+    with pytest.raises(TrainingError, match="a lower learning rate than 1e\\+30 may help"):
+        start_training(replace(options, steps=50, learning_rate=1e30), Listener())
+    assert said()["state"] == "failed"
+    assert "may help" in str(said()["error"])
+    lower = Listener()
+    start_training(replace(options, steps=6, learning_rate=1e-4), lower)
+    assert said()["state"] == "finished"
+
+
+def test_the_images_are_kept_with_the_run(options: TrainingOptions, tmp_path: Path) -> None:
+    first, second, third = Listener(), Listener(), Listener()
+    start_training(replace(options, steps=1), first)
+    assert first.read[-1] == (4, 4)
+    start_training(replace(options, steps=2), second)
+    assert second.read == []
+    shutil.rmtree(options.out / "data")
+    start_training(options, third)  # and needs none of it
+    assert third.read[-1] == (4, 4)
