@@ -14,7 +14,7 @@ import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar
@@ -29,6 +29,8 @@ from model.request import ImageRequest, InvalidField
 from model.tokenizer import PromptTokenizer
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
     from model.runtime.fixed_pass import Mode
 
 
@@ -234,6 +236,18 @@ def read_config(path: Path, model: type[B]) -> B:
         raise CheckpointError(f"{path}: {field}: {first['msg']}") from error
 
 
+def check_shape(network: DataclassInstance, may_be_none: Iterable[str] = ()) -> None:
+    """Raises ``ValueError`` for a size below 1 (0 in ``may_be_none``), and heads of parts."""
+    sizes = {one.name: getattr(network, one.name) for one in fields(network)}
+    for name, value in sizes.items():
+        least = 0 if name in may_be_none else 1
+        if type(value) is int and value < least:
+            raise ValueError(f"{name} is {value}, at least {least} is needed")
+    width, heads = sizes.get("width"), sizes.get("heads")
+    if width and heads and width % heads:
+        raise ValueError(f"width {width} must be a multiple of heads {heads}")
+
+
 def digest(folder: Path, files: Iterable[str]) -> str:
     """Hex SHA-256 over names and contents of the files, for ``ModelSpec.digest``."""
     return digest_of({name: hash_of(folder / name) for name in files})
@@ -304,4 +318,8 @@ def save_captions(folder: Path, captions: Iterable[str]) -> None:
 
 
 def load_captions(folder: Path) -> list[str]:
-    return (folder / CAPTIONS).read_text(encoding="utf-8").splitlines()
+    """Raises `CheckpointError`."""
+    try:
+        return (folder / CAPTIONS).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{folder / CAPTIONS}: not text in UTF-8: {error}") from error

@@ -33,9 +33,11 @@ FAMILIES = {
 }
 """Each family's `Checkpoint`. The first one is the default family."""
 
+CODEC = "codec"
+
 RECIPES = {
     "flow": "model.flow.training:FlowRecipe",
-    "codec": "model.gpt.codec_training:CodecRecipe",
+    CODEC: "model.gpt.codec_training:CodecRecipe",
     "gpt": "model.gpt.training:GptRecipe",
     "gan": "model.gan.training:GanRecipe",
 }
@@ -52,7 +54,9 @@ def find_folder(model: Path) -> Path:
     if not folder.is_dir() and (SHIPPED / folder).is_dir():
         folder = SHIPPED / folder
     if not folder.is_dir():
-        raise CheckpointError(f"{folder}: no such folder")
+        names = ", ".join(path.name for path in shipped())
+        known = "" if len(folder.parts) > 1 else f", and no model that ships ({names})"
+        raise CheckpointError(f"{folder}: no such folder{known}")
     if not (folder / CONFIG).is_file() and (folder / TRAINED / CONFIG).is_file():
         folder = folder / TRAINED
     return folder
@@ -99,6 +103,8 @@ def _family(config: Path) -> type[Checkpoint]:
         raise CheckpointError(f"{config}: missing; every checkpoint has it") from error
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{config}: no JSON object with a family") from error
+    if name == CODEC:
+        raise CheckpointError(f"{config}: is a codec, for tessera train --codec; it draws nothing")
     if name in FAMILIES:
         entry = EntryPoint(name, FAMILIES[name], GROUP)
     else:

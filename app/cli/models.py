@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -12,7 +13,7 @@ from rich.table import Table
 
 from app.cli.console import one_line_errors, output, say
 from app.cli.options import AsJson, choose_model
-from model.checkpoint import Checkpoint, CheckpointError
+from model.checkpoint import CONFIG, TRAINED, Checkpoint, CheckpointError
 from model.pipelines.checkpoint import PipelineCheckpoint, in_catalogue
 from model.pipelines.components import listed
 from model.pipelines.download import size_text
@@ -27,13 +28,13 @@ def models(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the models that can be served: those that ship, those in the Hub's cache, and those
-    named. One that is named alone is explained.
+    """List the models that can be served: those that ship, those of runs/, those in the Hub's
+    cache, and those named. One that is named alone is explained.
     """
     with one_line_errors():
         chosen = [(name, choose_model(name)) for name in names or ()]
         if as_json:
-            listed = chosen if len(chosen) == 1 else (*_shipped(), *_cached([]), *chosen)
+            listed = chosen if len(chosen) == 1 else (*_shipped(), *_own([]), *_cached([]), *chosen)
             say(json.dumps([_facts(name, one) for name, one in listed], ensure_ascii=False))
             return
         if len(chosen) == 1:
@@ -42,7 +43,7 @@ def models(
         table = Table("model", "family", "weights", "native size", "operations", "license")
         table.add_column("name", overflow="fold")
         others: list[str] = []
-        for name, checkpoint in (*_shipped(), *_cached(others), *chosen):
+        for name, checkpoint in (*_shipped(), *_own(others), *_cached(others), *chosen):
             spec = checkpoint.spec
             table.add_row(
                 spec.id,
@@ -89,6 +90,16 @@ def _facts(name: str, checkpoint: Checkpoint) -> dict[str, Any]:
 def _shipped() -> Iterator[tuple[str, Checkpoint]]:
     for folder in shipped():
         yield folder.name, open_checkpoint(folder)
+
+
+def _own(others: list[str]) -> Iterator[tuple[str, Checkpoint]]:
+    """Those of training runs in this directory. ``others`` gets a line for each broken one."""
+    for config in sorted(Path("runs").glob(f"*/{TRAINED}/{CONFIG}")):
+        run = config.parent.parent
+        try:
+            yield str(run), open_checkpoint(run)
+        except CheckpointError as error:
+            others.append(str(error))
 
 
 def _cached(others: list[str]) -> Iterator[tuple[str, Checkpoint]]:

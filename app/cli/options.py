@@ -135,12 +135,17 @@ def load_chosen(
     Raises `UserError` for a device that is not there, and `CheckpointError`.
     """
     check_device(device)
-    from model.loading import load_model
+    from model.loading import is_shortage, load_model
     from model.runtime.numerics import configure_determinism
 
     configure_determinism(device, threads)
     settings = pipeline_settings()
-    return load_model(checkpoint, device=device, dtype=dtype, tile=tile, pipelines=settings)
+    try:
+        return load_model(checkpoint, device=device, dtype=dtype, tile=tile, pipelines=settings)
+    except (RuntimeError, MemoryError) as error:
+        if not is_shortage(error):
+            raise
+        raise UserError(f"{checkpoint.folder}: too little memory on {device}: {error}") from error
 
 
 def check_device(device: str) -> None:

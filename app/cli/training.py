@@ -79,7 +79,11 @@ class _TrainingBar:
 def train(
     data: Annotated[
         list[Path],
-        typer.Argument(help="Emoji sets and words, a CIFAR-10 folder, or any folder of images."),
+        typer.Argument(
+            help="A folder of images, with captions in captions.jsonl, metadata.jsonl or "
+            "metadata.csv, a .txt beside each, or the names of folders; or one of parquet files; "
+            "emoji sets and words; CIFAR-10."
+        ),
     ],
     family: Annotated[
         str,

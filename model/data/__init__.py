@@ -30,6 +30,7 @@ def load(
             "several folders are taken together only if each is an emoji set "
             "(images.zip and captions.jsonl, or words.jsonl.gz)"
         )
+    paths = [cifar.find(paths[0])]
     if cifar.is_binary(paths[0]) or cifar.is_packed(paths[0]):
         return cifar.load(paths[0], form)
     return folder.load(paths[0], form, cache, report)

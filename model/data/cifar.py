@@ -6,7 +6,7 @@ import io
 from collections import defaultdict
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,25 @@ LABELS = (  # in label order
 )
 RECORD = 1 + 3 * 32 * 32  # a label, then the red, green and blue planes
 Split = Literal["train", "test"]
+
+
+BINARY, PYTHON = "cifar-10-batches-bin", "cifar-10-batches-py"
+
+
+def find(folder: Path) -> Path:
+    """Where the batches lie: in the folder, or in the one that the archive has in it.
+
+    Raises `DataError` for the form that is made of pickles.
+    """
+    if (folder / BINARY).is_dir() and not is_binary(folder):
+        return folder / BINARY
+    for place in (folder, folder / PYTHON):
+        if (place / "batches.meta").is_file() or (place / "data_batch_1").is_file():
+            raise DataError(
+                f"{place}: CIFAR-10's Python form is made of pickles, which are never opened; "
+                "get its binary form (cifar-10-binary.tar.gz)"
+            )
+    return folder
 
 
 def is_binary(folder: Path) -> bool:
@@ -57,7 +76,17 @@ def _read_binary(folder: Path, split: Split) -> tuple[list[NDArray[np.uint8]], N
             raise DataError(f"{path}: its size is no multiple of {RECORD} bytes, so it is cut off")
     records = np.concatenate([np.fromfile(path, np.uint8).reshape(-1, RECORD) for path in files])
     planes = records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-    return list(planes), records[:, 0]
+    return list(planes), _checked(records[:, 0], files[0])
+
+
+L = TypeVar("L", NDArray[np.uint8], NDArray[np.int64])
+
+
+def _checked(labels: L, path: Path) -> L:
+    if len(labels) and not 0 <= labels.min() <= labels.max() < len(LABELS):
+        wrong = next(label for label in labels if not 0 <= label < len(LABELS))
+        raise DataError(f"{path}: has the label {wrong}, expected 0 to {len(LABELS) - 1}")
+    return labels
 
 
 def _read_packed(folder: Path, split: Split) -> tuple[list[NDArray[np.uint8]], NDArray[np.int64]]:
@@ -69,6 +98,7 @@ def _read_packed(folder: Path, split: Split) -> tuple[list[NDArray[np.uint8]], N
             labels: NDArray[np.int64] = arrays["labels"]
     except (OSError, KeyError, ValueError) as error:
         raise DataError(f"{path}: {error}; expected arrays jpeg, offsets and labels") from error
+    labels = _checked(labels, path)
     images = [
         np.asarray(Image.open(io.BytesIO(data[begin:end])).convert("RGB"))
         for begin, end in pairwise(offsets)

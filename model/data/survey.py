@@ -32,6 +32,7 @@ def survey(paths: Sequence[Path]) -> Survey:
     check_folders(paths)
     if all(map(emoji.is_set, paths)):
         return Survey(sum(map(_records, paths)), EMOJI_SIDE)
+    paths = [cifar.find(paths[0])]
     if cifar.is_binary(paths[0]) or cifar.is_packed(paths[0]):
         return Survey(50_000, 32)
     images = find_labels(paths[0]).images

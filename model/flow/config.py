@@ -17,7 +17,7 @@ from pydantic import (
     field_serializer,
 )
 
-from model.checkpoint import CheckpointConfig, Placement, TokenizedCheckpoint
+from model.checkpoint import CheckpointConfig, Placement, TokenizedCheckpoint, check_shape
 from model.protocol import ModelSpec, Parameter, Sizes
 from model.request import ImageRequest, Operation
 
@@ -62,6 +62,7 @@ class FlowConfig:
     text: TextConfig = field(default_factory=TextConfig)
 
     def __post_init__(self) -> None:
+        check_shape(self, may_be_none=("detail_width", "polish_channels"))
         if self.image_size % self.patch_size:
             raise ValueError(
                 f"image_size {self.image_size} must be a multiple of patch_size {self.patch_size}"

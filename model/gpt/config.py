@@ -17,6 +17,7 @@ from model.checkpoint import (
     CheckpointConfig,
     Placement,
     TokenizedCheckpoint,
+    check_shape,
     load_captions,
 )
 from model.protocol import ModelSpec, Parameter, Sizes
@@ -43,6 +44,7 @@ class CodecConfig:
     levels: tuple[int, ...] = (8, 5, 5, 5)  # that each dimension of a code can take
 
     def __post_init__(self) -> None:
+        check_shape(self)
         if self.image_size % self.patch_size:
             raise ValueError(
                 f"image_size {self.image_size} must be a multiple of patch_size {self.patch_size}"

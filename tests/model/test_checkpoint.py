@@ -69,6 +69,18 @@ def _other_tokenizer(folder: Path) -> None:
             lambda f: _edit(f / "config.json", network={"image_size": 10}),
             "image_size 10 must be a multiple of patch_size 8",
         ),
+        (
+            lambda f: _edit(f / "config.json", network={"patch_size": 0}),
+            "network: Value error, patch_size is 0, at least 1 is needed",
+        ),
+        (
+            lambda f: _edit(f / "config.json", network={"width": 32, "heads": 7}),
+            "width 32 must be a multiple of heads 7",
+        ),
+        (
+            lambda f: _edit(f / "config.json", family="codec"),
+            "config.json: is a codec, for tessera train --codec; it draws nothing",
+        ),
         (_pickle_instead, "model.pt: pickled weights are never opened"),
         (_pickle_renamed, "model.safetensors: not in safetensors format"),
         (_cut, "model.safetensors: not in safetensors format"),
@@ -246,3 +258,10 @@ def test_a_folder_may_have_an_equals_sign(folder: Path) -> None:
 def test_a_link_gives_its_name(folder: Path) -> None:
     (link := folder.with_name("best")).symlink_to(folder)
     assert open_checkpoint(link).spec.id == "best"
+
+
+def test_captions_that_are_no_text_are_named(tmp_path: Path) -> None:
+    folder = tiny_gan(tmp_path / "gan")
+    (folder / "captions.txt").write_bytes(b"\xff")
+    with pytest.raises(CheckpointError, match=r"captions\.txt: not text in UTF-8"):
+        load_model(open_checkpoint(folder), device="cpu", dtype="fp32", tile=4)

@@ -52,3 +52,21 @@ def test_the_real_set(shared_data: Path) -> None:
     data = cifar.load(shared_data / "cifar10", PictureFormat(8, 3), "test")
     assert len(data) == 10_000
     assert {len(group) for group in data.groups} == {1000}
+
+
+def test_what_is_not_the_binary_form_is_said(tmp_path: Path) -> None:
+    """The folder of the archive is found, pickles are named, and so is a label beyond the ten."""
+    batches = tmp_path / "cifar-10-batches-bin"
+    batches.mkdir()
+    record = np.zeros((2, 3073), np.uint8)
+    record.tofile(batches / "data_batch_1.bin")
+    assert list(load([tmp_path], PictureFormat(32, 3)).captions) == ["airplane"] * 2
+    record[1, 0] = 10
+    record.tofile(batches / "data_batch_1.bin")
+    with pytest.raises(DataError, match=r"data_batch_1\.bin: has the label 10, expected 0 to 9"):
+        load([tmp_path], PictureFormat(32, 3))
+    (python := tmp_path / "python" / "cifar-10-batches-py").mkdir(parents=True)
+    (python / "data_batch_1").touch()
+    for folder in (python, python.parent):
+        with pytest.raises(DataError, match=r"batches-py: .* get its binary form"):
+            load([folder], PictureFormat(32, 3))
