@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Callable, Iterator
 
 import typer
@@ -20,7 +21,12 @@ from rich.progress import (
 from model.checkpoint import CheckpointError
 from model.request import InvalidField
 
-output = Console(emoji=False)
+WIDE = 400
+"""Columns of a table in a pipe: no cell is folded there."""
+
+output = Console(
+    emoji=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else WIDE
+)
 problems = Console(stderr=True, emoji=False)
 
 

@@ -70,6 +70,8 @@ def describe(
             say(json.dumps(answer, ensure_ascii=False))
             return
         say(description.caption or "(the model has no words for it)")
+        if not description.labels:
+            return
         table = Table(Column("label", overflow="fold"), "probability")
         for found in description.labels:
             table.add_row(escape(found.text), f"{found.probability:.1%}")

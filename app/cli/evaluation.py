@@ -95,7 +95,11 @@ def evaluating() -> Iterator[None]:
 
 
 def carry_out(measured: Evaluation, doing: str, out: Path) -> None:
-    """Shows each line as it is known, then the report, and writes it into ``out``."""
+    """Shows each line as it is known, then the report, and writes it into ``out``.
+
+    Raises `UserError` where that cannot be written to.
+    """
+    check_out(out)
     with progress_bar() as bar:
         task = bar.add_task(doing, total=measured.steps)
         for line in measured.run(partial(bar.advance, task)):

@@ -191,7 +191,7 @@ def _beside(folder: Path, paths: Iterable[Path], texts: set[Path]) -> Iterator[E
         *parts, _ = path.relative_to(folder).parts
         own = [part for part in parts if part.lower() not in TRAIN]
         names[path] = own[-1] if own else ""
-    if all(REPEATS.match(name) for name in names.values()):
+    if all(REPEATS.match(name) for name in names.values() if name):
         names = {path: REPEATS.sub("", name, count=1) for path, name in names.items()}
     for path, name in names.items():
         beside = next((one for end in TEXTS if (one := path.with_suffix(end)) in texts), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -126,3 +127,15 @@ def test_programs_read_json(run: Run, tmp_path: Path) -> None:
     (one,) = json.loads(run(["models", "emoji-gpt", "--json"]).stdout)
     assert (one["model"], "describe" in one["operations"]) == ("emoji-gpt", True)
     assert "temperature" in [parameter["name"] for parameter in one["parameters"]]
+
+
+def test_no_cell_is_folded_in_a_pipe(run: Run, models: dict[str, Path], tmp_path: Path) -> None:
+    """And what was trained here is listed."""
+    shutil.copytree(models["flow"], tmp_path / "runs" / "mine" / "checkpoint")
+    (tmp_path / "runs" / "broken" / "checkpoint").mkdir(parents=True)
+    (tmp_path / "runs" / "broken" / "checkpoint" / "config.json").write_text("{}")
+    said = run("models").stdout
+    assert any("mine" in line and "runs/mine" in line for line in said.splitlines())
+    assert "runs/broken/checkpoint/config.json: no JSON object with a family" in said
+    there = json.loads(run("models --json").stdout)
+    assert "runs/mine" in [one["name"] for one in there]

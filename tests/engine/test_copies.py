@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from app.engine import Engine, EngineMetrics, EngineSettings
 from app.engine.copies import LOCK, PREFIX, PrivateCopies, remove_abandoned
 from model.checkpoint import WEIGHTS
 from model.registry import open_checkpoint
@@ -60,3 +61,15 @@ def test_copies_in_use_are_not_removed(tmp_path: Path) -> None:
     PrivateCopies().of(open_checkpoint(tmp_path / "mine"))
     remove_abandoned(kept.folder.parent.parent)
     assert open_checkpoint(kept.folder).spec == kept.spec
+
+
+def test_two_models_of_one_name_get_names_of_their_own(tmp_path: Path) -> None:
+    a, b = (tiny_flow(tmp_path / folder / "mine") for folder in "ab")
+    with pytest.raises(ValueError, match=r"mine \(.*; name=folder gives another"):
+        Engine(EngineSettings(models=(a, b)), EngineMetrics())
+    engine = Engine(EngineSettings(models=(Path(f"cats={a}"), b)), EngineMetrics())
+    assert list(engine.checkpoints) == ["cats", "mine"]
+    # What the workers open are the copies, under the same names.
+    for id_, checkpoint in engine.checkpoints.items():
+        assert open_checkpoint(checkpoint.address).spec.id == id_
+        assert not checkpoint.folder.is_relative_to(tmp_path)

@@ -161,7 +161,11 @@ def test_a_text_beside_an_image_is_its_caption(tmp_path: Path) -> None:
     paint(tmp_path / "10_rose" / "a.png", "red")
     paint(tmp_path / "10_rose" / "b.png", "red")
     (tmp_path / "10_rose" / "a.txt").write_text("a rose,\nvery red\n")
-    assert list(folder.load(tmp_path, FORM).captions) == ["a rose, very red", "rose"]
+    paint(tmp_path / "5_sky" / "c.png", "blue")
+    (tmp_path / "5_sky" / "c.caption").write_text("clouds")
+    paint(tmp_path / "loose.png", "blue")
+    captions = ["a rose, very red", "rose", "clouds", ""]
+    assert list(folder.load(tmp_path, FORM).captions) == captions
 
 
 def test_a_number_is_part_of_a_name_where_not_all_have_one(tmp_path: Path) -> None:
