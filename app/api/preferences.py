@@ -116,7 +116,7 @@ async def respond_later(
         waiting = services.images.unattended.wait(generation.requests, seconds)
         if await while_connected(request, waiting):
             return None
-    numerics = services.images.numerics(generation.spec.id)
+    numerics = services.images.numerics(generation.spec)
     headers = {
         **generation_headers(generation, numerics),
         "Cache-Control": "no-store",

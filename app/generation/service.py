@@ -184,12 +184,12 @@ class ImageService:
 
     def can_keep(self, generation: Generation) -> bool:
         """Whether its images have room in memory until somebody asks for them."""
-        return self._engine.can_keep(generation.requests)
+        return self._engines.current.can_keep(generation.requests)
 
     def in_memory(self, generation: Generation) -> bool:
         """Whether nothing of it has to be drawn."""
         whole = generation.files == 1 and generation.seeded and generation.addressable
-        return (whole and self.etag(generation) in self._files) or self._engine.in_memory(
+        return (whole and self.etag(generation) in self._files) or self._engines.current.in_memory(
             generation.requests
         )
 

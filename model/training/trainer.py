@@ -31,7 +31,6 @@ from torch import Tensor, nn
 from model.checkpoint import WEIGHTS
 from model.data import load
 from model.data.pictures import PictureSet
-from model.data.reading import silent
 from model.layers import FrozenEmbedding
 from model.loading import load_weights, resolve_dtype
 from model.registry import RECIPES, find_folder
@@ -93,6 +92,9 @@ class _Quiet:
         """Is said by the first."""
 
     def page(self, path: Path) -> None:
+        """Is said by the first."""
+
+    def reading(self, done: int, total: int) -> None:
         """Is said by the first."""
 
     def note(self, text: str) -> None:
@@ -480,8 +482,7 @@ def start_training(options: TrainingOptions, progress: ProgressReport) -> Path:
         if state is None and options.init is not None:
             options = replace(options, init=find_folder(options.init))
         options, choices = completed(options, state, machine)
-        report = progress.reading if machine.is_main_process else silent
-        data = load(options.data, recipe_type.pictures(options), run.data, report)
+        data = load(options.data, recipe_type.pictures(options), run.data, progress.reading)
         # Not before there is something to train on: what it is set to holds for the process.
         accelerator = _accelerator(options, progress)
         lines = [f"{len(data)} images in {len(data.groups)} groups, {data.skipped} skipped"]
