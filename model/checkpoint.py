@@ -63,10 +63,11 @@ class Checkpoint(ABC):
     tiles: ClassVar[Mapping[str, int]] = {"cpu": 8, "cuda": 32}
     """The most evaluations in a pass where no tile is set, by the type of the device."""
 
+    _name: str | None = None  # where it is not the folder's
+
     def __init__(self, folder: Path, spec: ModelSpec) -> None:
         self.folder = folder
         self.spec = spec
-        self._name: str | None = None  # where it is not the folder's
 
     @property
     def bytes(self) -> int:
