@@ -47,7 +47,7 @@ def serve(settings: Settings) -> int:
     for line in settings.open_doors():
         logger.warning("%s", line)
     try:
-        listener = _listen(settings.host, settings.port)
+        listener = listen(settings.host, settings.port)
         with listener:
             app = create_app(settings)
             server = Server(_config(app, settings), app.state.services, began)
@@ -125,7 +125,7 @@ class Server(uvicorn.Server):
             self._leaving.cancel()
         await super().shutdown(sockets)
         if self.force_exit:
-            await self._services.engines.stop()  # uvicorn leaves the lifespan out then
+            await self._services.stop()  # uvicorn leaves the lifespan out then
 
     async def _leave(self) -> None:
         settings = self._services.settings
@@ -136,7 +136,7 @@ class Server(uvicorn.Server):
         if not (drained and await self._all_sent(end)):
             logger.error("work was unfinished after %g s", settings.shutdown_timeout)
             self.exit_code = 1
-            await self._services.engines.stop()  # answers and streams end in words
+            await self._services.stop()  # answers and streams end in words
         self.should_exit = True
 
     async def _all_sent(self, end: float) -> bool:
@@ -159,7 +159,8 @@ def _terminal_is_there() -> bool:
     return True
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """A socket to take connections on; "::" stands for IPv4 too. Raises `StartError`."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     both = host in ("::", "::0") and socket.has_dualstack_ipv6()
     try:

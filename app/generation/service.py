@@ -20,6 +20,7 @@ from app import tracing
 from app.engine import (
     DeadlineExceeded,
     Done,
+    Draining,
     Job,
     Preview,
     Progress,
@@ -88,11 +89,20 @@ class ImageService:
         self._threads = ThreadPoolExecutor(settings.encode_threads, "encode")
         self._memory = settings.encode_memory_bytes
         self._jobs: WeakSet[Job] = WeakSet()  # those that requests still read
+        self._limits: set[asyncio.Timeout] = set()  # of the work that is going on
+        self._stopped = False
         self._encoding = 0  # bytes of images that are being encoded, or wait for it
         self._pace = 20e6  # bytes that a thread encodes in a second, as it was lately
         self._files: LRUCache[str, File] = LRUCache(
             settings.file_cache_bytes, getsizeof=lambda file: len(file.body) + ENTRY_OVERHEAD
         )
+
+    def stop(self) -> None:
+        """Ends what is being encoded or decoded with `Draining`, and what would be. Idempotent."""
+        self._stopped = True
+        for limit in self._limits:
+            if not limit.expired():
+                limit.reschedule(0.0)
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -204,13 +214,21 @@ class ImageService:
         return File(0, kept.body, Timings(0.0, 0.0), 0.0)
 
     async def within(self, seconds: float, work: Awaitable[T], message: str) -> T:
-        """What the work gives. Raises `DeadlineExceeded` where it takes longer."""
+        """What the work gives. Raises `DeadlineExceeded` where it takes longer, and `Draining`
+        where the service stops meanwhile."""
+        limit = asyncio.timeout(0.0 if self._stopped else max(0.0, seconds))
         try:
-            async with asyncio.timeout(max(0.0, seconds)):
+            async with limit:
+                self._limits.add(limit)
                 return await work
         except TimeoutError:
+            if self._stopped:
+                message = "The service stopped before the answer was finished."
+                raise Draining(message) from None
             self._metrics.rejected("deadline")
             raise DeadlineExceeded(message) from None
+        finally:
+            self._limits.discard(limit)
 
     async def _in_time(self, job: Job, work: Awaitable[T]) -> T:
         """The same deadline for what is done with an image as for making it."""

@@ -13,8 +13,17 @@ import pytest
 
 from app.generation import output, service
 from app.generation.editing import budget
+from app.metrics import Metrics
 from app.settings import Settings
-from tests.api.application import asking_fakes, error, events, metric
+from tests.api.application import (
+    application,
+    asking_app,
+    asking_fakes,
+    error,
+    events,
+    metric,
+)
+from tests.engine.fakes import fake_engine, started
 
 BODY = {"prompt": "a", "n": 2}
 EVENTS = {"Accept": "text/event-stream"}
@@ -65,6 +74,29 @@ async def test_it_has_what_is_left_of_the_deadline(
         assert code_of(answer) == "deadline_exceeded"
         assert await metric(client, 'rejections_total{reason="deadline"}') == 1
         assert await metric(client, "encode_waiting_bytes") == 0
+
+
+@pytest.mark.parametrize("headers", [{}, EVENTS])
+async def test_it_ends_in_words_where_the_service_stops(
+    gate: threading.Event, headers: dict[str, str]
+) -> None:
+    metrics = Metrics()
+    async with (
+        started(fake_engine("fast", metrics=metrics)) as engine,
+        application(engine, Settings(), metrics) as app,
+        asking_app(app) as client,
+    ):
+        await engine.wait_ready()
+        asked = asyncio.create_task(client.post("/v1/images", json=BODY, headers=headers))
+        while not await metric(client, "encode_waiting_bytes"):  # noqa: ASYNC110 - a metric
+            await asyncio.sleep(0.01)
+        await app.state.services.stop()
+        answer = await asked
+        assert not gate.is_set()
+        if headers:
+            assert code_of(answer) == "draining"
+        else:
+            assert (answer.status_code, error(answer)["code"]) == (503, "draining")
 
 
 async def test_what_is_to_be_decoded_has_a_bounded_queue_too(

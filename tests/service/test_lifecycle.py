@@ -17,7 +17,7 @@ import httpx
 import psutil
 import pytest
 
-from app.server import READING_TIME
+from app.server import READING_TIME, listen
 from tests.service.raw import answer, connect, large_edit, received
 from tests.service.running import Service, Start, running
 
@@ -148,6 +148,14 @@ def test_a_taken_port_is_said_in_one_line(start: Start) -> None:
             assert service.ended() == 1
             (line,) = service.log.splitlines()
             assert f"port {port} on 127.0.0.1 is taken" in line
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 here")
+def test_all_addresses_of_ipv6_are_those_of_ipv4_too() -> None:
+    with listen("::", 0) as listener:
+        port = listener.getsockname()[1]
+        for host in ("127.0.0.1", "::1"):
+            socket.create_connection((host, port), timeout=5).close()
 
 
 def test_more_than_one_uvicorn_worker_is_refused(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 
 import httpx
+import pytest
 
 from app.api.auth import hash_key
+from app.logs import JsonLines, TextLines
 from tests.service.running import Service, Start
 
 
@@ -41,3 +44,12 @@ def test_prompts_are_logged_when_asked_for(start: Start) -> None:
         ask(service)
         (line,) = [line for line in lines(service) if "prompt" in line]
         assert (line["prompt"], line["request_id"]) == ("a private matter", "request-1")
+
+
+@pytest.mark.parametrize("formatter", [TextLines(), JsonLines()])
+def test_a_record_is_one_line_whatever_a_client_wrote(formatter: logging.Formatter) -> None:
+    forged = "cat\n12:00:00 INFO ready\r\x1b[2Kdone seed=7"
+    record = logging.makeLogRecord({"msg": "no request: %s", "args": (forged,), "prompt": forged})
+    line = formatter.format(record)
+    assert line.isprintable()
+    assert "cat\\n12:00:00 INFO ready\\r\\" in line
