@@ -4,7 +4,8 @@
 | ------------------------------- | -------------------------------------------------------------- |
 | opened, nothing sent            | ``head_timeout``; closed without a word                        |
 | a head arrives                  | ``head_timeout`` (408) and `LARGEST_HEAD` bytes (431)          |
-| a body arrives                  | `app.api.limits` (408, 413); chunks' heads, trailers: 431      |
+| a body arrives                  | `app.api.limits` (408, 413); chunks' heads, trailers: 431;     |
+|                                 | `EVENTS_AT_ONCE` chunks, then others have their turn           |
 | an answer is under way          | the engine's deadline; what comes meanwhile waits, unparsed    |
 | an answer is not read           | ``write_timeout`` without `LEAST_READ` bytes, then aborted     |
 | answered before the body's end  | `LINGER` seconds and `MOST_DISCARDED` bytes, then closed       |
@@ -50,6 +51,9 @@ MOST_DISCARDED = 16 * 2**20
 
 LEAST_READ = 64 * 1024
 """Bytes that a client takes in each ``write_timeout``, or all that there are."""
+
+EVENTS_AT_ONCE = 256
+"""Parts of a body that are read before others have their turn: a chunk may be of one byte."""
 
 GRACE = 1.0
 """Seconds for an answer to a client that sent its end, where it cannot be asked if it is there."""
@@ -102,6 +106,7 @@ class Connection(asyncio.Protocol):
         self._ahead = 0  # bytes that came while it was
         self._discarded = 0  # bytes that nobody wants
         self._reading = True
+        self._unread = False  # whether the rest of what was received waits for its turn
         self._eof = False  # the client closed its half
         self._last = False  # the connection ends with this answer
         self._closing = False  # all is written; what still comes is dropped
@@ -122,12 +127,14 @@ class Connection(asyncio.Protocol):
         self._server, self._client = get_local_addr(transport), get_remote_addr(transport)
         self._scheme = "https" if transport.get_extra_info("sslcontext") else "http"
         if len(self._state.connections) >= self._front.bounds.most:
-            for oldest in self._front.idle:
-                oldest.abort()
-                break
-            else:  # each of them has a request
+            oldest = next(iter(self._front.idle), None)
+            if oldest is None:  # each of them has a request
                 self.abort()
                 return
+            # Now, not when it is lost: several may come before that.
+            del self._front.idle[oldest]
+            self._state.connections.discard(oldest)
+            oldest.abort()
         self._state.connections.add(self)  # type: ignore[arg-type]
         self._await_request(self._front.bounds.head_timeout)
 
@@ -161,7 +168,8 @@ class Connection(asyncio.Protocol):
                     data = _encoded_line(data)
                 self._in_request_line = b"\n" not in data
         self._http.receive_data(data)
-        self._advance()
+        if not self._unread:
+            self._advance()
 
     def eof_received(self) -> bool:
         """Whether to go on writing.
@@ -211,8 +219,8 @@ class Connection(asyncio.Protocol):
     # Reading -----------------------------------------------------------------------------------
 
     def _advance(self) -> None:
-        while not self._closing:
-            if self._http.their_state in _NOTHING_MORE:
+        for _ in range(EVENTS_AT_ONCE):
+            if self._closing or self._http.their_state in _NOTHING_MORE:
                 return
             try:
                 event = self._http.next_event()
@@ -240,6 +248,16 @@ class Connection(asyncio.Protocol):
                         self._exchange.complete()
                 case h11.ConnectionClosed():
                     self._close()
+        self.pause_reading()
+        self._unread = True
+        self._loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        """Reads the rest of what was received."""
+        if self._unread:
+            self._unread = False
+            self.resume_reading()
+            self._advance()
 
     def _begin(self, request: h11.Request) -> None:
         """Hands a request to the application."""
@@ -317,7 +335,7 @@ class Connection(asyncio.Protocol):
             self.transport.pause_reading()
 
     def resume_reading(self) -> None:
-        if not self._reading and not self.transport.is_closing():
+        if not (self._reading or self._unread or self.transport.is_closing()):
             self._reading = True
             self.transport.resume_reading()
 
@@ -374,7 +392,7 @@ class Connection(asyncio.Protocol):
         self._await_request(self._front.bounds.keep_alive)
         if pending:
             self.data_received(pending)
-        if self._eof and self._exchange is None:
+        if self._eof and not self.eof_received():
             self._close()
 
     def _close(self) -> None:
@@ -382,6 +400,7 @@ class Connection(asyncio.Protocol):
         if self._closing:
             return
         self._closing = True
+        self._unread = False
         self._stop_timer()
         self._front.idle.pop(self, None)
         self._watch_client()

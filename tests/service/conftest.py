@@ -34,3 +34,12 @@ def start(tiny: Path, tmp_path: Path) -> Start:
 def client(service: Service) -> Iterator[openai.OpenAI]:
     with official(service) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def hasty(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A server whose times are short, and that has room for 50 connections."""
+    log = tmp_path_factory.mktemp("hasty") / "log"
+    times = {"KEEP_ALIVE": "2", "HEAD_TIMEOUT": "2", "BODY_TIMEOUT": "2", "WRITE_TIMEOUT": "1"}
+    with running(tiny, log, **times, MAX_CONNECTIONS="50") as service:
+        yield service.await_ready()

@@ -105,6 +105,19 @@ def test_floods_of_headers_are_cut_off(address: tuple[str, int], flood: bytes) -
     assert not answer or answer.startswith((b"HTTP/1.1 431 ", b"HTTP/1.1 400 "))
 
 
+@pytest.mark.usefixtures("flat_memory")
+def test_chunks_of_one_byte_hold_nobody_up(service: Service, address: tuple[str, int]) -> None:
+    body = b"1\r\n \r\n" * 20_000 + b"0\r\n\r\n"
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(socket.create_connection(address)) for _ in range(20)]
+        for client in clients:
+            client.sendall(HEAD + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n" + body)
+        others_are_served(service)
+        for client in clients:
+            client.settimeout(60)
+            assert client.recv(11) == b"HTTP/1.1 40"  # no JSON, or too late
+
+
 def test_requests_sent_by_half_are_ended(start: Start) -> None:
     with start(BODY_TIMEOUT="1") as service:
         service.await_ready()
