@@ -145,7 +145,7 @@ async def image(
     if if_none_match and _matches(etag, ",".join(if_none_match)):
         return Response(status_code=304, headers=headers)
     if request.method == "HEAD":
-        headers |= generation_headers(generation, numerics)
+        headers |= generation_headers(generation, numerics, services.links)
         response = Response(media_type=MEDIA_TYPES[format], headers=headers)
         # Not 0, which is said of nothing; how long the file is, is known once it is drawn.
         del response.headers["content-length"]
@@ -162,7 +162,7 @@ async def image(
     if later is not None:
         return later
     (file,) = await services.files(generation, request, client)
-    return image_response(generation, numerics, file, headers)
+    return image_response(generation, numerics, services.links, file, headers)
 
 
 def _matches(etag: str, if_none_match: str) -> bool:

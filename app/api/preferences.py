@@ -118,7 +118,7 @@ async def respond_later(
             return None
     numerics = services.images.numerics(generation.spec)
     headers = {
-        **generation_headers(generation, numerics),
+        **generation_headers(generation, numerics, services.links),
         "Cache-Control": "no-store",
         "Preference-Applied": "respond-async",
         "Retry-After": str(ceil(services.engine.seconds_left)),

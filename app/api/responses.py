@@ -19,7 +19,7 @@ from app.api.auth import Client
 from app.api.deps import Services
 from app.api.errors import ApiError, ErrorAnswer, of_engine
 from app.api.openapi import event_stream
-from app.api.signing import path_of
+from app.api.signing import Links, path_of
 from app.engine import EngineError, Job, Progress
 from app.generation.output import MEDIA_TYPES, Format
 from app.generation.resolve import Generation, quoted
@@ -133,10 +133,12 @@ async def respond(
     if answer.kind == "events":
         job = await services.submit(generation, client, previews=previews)
         events = _events(generation, services.images.events(generation, job), request, services)
-        return EventStream(job, events, generation_headers(generation, numerics) | headers)
+        return EventStream(
+            job, events, generation_headers(generation, numerics, services.links) | headers
+        )
     files = await services.files(generation, request, client)
     if answer.kind == "image":
-        return image_response(generation, numerics, files[0], headers)
+        return image_response(generation, numerics, services.links, files[0], headers)
     page = Images(
         created=int(time.time()),
         model=generation.spec.id,
@@ -145,22 +147,22 @@ async def respond(
         fitted=fitted(generation),
         images=[_image(generation, file, request, services) for file in files],
     )
-    headers |= {**generation_headers(generation, numerics), **timing_of(files)}
+    headers |= {**generation_headers(generation, numerics, services.links), **timing_of(files)}
     return Response(page.model_dump_json(), media_type=JSON, headers=headers)
 
 
 def image_response(
-    generation: Generation, numerics: str, file: File, headers: dict[str, str]
+    generation: Generation, numerics: str, links: Links, file: File, headers: dict[str, str]
 ) -> Response:
     """The image itself. ``headers`` say how long it may be kept."""
     return Response(
         file.body,
         media_type=MEDIA_TYPES[generation.output.format],
-        headers={**generation_headers(generation, numerics), **timing_of([file]), **headers},
+        headers={**generation_headers(generation, numerics, links), **timing_of([file]), **headers},
     )
 
 
-def generation_headers(generation: Generation, numerics: str) -> dict[str, str]:
+def generation_headers(generation: Generation, numerics: str, links: Links) -> dict[str, str]:
     """What an answer says of its generation, whatever its kind."""
     spec, output = generation.spec, generation.output
     headers = {
@@ -178,7 +180,7 @@ def generation_headers(generation: Generation, numerics: str) -> dict[str, str]:
         size = str(drawn.width) if square else f"{drawn.width}x{drawn.height}"
         headers["X-Tessera-Resampled-From"] = size
     if generation.files == 1:
-        path = path_of(generation)
+        path = links.location(path_of(generation))
         if len(path) <= LONGEST_LOCATION:
             headers["Content-Location"] = path
     return headers

@@ -105,6 +105,7 @@ class Links:
 
     def __init__(self, settings: Settings) -> None:
         self._base = settings.public_url
+        self._prefix = (self._base.path or "").rstrip("/") if self._base else ""
         self._signer = signer_of(settings) if settings.api_keys else None
         self._lifetime = settings.signed_url_seconds
 
@@ -122,3 +123,7 @@ class Links:
 
     def _absolute(self, path: str, request: Request) -> str:
         return str(self._base or request.base_url).rstrip("/") + path
+
+    def location(self, path: str) -> str:
+        """The path that clients know it by: a proxy may serve the service below one of its own."""
+        return self._prefix + path

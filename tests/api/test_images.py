@@ -250,6 +250,8 @@ class TestBehindAProxy:
         assert answer.json()["images"][0]["url"].startswith(
             "https://pictures.example/t/v1/images/7.png?"
         )
+        one = await client.post("/v1/images", json=APPLE)
+        assert one.headers["content-location"].startswith("/t/v1/images/7.png?")
 
 
 async def test_an_address_says_what_its_file_says_of_itself(client: httpx.AsyncClient) -> None:

@@ -107,7 +107,8 @@ async def generations(
         )
         for index, image in enumerate(generation.requests)
     ]
-    headers = generation_headers(generation, services.images.numerics(checkpoint.spec))
+    numerics = services.images.numerics(checkpoint.spec)
+    headers = generation_headers(generation, numerics, services.links)
     return json_response(generation, body, images, services, headers)
 
 
