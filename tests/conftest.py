@@ -30,6 +30,7 @@ def _take(name: str) -> str:
 # Taken out of the environment: the servers that tests start would warn of settings unknown to them.
 REQUIRE = _take("REQUIRE") not in ("", "0")
 FULL = _take("FULL") not in ("", "0")
+SOAK = float(_take("SOAK") or 0)  # seconds for which tests/deploy/test_soak.py runs
 DATA = Path(_take("DATA") or ROOT.parent / "shared" / "data")
 
 
