@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from urllib.parse import unquote_to_bytes
 
 from fastapi import APIRouter, Depends, Header, Path, Request, Response
-from pydantic import ValidationError
+from pydantic import ValidationError, WithJsonSchema
 
 from app.api.auth import Caller, Client
 from app.api.deps import Services, Shared
@@ -108,6 +108,10 @@ _ADDRESS: dict[str, Any] = {
 }
 
 
+IfNoneMatch = Annotated[list[str] | None, Header(), WithJsonSchema({"type": "string"})]
+"""The header, whose lines are one list (RFC 9110, 5.3); whatever is in it is a text."""
+
+
 @router.get("/v1/images/{seed:path}.{format}", **_ADDRESS)
 @router.head("/v1/images/{seed:path}.{format}", include_in_schema=False, **_ADDRESS)
 async def image(
@@ -126,7 +130,7 @@ async def image(
     services: Shared,
     client: Caller,
     preferred: Preferred,
-    if_none_match: Annotated[list[str] | None, Header()] = None,
+    if_none_match: IfNoneMatch = None,
 ) -> Response:
     """An image as an address: the same bytes as the POST of the same request."""
     services.check_names(query)
