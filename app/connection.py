@@ -52,7 +52,7 @@ MOST_DISCARDED = 16 * 2**20
 LEAST_READ = 64 * 1024
 """Bytes that a client takes in each ``write_timeout``, or all that there are."""
 
-EVENTS_AT_ONCE = 256
+EVENTS_AT_ONCE = 64
 """Parts of a body that are read before others have their turn: a chunk may be of one byte."""
 
 GRACE = 1.0
