@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -21,12 +22,15 @@ from app.api.request_log import RequestLog
 from app.api.signing import Links
 from app.api.tracing import Tracing
 from app.engine import Engine, Succession
+from app.generation.credentials import Credentials
 from app.generation.editing.budget import UploadBudget
 from app.generation.service import ImageService
 from app.metrics import Metrics, installed_version
 from app.settings import Settings
 from model.checkpoint import CheckpointError
 from model.registry import SHIPPED
+
+logger = logging.getLogger("tessera")
 
 DESCRIPTION = """
 Image transformers over HTTP: a prompt or a seed in, an image out.
@@ -52,12 +56,19 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 def assemble(settings: Settings, engine: Engine, metrics: Metrics) -> FastAPI:
-    """The routes around an engine. ``app.state.services`` holds the parts."""
+    """The routes around an engine. ``app.state.services`` holds the parts.
+
+    Raises `CredentialsError` for a key or certificates that cannot sign.
+    """
     uploads = UploadBudget(
         memory_bytes=settings.upload_memory_bytes, threads=settings.upload_threads
     )
+    credentials = None
+    if settings.c2pa_certificates is not None and settings.c2pa_key is not None:
+        credentials = Credentials(settings.c2pa_certificates, settings.c2pa_key)
+        logger.info("files are signed as %s, until %s", credentials.signer, credentials.until)
     engines = Succession(engine, settings.request_timeout)
-    service = ImageService(engines, metrics, settings, uploads)
+    service = ImageService(engines, metrics, settings, uploads, credentials)
     limit, links = RateLimit(settings, metrics), Links(settings)
     specs = [checkpoint.spec for checkpoint in engine.checkpoints.values()]
     services = Services(settings, engines, metrics, service, uploads, limit, links)

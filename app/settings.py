@@ -196,6 +196,16 @@ class Settings(EngineSettings, Limits, BaseSettings):
     """Seconds for which caches keep an address that does not pin its model by digest. A new
     checkpoint under the old name shows after that."""
 
+    # What files are signed with.
+
+    c2pa_certificates: Path | None = None
+    """A PEM file: the certificate with which files are signed as C2PA says (Content Credentials),
+    then those that vouch for it. Needs the extra "c2pa". Signed files differ in their bytes each
+    time that they are made, and in no pixel; see docs/deployment.md."""
+
+    c2pa_key: Path | None = None
+    """A PEM file: the certificate's private key, unencrypted."""
+
     # The way out.
 
     drain_delay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
@@ -293,6 +303,8 @@ class Settings(EngineSettings, Limits, BaseSettings):
             "url_secret": "api_keys",
             "signed_url_seconds": "url_secret",
             "rate_limit_store": "rate_limit",
+            "c2pa_key": "c2pa_certificates",
+            "c2pa_certificates": "c2pa_key",
         }
         lines += [
             f"{PREFIX}{name.upper()}: has no effect without {PREFIX}{other.upper()}"

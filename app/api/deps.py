@@ -53,7 +53,8 @@ class Services:
     @property
     def ready(self) -> bool:
         """Whether a balancer should send work here: there is a worker, and it may be given some."""
-        return self.engine.state == "ready" and self.engine.workers > 0 and not self.leaving
+        working = self.engine.state == "ready" and self.engine.workers > 0
+        return working and self.images.can_sign and not self.leaving
 
     async def stop(self) -> None:
         """Ends all requests in words, and the workers, within seconds. Idempotent."""

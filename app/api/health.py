@@ -36,12 +36,14 @@ async def livez() -> AliveAnswer:
 @router.get("/readyz", responses={503: {"model": ErrorAnswer}})
 @router.head("/readyz", include_in_schema=False)
 async def readyz(services: Shared) -> ReadyAnswer:
-    """Whether to send work here: 503 while loading, draining, failed, or without a worker."""
+    """Whether to send work here: 503 while loading, draining, failed, without a worker, or where
+    images are signed and the certificate has ended."""
     if services.ready:
         return ReadyAnswer()
     engine = services.engine
     state = "draining" if services.leaving else engine.state
     if state == "ready":
+        services.images.check_signing()
         message = "the workers are being replaced"
         raise ApiError(503, message, code="no_worker", headers={"Retry-After": "2"})
     message = f"the service is {state}" + (f": {engine.failure}" if engine.failure else "")

@@ -172,7 +172,7 @@ async def image(
 def _matches(etag: str, if_none_match: str) -> bool:
     """Weak comparison (RFC 9110, 13.1.2)."""
     given = {part.strip().removeprefix("W/") for part in if_none_match.split(",")}
-    return etag in given or "*" in given
+    return etag.removeprefix("W/") in given or "*" in given
 
 
 def _cache_control(immutable: bool, client: Client, services: Services) -> str:

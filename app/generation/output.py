@@ -98,14 +98,19 @@ class Metadata:
         return fields if self.operation == "generate" else fields | {"operation": self.operation}
 
     @property
-    def xmp(self) -> bytes:
+    def source(self) -> str:
         """Whether all of the picture was made by a model, or a part of an uploaded one was.
 
-        IPTC Photo Metadata Standard 2024.1, "Digital Source Type".
+        An address of IPTC's NewsCodes, "Digital Source Type".
         """
         drawn = self.operation in ("generate", "walk")
         kind = "trainedAlgorithmicMedia" if drawn else "compositeWithTrainedAlgorithmicMedia"
-        return _XMP.format(kind=kind, software=SOFTWARE).encode()
+        return f"http://cv.iptc.org/newscodes/digitalsourcetype/{kind}"
+
+    @property
+    def xmp(self) -> bytes:
+        """The same as a packet: IPTC Photo Metadata Standard 2024.1."""
+        return _XMP.format(source=self.source, software=SOFTWARE).encode()
 
 
 _XMP = (
@@ -116,7 +121,7 @@ _XMP = (
     ' xmlns:xmp="http://ns.adobe.com/xap/1.0/"'
     ' xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"'
     ' xmp:CreatorTool="{software}"'
-    ' Iptc4xmpExt:DigitalSourceType="http://cv.iptc.org/newscodes/digitalsourcetype/{kind}"/>'
+    ' Iptc4xmpExt:DigitalSourceType="{source}"/>'
     "</rdf:RDF></x:xmpmeta>"
     '<?xpacket end="r"?>'
 )

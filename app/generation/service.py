@@ -28,8 +28,9 @@ from app.engine import (
     Succession,
     Timings,
 )
+from app.generation.credentials import Credentials
 from app.generation.editing.budget import UploadBudget
-from app.generation.output import ENCODER, Output, encode, encode_animation
+from app.generation.output import ENCODER, Metadata, Output, encode, encode_animation
 from app.generation.resolve import Generation
 from app.generation.unattended import Unattended
 from app.metrics import Metrics
@@ -77,12 +78,18 @@ class ImageService:
     """Draws and encodes. Belongs to one event loop, as the engine does."""
 
     def __init__(
-        self, engines: Succession, metrics: Metrics, settings: Settings, uploads: UploadBudget
+        self,
+        engines: Succession,
+        metrics: Metrics,
+        settings: Settings,
+        uploads: UploadBudget,
+        credentials: Credentials | None = None,
     ) -> None:
         self.unattended = Unattended()
         self._engines = engines
         self._metrics = metrics
         self._uploads = uploads
+        self._credentials = credentials
         self._timeout = settings.request_timeout
         self._log_prompts = settings.log_prompts
         self._encode_threads = settings.encode_threads
@@ -112,9 +119,21 @@ class ImageService:
         return self._engines.loaded(spec).numerics
 
     def etag(self, generation: Generation) -> str:
-        """Names the bytes of a (single) file, quoted as in the header. Raises `NotReady`."""
-        numerics = self.numerics(generation.spec)
-        return _etag(generation.requests[0], len(generation.requests), generation.output, numerics)
+        """Names a (single) file, as in the header; a signed one weakly, since signatures of the
+        same bytes differ. Raises `NotReady`."""
+        numerics, signed = self.numerics(generation.spec), self._credentials
+        first, count = generation.requests[0], len(generation.requests)
+        return _etag(first, count, generation.output, numerics, signed.name if signed else None)
+
+    def check_signing(self) -> None:
+        """Raises `NotReady` where files are signed, and the certificate for it has ended."""
+        if self._credentials is not None and self._credentials.expired:
+            raise NotReady(f"the certificate that signs images ended on {self._credentials.until}")
+
+    @property
+    def can_sign(self) -> bool:
+        """Whether files can be signed, or need not be."""
+        return self._credentials is None or not self._credentials.expired
 
     @property
     def unencoded(self) -> int:
@@ -127,6 +146,7 @@ class ImageService:
         Raises `EngineError`; nothing was accepted then. A model that draws faster than files are
         written must not fill the memory with what it has drawn: `QueueFull`, as where it is slow.
         """
+        self.check_signing()
         waiting = self.unencoded
         if waiting >= self._memory:
             self._metrics.refused("encoding_full")
@@ -259,9 +279,8 @@ class ImageService:
         pictures = [frame.result for frame in ordered if isinstance(frame.result, Picture)]
         metadata = generation.metadata(0, self.numerics(generation.spec))
         size = sum(len(picture.pixels) for picture in pictures)
-        body = await self._on_thread(
-            size, partial(encode_animation, pictures, generation.output, metadata)
-        )
+        write = partial(encode_animation, pictures, generation.output, metadata)
+        body = await self._on_thread(size, self._signing(write, generation.output, metadata))
         took = time.perf_counter() - start
         self._metrics.encoded(generation.output.format, took)
         timings = Timings(
@@ -275,17 +294,31 @@ class ImageService:
         start = time.perf_counter()
         output = generation.output
         metadata = generation.metadata(index, self.numerics(generation.spec))
+        framing = generation.edit.framing if generation.edit else None
+        write = self._signing(partial(encode, picture, output, metadata, framing), output, metadata)
         if generation.edit is not None:
-            framing = generation.edit.framing
-            body = await self._uploads.work(encode, picture, output, metadata, framing)
+            body = await self._uploads.work(write)
         else:
-            size = len(picture.pixels)
-            body = await self._on_thread(size, partial(encode, picture, output, metadata))
+            body = await self._on_thread(len(picture.pixels), write)
         self._metrics.encoded(output.format, time.perf_counter() - start)
         return body
 
+    def _signing(
+        self, write: Callable[[], bytes], output: Output, metadata: Metadata
+    ) -> Callable[[], bytes]:
+        """The same, signed in the same thread where files are."""
+        credentials = self._credentials
+        if credentials is None:
+            return write
+        return lambda: credentials.sign(write(), output.format, metadata.source)
+
 
 @lru_cache(1024)  # an answer asks up to three times, a browser for the same images again and again
-def _etag(first: ImageRequest, count: int, output: Output, numerics: str) -> str:
-    parts = repr((first, count, output, numerics, ENCODER))
-    return f'"{hashlib.sha256(parts.encode()).hexdigest()[:32]}"'
+def _etag(
+    first: ImageRequest, count: int, output: Output, numerics: str, signed: str | None
+) -> str:
+    parts: tuple[object, ...] = (first, count, output, numerics, ENCODER)
+    if signed is not None:
+        parts = (*parts, signed)
+    name = f'"{hashlib.sha256(repr(parts).encode()).hexdigest()[:32]}"'
+    return name if signed is None else f"W/{name}"

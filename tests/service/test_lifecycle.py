@@ -210,10 +210,16 @@ def test_a_checkpoint_that_cannot_be_used_is_named(
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("TILE", "many"), ("RATE_LIMIT_STORE", "punchcards://")]
+    ("name", "value"),
+    [
+        ("TILE", "many"),
+        ("RATE_LIMIT_STORE", "punchcards://"),
+        ("C2PA_CERTIFICATES", "/nowhere.pem"),
+    ],
 )
 def test_a_wrong_setting_is_said_in_one_line(start: Start, name: str, value: str) -> None:
-    with start(**{name: value}) as service:
+    beside = {"C2PA_KEY": "/nowhere.pem"} if name == "C2PA_CERTIFICATES" else {}
+    with start(**{name: value}, **beside) as service:
         assert service.ended() == 1
         (line,) = service.log.splitlines()
         assert f"TESSERA_{name}: " in line
