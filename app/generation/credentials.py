@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
@@ -16,11 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from app.engine import ImageFailed
 from app.generation.output import MEDIA_TYPES, SOFTWARE, Format
 from app.metrics import installed_version
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
+
+logger = logging.getLogger(__name__)
 
 CERTIFICATES, KEY = "TESSERA_C2PA_CERTIFICATES", "TESSERA_C2PA_KEY"
 
@@ -70,8 +74,7 @@ class Credentials:
             self._signer = c2pa.Signer.from_info(info)
             self._try()
         except c2pa.C2paError as error:
-            reason = str(error).rpartition(": ")[2]
-            raise CredentialsError(f"{CERTIFICATES}: {certificates}: {reason}") from error
+            raise CredentialsError(f"{CERTIFICATES}: {certificates}: {_reason(error)}") from error
 
     @property
     def expired(self) -> bool:
@@ -79,7 +82,17 @@ class Credentials:
         return datetime.now(UTC) > self.until
 
     def sign(self, file: bytes, format_: Format, source: str) -> bytes:
-        """The same picture with a manifest; ``source`` is IPTC's address of a source type."""
+        """The same picture with a manifest; ``source`` is IPTC's address of a source type.
+
+        Raises `ImageFailed`, as where the certificate has ended meanwhile.
+        """
+        try:
+            return self._sign(file, format_, source)
+        except self._library.C2paError as error:
+            logger.exception("an image was not signed")
+            raise ImageFailed(f"the image could not be signed: {_reason(error)}") from error
+
+    def _sign(self, file: bytes, format_: Format, source: str) -> bytes:
         manifest = {
             "claim_generator_info": [{"name": SOFTWARE, "version": installed_version()}],
             "assertions": [
@@ -98,10 +111,15 @@ class Credentials:
         """Raises the library's error where its reader does not accept what its writer signs."""
         file = BytesIO()
         Image.new("L", (1, 1)).save(file, "PNG")
-        signed = self.sign(file.getvalue(), "png", "")
+        signed = self._sign(file.getvalue(), "png", "")
         with self._library.Reader(MEDIA_TYPES["png"], BytesIO(signed)) as reader:
             if reader.get_validation_state() == "Invalid":
                 raise self._library.C2paError("its signatures are not valid")
+
+
+def _reason(error: Exception) -> str:
+    """Without the library's name of its kind."""
+    return str(error).rpartition(": ")[2]
 
 
 def _read(setting: str, path: Path) -> bytes:

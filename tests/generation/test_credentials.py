@@ -16,6 +16,7 @@ import pytest
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from PIL import Image
 
+from app.engine import ImageFailed
 from app.generation.credentials import Credentials, CredentialsError
 from app.generation.output import MEDIA_TYPES, Format, Metadata, Output, encode, encode_animation
 from app.metrics import installed_version
@@ -86,6 +87,11 @@ def test_animations_are_signed_too(signer: tuple[Credentials, Chain], form: Form
     assert manifest(signed, form)[0] == "Valid"
     with Image.open(BytesIO(signed)) as image:
         assert getattr(image, "n_frames", 1) == 3
+
+
+def test_what_cannot_be_signed_fails_alone(signer: tuple[Credentials, Chain]) -> None:
+    with pytest.raises(ImageFailed, match="could not be signed: "):
+        signer[0].sign(b"no picture", "png", METADATA.source)
 
 
 def test_threads_share_a_signer(signer: tuple[Credentials, Chain]) -> None:
