@@ -54,3 +54,14 @@ async def test_nothing_else_is_served(client: httpx.AsyncClient, path: str) -> N
     answer = await client.get(f"/web/{path}")
     assert answer.status_code == 404
     assert answer.json()["error"]["code"] == "not_found"
+
+
+def test_the_page_has_words_for_whatever_is_wrong_with_an_upload() -> None:
+    uploads = FOLDER.parent / "generation" / "editing"
+    source = "".join(file.read_text(encoding="utf-8") for file in uploads.glob("*.py"))
+    found = re.findall(r'"(\w+_(?:image|mask|margin|size|aspect|too_large))"', source)
+    codes = set(found) - {"empty_image"}  # which is a broken one
+    assert {"no_mask", "ambiguous_mask", "no_margin", "image_aspect", "broken_image"} <= codes
+    for language in ("en", "zh"):
+        words = (FOLDER / "i18n" / f"{language}.js").read_text(encoding="utf-8")
+        assert [code for code in sorted(codes) if f"    {code}: [" not in words] == []

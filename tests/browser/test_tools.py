@@ -28,6 +28,7 @@ from tests.browser.actions import (
     violations,
 )
 from tests.browser.conftest import MANY_STEPS, Open, Start
+from tests.generation.corpus import exif, written
 from tests.service.running import Service
 
 
@@ -280,6 +281,18 @@ def test_files_that_are_no_pictures_are_refused_in_words(open_page: Open, servic
     page.click("#draw")
     expect(page.locator(".sources + .problem")).to_contain_text("This picture is damaged")
     expect(page.locator("#frame .sheet img")).to_be_visible()
+
+
+def test_a_picture_is_worked_on_as_this_browser_shows_it(page: Page) -> None:
+    # Browsers do not turn a WebP as its Exif block says; the service does.
+    file = written(Image.fromarray(noise()), "WEBP", lossless=True, exif=exif(6))
+    upload: Any = {"name": "a.webp", "mimeType": "image/webp", "buffer": file}
+    page.set_input_files("#file", upload)
+    expect(page.locator(".source-size")).to_have_text("48 × 32 pixels")
+    choose(page, "inpaint")
+    page.get_by_role("button", name="Invert").click()  # all of it
+    go(page)
+    assert after(page).shape[:2] == (32, 48)
 
 
 def test_to_restyle_words_are_needed(page: Page) -> None:

@@ -12,6 +12,15 @@ const PREVIEW = 1024; // pixels along the longer side: enough to look at
 export const scaled = ({ width, height }, longer) =>
   [width, height].map((side) => Math.max(1, Math.round((side * longer) / Math.max(width, height))));
 
+/**
+ * Whether a WebP has an Exif block. The service turns the picture as that says, and browsers do not.
+ */
+async function hasExif(blob) {
+  const head = new Uint8Array(await blob.slice(0, 21).arrayBuffer());
+  const name = String.fromCharCode(...head.slice(8, 16));
+  return name === "WEBPVP8X" && (head[20] & 8) !== 0;
+}
+
 export class Source {
   #blob;
   #image;
@@ -38,7 +47,8 @@ export class Source {
       throw new ServiceError("", { code: "unsupported_image" });
     }
     const times = Math.min(1, Math.sqrt(pixels / (width * height)), Math.sqrt(bytes / blob.size));
-    if (times === 1 && DECODED.includes(blob.type)) return new Source(blob, image, about);
+    const readAlike = DECODED.includes(blob.type) && !(await hasExif(blob));
+    if (times === 1 && readAlike) return new Source(blob, image, about);
     const type = blob.type === "image/jpeg" ? blob.type : "image/png";
     const smaller = await rendered(Math.floor(width * times), Math.floor(height * times), type, (brush, w, h) =>
       brush.drawImage(image, 0, 0, w, h),

@@ -3,7 +3,8 @@
 import { label, t } from "../i18n/i18n.js";
 import { h } from "./dom.js";
 
-const UPLOADS = ["unsupported_image", "broken_image", "image_too_large", "image_aspect", "body_too_large", "no_mask"];
+const UPLOADS = ["unsupported_image", "broken_image", "image_too_large", "image_aspect", "body_too_large", "no_mask",
+  "ambiguous_mask", "wrong_size", "no_margin"];
 const CHOICES = ["model_not_found", "lora_not_found", "too_many_pictures"];
 const FINAL = ["field", "invalid", "request_refused", "prompt_too_long", ...CHOICES, ...UPLOADS]; // repeating cannot help
 
