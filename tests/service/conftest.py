@@ -20,7 +20,8 @@ def tiny(tiny_models: dict[str, Path]) -> Path:
 @pytest.fixture(scope="session")
 def service(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     log = tmp_path_factory.mktemp("service") / "log"
-    with running(tiny, log) as service:
+    aliases = f"gpt-image-1={tiny.name},dall-e-3={tiny.name}"  # as other clients' defaults are
+    with running(tiny, log, MODEL_ALIASES=aliases) as service:
         yield service.await_ready()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -9,6 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.service.running import Service
+
+CLIENTS = Path(__file__).parent / "clients"
+NODE_MODULES = os.environ.get("TESSERA_TEST_NODE_MODULES", "")
+PYTHON = os.environ.get("TESSERA_TEST_PYTHON", "")
+"""A folder of packages, and a Python that has some: they are larger than what they test."""
 
 JAVA = """
 import java.net.URI;
@@ -61,3 +67,18 @@ def test_curl(service: Service, asked: list[str]) -> None:
     *options, address = asked
     how = ["-s", "-o", "/dev/null", "-w", "%{http_code} %{content_type}", *options]
     assert output("curl", *how, service.url + address) == "200 image/png"
+
+
+@needs("node")
+@pytest.mark.skipif(not NODE_MODULES, reason="no TESSERA_TEST_NODE_MODULES (CONTRIBUTING.md)")
+def test_clients_in_javascript(service: Service, tmp_path: Path) -> None:
+    # A module looks for packages beside itself.
+    (tmp_path / "node_modules").symlink_to(NODE_MODULES)
+    script = shutil.copy(CLIENTS / "javascript.mjs", tmp_path)
+    assert output("node", str(script), service.url).split() == ["openai", "langchain", "vercel"]
+
+
+@pytest.mark.skipif(not PYTHON, reason="no TESSERA_TEST_PYTHON (CONTRIBUTING.md)")
+def test_clients_in_python(service: Service) -> None:
+    said = output(PYTHON, str(CLIENTS / "python.py"), service.url)
+    assert said.split() == ["langchain", "litellm"]
