@@ -160,3 +160,17 @@ def test_the_reader_of_imports_sees_them(
 )
 def test_a_module_is_within_its_packages(module: str, is_within: bool) -> None:
     assert within(module, ("app.api", "fastapi")) is is_within
+
+
+def test_modules_are_started_from_where_they_are_and_not_from_where_the_caller_is() -> None:
+    """`python -m` looks into the working directory first, where there may be another "app"."""
+    found = 0
+    for package in ("app", "model"):
+        for file in sorted((ROOT / package).rglob("*.py")):
+            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.List):
+                    words = [each.value for each in node.elts if isinstance(each, ast.Constant)]
+                    if "-m" in words:
+                        found += 1
+                        assert "-P" in words[: words.index("-m")], file
+    assert found >= 3

@@ -124,13 +124,18 @@ def measure_start() -> StartTimes:
 
     Raises `UserError` where it does not become ready.
     """
-    environment = os.environ | {"TESSERA_HOST": "127.0.0.1", "TESSERA_PORT": "0"}
+    environment = os.environ | {
+        "TESSERA_HOST": "127.0.0.1",
+        "TESSERA_PORT": "0",
+        "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)),
+    }
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
         with log.open("wb") as file:
             began = time.monotonic()
             process = subprocess.Popen(
-                [sys.executable, "-m", "app.cli", "serve"],
+                # -P: what runs here, whatever package "app" the working directory has.
+                [sys.executable, "-P", "-m", "app.cli", "serve"],
                 env=environment,
                 stdout=file,
                 stderr=subprocess.STDOUT,

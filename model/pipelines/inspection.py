@@ -75,7 +75,7 @@ def inspected(folder: Path) -> Entry:
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     try:
         done = subprocess.run(
-            [sys.executable, "-m", __name__, str(folder)],
+            [sys.executable, "-P", "-m", __name__, str(folder)],  # not from where it is called
             env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
             capture_output=True,
             timeout=PATIENCE,

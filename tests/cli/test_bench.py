@@ -33,8 +33,10 @@ def test_a_device_that_is_not_there_is_one_line(refused: Refusal, models: dict[s
 
 
 def test_bench_measures_a_start(
-    run: Run, models: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    run: Run, models: dict[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    (tmp_path / "app").mkdir()  # another package of that name, where the command runs
+    (tmp_path / "app" / "__init__.py").touch()
     monkeypatch.setenv("TESSERA_MODELS", str(models["flow"]))
     monkeypatch.setenv("TESSERA_DEVICES", "cpu")
     result = run("bench start --runs 1")
