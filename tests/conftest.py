@@ -101,7 +101,7 @@ def pytest_configure(config: pytest.Config) -> None:
         DATA = Path(data)
     # A developer's settings must not change what the tests and the servers they start see.
     for name in list(os.environ):
-        if name.startswith("TESSERA_"):
+        if name.startswith("TESSERA_") and not name.startswith("TESSERA_TEST_"):
             del os.environ[name]
 
 
