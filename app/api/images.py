@@ -6,14 +6,14 @@ import time
 from typing import Annotated, Any
 from urllib.parse import unquote_to_bytes
 
-from fastapi import APIRouter, Depends, Header, Path, Request, Response
-from pydantic import ValidationError, WithJsonSchema
+from fastapi import APIRouter, Header, Request, Response
+from pydantic import Field, ValidationError
 
-from app.api.auth import Caller, Client
-from app.api.deps import Services, Shared
+from app.api.auth import Caller, Client, client_of
+from app.api.deps import Services, Shared, services_of
 from app.api.errors import ApiError, invalid, of_validation
-from app.api.openapi import query_parameters
-from app.api.preferences import ACCEPTED, Preferred, respond_later
+from app.api.openapi import parameters_in
+from app.api.preferences import ACCEPTED, DESCRIPTION, Preferred, preferences, respond_later
 from app.api.responses import (
     IMAGE_CONTENT,
     RESPONSES,
@@ -22,9 +22,9 @@ from app.api.responses import (
     negotiate,
     respond,
 )
-from app.api.schemas import LONGEST_SEED, ImageQuery, ImagesBody
+from app.api.schemas import LONGEST_SEED, Fields, FileFormat, ImageQuery, ImagesBody
 from app.api.signing import path_of
-from app.generation.output import ANIMATED, MEDIA_TYPES, Format
+from app.generation.output import ANIMATED, MEDIA_TYPES
 from app.generation.resolve import quoted, resolve, seed_of
 
 router = APIRouter(tags=["images"])
@@ -73,12 +73,18 @@ async def draw(
     )
 
 
-async def read_query(request: Request) -> ImageQuery:
-    """The query, refused where it could be read in two ways: no UTF-8, or a repetition.
+class ImagePath(Fields):
+    """The path of an image's address."""
 
-    Read here rather than by FastAPI, which looks at every field's type anew for each request:
-    that took half of the time of a 304.
-    """
+    seed: Annotated[str, Field(min_length=1, max_length=LONGEST_SEED, examples=["7"])]
+    """An integer, or any string, which stands for one."""
+
+    format: FileFormat
+    """File format."""
+
+
+def read_address(request: Request) -> tuple[ImagePath, ImageQuery]:
+    """An image's address, refused where it could be read in two ways: no UTF-8, or a repetition."""
     for part in ("raw_path", "query_string"):
         try:
             unquote_to_bytes(request.scope[part]).decode()
@@ -91,15 +97,28 @@ async def read_query(request: Request) -> ImageQuery:
         repeated = next(name for name in names if names.count(name) > 1)
         raise invalid(repeated, "is given more than once", code="repeated_parameter")
     try:
-        return ImageQuery.model_validate(fields)
+        path = ImagePath.model_validate(request.path_params)
+        return path, ImageQuery.model_validate(fields)
     except ValidationError as error:
-        errors = [{**problem, "loc": ("query", *problem["loc"])} for problem in error.errors()]
+        errors = [{**problem, "loc": ("address", *problem["loc"])} for problem in error.errors()]
         raise of_validation(errors) from error
 
 
 _ADDRESS: dict[str, Any] = {
     "response_class": Response,
-    "openapi_extra": {"parameters": query_parameters(ImageQuery)},
+    "openapi_extra": {
+        "parameters": [
+            *parameters_in("path", ImagePath),
+            *parameters_in("query", ImageQuery),
+            {"name": "If-None-Match", "in": "header", "schema": {"type": "string"}},
+            {
+                "name": "Prefer",
+                "in": "header",
+                "description": DESCRIPTION,
+                "schema": {"type": "string"},
+            },
+        ]
+    },
     "responses": {
         200: {"description": "The image.", "content": IMAGE_CONTENT},
         **ACCEPTED,
@@ -108,34 +127,17 @@ _ADDRESS: dict[str, Any] = {
 }
 
 
-IfNoneMatch = Annotated[list[str] | None, Header(), WithJsonSchema({"type": "string"})]
-"""The header, whose lines are one list (RFC 9110, 5.3); whatever is in it is a text."""
-
-
 @router.get("/v1/images/{seed:path}.{format}", **_ADDRESS)
 @router.head("/v1/images/{seed:path}.{format}", include_in_schema=False, **_ADDRESS)
-async def image(
-    seed: Annotated[
-        str,
-        Path(
-            min_length=1,
-            max_length=LONGEST_SEED,
-            description="An integer, or any string, which stands for one.",
-            examples=["7"],
-        ),
-    ],
-    format: Annotated[Format, Path()],  # noqa: A002 - the name in the address
-    query: Annotated[ImageQuery, Depends(read_query)],
-    request: Request,
-    services: Shared,
-    client: Caller,
-    preferred: Preferred,
-    if_none_match: IfNoneMatch = None,
-) -> Response:
+async def image(request: Request) -> Response:
     """An image as an address: the same bytes as the POST of the same request."""
+    # Nothing is declared: FastAPI looks at every parameter's type anew for each request, which took
+    # most of the time of a 304.
+    path, query = read_address(request)
+    services, client = await services_of(request), await client_of(request)
     services.check_names(query)
     checkpoint, pinned = services.find(query.model)
-    wanted = query.wanted(format=format, seed=seed_of(seed))
+    wanted = query.wanted(format=path.format, seed=seed_of(path.seed))
     generation = resolve(wanted, checkpoint, services.settings)
     numerics = services.images.numerics(checkpoint.spec)
     if query.numerics not in (None, numerics):
@@ -146,17 +148,17 @@ async def image(
     headers = {"ETag": etag, "Cache-Control": _cache_control(immutable, client, services)}
     if services.settings.api_keys:
         headers["Vary"] = "Authorization"
-    if if_none_match and _matches(etag, ",".join(if_none_match)):
+    if _matches(etag, ",".join(request.headers.getlist("If-None-Match"))):
         return Response(status_code=304, headers=headers)
     if request.method == "HEAD":
-        headers |= generation_headers(generation, numerics, services.links)
-        response = Response(media_type=MEDIA_TYPES[format], headers=headers)
+        headers |= generation_headers(generation, services)
+        response = Response(media_type=MEDIA_TYPES[path.format], headers=headers)
         # Not 0, which is said of nothing; how long the file is, is known once it is drawn.
         del response.headers["content-length"]
         return response
     # No `Vary: Prefer`: a 202 is never kept, and every other answer is the same with and without.
     later = await respond_later(
-        preferred,
+        await preferences(request.headers.getlist("Prefer")),
         generation,
         [services.links.asked(request)],
         request=request,
@@ -166,7 +168,7 @@ async def image(
     if later is not None:
         return later
     (file,) = await services.files(generation, request, client)
-    return image_response(generation, numerics, services.links, file, headers)
+    return image_response(generation, services, file, headers)
 
 
 def _matches(etag: str, if_none_match: str) -> bool:

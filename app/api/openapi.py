@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import FastAPI
 from pydantic import BaseModel
@@ -48,13 +48,13 @@ def event_stream(events: Mapping[str, type[BaseModel]]) -> Schema:
     }
 
 
-def query_parameters(model: type[BaseModel]) -> list[Schema]:
-    """The model's fields as parameters of an operation that reads its query itself."""
+def parameters_in(place: Literal["path", "query"], model: type[BaseModel]) -> list[Schema]:
+    """The model's fields as parameters of an operation that reads its address itself."""
     return [
         {
             "name": name,
-            "in": "query",
-            "required": False,
+            "in": place,
+            "required": place == "path",
             "description": schema.pop("description", ""),
             "schema": schema,
         }

@@ -65,14 +65,19 @@ class Preferences:
     wait: float = 0.0  # seconds for which the client waits before it would rather have a 202
 
 
+DESCRIPTION = (
+    "`respond-async`: answer 202 at once where the image has to be drawn, and draw it for those "
+    "who ask for its address. `respond-async, wait=20`: only if it takes longer than that."
+)
+"""Of the header ``Prefer``."""
+
+
 async def preferences(
     prefer: Annotated[
         list[str] | None,
         WithJsonSchema({"type": "string"}),
         Header(
-            description="`respond-async`: answer 202 at once where the image has to be drawn, and "
-            "draw it for those who ask for its address. `respond-async, wait=20`: only if it takes "
-            "longer than that.",
+            description=DESCRIPTION,
             examples=["respond-async"],
         ),
     ] = None,
@@ -118,7 +123,7 @@ async def respond_later(
             return None
     numerics = services.images.numerics(generation.spec)
     headers = {
-        **generation_headers(generation, numerics, services.links),
+        **generation_headers(generation, services),
         "Cache-Control": "no-store",
         "Preference-Applied": "respond-async",
         "Retry-After": str(ceil(services.engine.seconds_left)),

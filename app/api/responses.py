@@ -21,7 +21,7 @@ from app.api.errors import ApiError, ErrorAnswer, of_engine
 from app.api.openapi import event_stream
 from app.api.signing import Links, path_of
 from app.engine import EngineError, Job, Progress
-from app.generation.output import MEDIA_TYPES, Format
+from app.generation.output import MEDIA_TYPES, SPELLINGS, Format
 from app.generation.resolve import Generation, quoted
 from app.generation.service import EncodedPreview, File
 
@@ -128,47 +128,44 @@ async def respond(
     client: Client,
 ) -> Response:
     """The image itself, JSON, or the events `progress`, `preview`, `image` and `done`."""
-    numerics = services.images.numerics(generation.spec)
     headers = {"Cache-Control": "no-store", "Vary": "Accept"}
     if answer.kind == "events":
         job = await services.submit(generation, client, previews=previews)
         events = _events(generation, services.images.events(generation, job), request, services)
-        return EventStream(
-            job, events, generation_headers(generation, numerics, services.links) | headers
-        )
+        return EventStream(job, events, generation_headers(generation, services) | headers)
     files = await services.files(generation, request, client)
     if answer.kind == "image":
-        return image_response(generation, numerics, services.links, files[0], headers)
+        return image_response(generation, services, files[0], headers)
     page = Images(
         created=int(time.time()),
         model=generation.spec.id,
-        numerics=numerics,
+        numerics=services.images.numerics(generation.spec),
         prompt=generation.prompt,
         fitted=fitted(generation),
         images=[_image(generation, file, request, services) for file in files],
     )
-    headers |= {**generation_headers(generation, numerics, services.links), **timing_of(files)}
+    headers |= {**generation_headers(generation, services), **timing_of(files)}
     return Response(page.model_dump_json(), media_type=JSON, headers=headers)
 
 
 def image_response(
-    generation: Generation, numerics: str, links: Links, file: File, headers: dict[str, str]
+    generation: Generation, services: Services, file: File, headers: dict[str, str]
 ) -> Response:
     """The image itself. ``headers`` say how long it may be kept."""
     return Response(
         file.body,
         media_type=MEDIA_TYPES[generation.output.format],
-        headers={**generation_headers(generation, numerics, links), **timing_of([file]), **headers},
+        headers={**generation_headers(generation, services), **timing_of([file]), **headers},
     )
 
 
-def generation_headers(generation: Generation, numerics: str, links: Links) -> dict[str, str]:
-    """What an answer says of its generation, whatever its kind."""
+def generation_headers(generation: Generation, services: Services) -> dict[str, str]:
+    """What an answer says of its generation, whatever its kind. Raises `NotReady`."""
     spec, output = generation.spec, generation.output
     headers = {
         "X-Tessera-Seed": str(generation.requests[0].seed),
         "X-Tessera-Model": f"{spec.id}@{spec.digest[:12]}",
-        "X-Tessera-Numerics": numerics,
+        "X-Tessera-Numerics": services.images.numerics(spec),
     }
     if (how := fitted(generation)) is not None:
         headers["X-Tessera-Fitted"] = how
@@ -180,7 +177,7 @@ def generation_headers(generation: Generation, numerics: str, links: Links) -> d
         size = str(drawn.width) if square else f"{drawn.width}x{drawn.height}"
         headers["X-Tessera-Resampled-From"] = size
     if generation.files == 1:
-        path = links.location(path_of(generation))
+        path = services.links.path(path_of(generation))
         if len(path) <= LONGEST_LOCATION:
             headers["Content-Location"] = path
     return headers
@@ -369,6 +366,7 @@ def _parse(accept: str) -> list[_Range]:
     for part in accept.split(","):
         media_type, *parameters = (piece.strip().lower() for piece in part.split(";"))
         main, _, sub = media_type.partition("/")
+        sub = SPELLINGS.get(sub, sub)
         quality = next((text[2:] for text in parameters if text.startswith("q=")), "1")
         try:
             ranges.append(_Range(main, sub, float(quality)))

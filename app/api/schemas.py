@@ -26,7 +26,7 @@ from pydantic_core import PydanticCustomError
 
 from app.generation.editing.fit import Size as Pixels
 from app.generation.editing.operations import EditRequest
-from app.generation.output import TRANSPARENT, Detail, Format
+from app.generation.output import SPELLINGS, TRANSPARENT, Detail, Format
 from app.generation.resolve import BACKGROUNDS, Wanted, parse_size, quoted, seed_of
 from model.request import SEEDS, InvalidField
 
@@ -111,6 +111,17 @@ Size = Annotated[int | Pixels, BeforeValidator(_size), WithJsonSchema(_SIZE_SCHE
 
 Background = Annotated[str, WithJsonSchema({"type": "string", "pattern": f"^(?:{BACKGROUNDS})$"})]
 """See `app.generation.resolve.parse_background`, which checks it."""
+
+
+def _format(value: object) -> object:
+    if isinstance(value, str) and len(value) <= 10:
+        value = value.lower()
+        return SPELLINGS.get(value, value)
+    return value
+
+
+FileFormat = Annotated[Format, BeforeValidator(_format)]
+"""A field that takes a format in capitals too, and "jpg"."""
 
 
 class Fields(BaseModel):
@@ -239,7 +250,7 @@ class AnswerFields(Fields):
     n: Annotated[int, Field(ge=1), WHOLE] = 1
     """How many. Image k is the one that seed + k gives alone."""
 
-    format: Format | None = None
+    format: FileFormat | None = None
     """File format. Without it, the one that Accept asks for, else png."""
 
     previews: bool = False

@@ -104,8 +104,9 @@ class Links:
     """Addresses to give away: with a host, and signed where only keys open the service."""
 
     def __init__(self, settings: Settings) -> None:
-        self._base = settings.public_url
-        self._prefix = (self._base.path or "").rstrip("/") if self._base else ""
+        base = settings.public_url
+        self._base = None if base is None else str(base).rstrip("/")
+        self._prefix = "" if base is None else (base.path or "").rstrip("/")
         self._signer = signer_of(settings) if settings.api_keys else None
         self._lifetime = settings.signed_url_seconds
 
@@ -115,6 +116,10 @@ class Links:
             path = self._signer.sign(path, int(time.time()) + self._lifetime)
         return self._absolute(path, request)
 
+    def path(self, path: str) -> str:
+        """As clients see it, on the host that they asked."""
+        return self._prefix + path
+
     def asked(self, request: Request) -> str:
         """The address of the request itself: a signature that it has holds no longer for that."""
         path, query = request.scope["raw_path"], request.scope["query_string"]
@@ -122,8 +127,4 @@ class Links:
         return self._absolute(quote(address, safe=punctuation), request)
 
     def _absolute(self, path: str, request: Request) -> str:
-        return str(self._base or request.base_url).rstrip("/") + path
-
-    def location(self, path: str) -> str:
-        """The path that clients know it by: a proxy may serve the service below one of its own."""
-        return self._prefix + path
+        return (self._base or str(request.base_url).rstrip("/")) + path

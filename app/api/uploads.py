@@ -68,13 +68,21 @@ class Form:
         for name, problem in self.unread.items():
             raise invalid(printable(name), problem)
         try:
-            fields = model.model_validate(self.texts, strict=self.json or None)
+            fields = model.model_validate(self._given(model, services), strict=self.json or None)
         except ValidationError as error:
             errors = [{**each, "loc": ("form", *each["loc"])} for each in error.errors()]
             raise of_validation(errors) from error
         if isinstance(fields, WithParameters):
             services.check_names(fields, *files)
         return fields
+
+    def _given(self, model: type[Fields], services: Services) -> Mapping[str, Any]:
+        """Without what a browser sends of fields that were left empty."""
+        if self.json:
+            return self.texts
+        fields = model.model_fields.items()
+        may = {name for name, field in fields if not field.is_required()} | {*services.parameters}
+        return {name: text for name, text in self.texts.items() if text or name not in may}
 
     def file(self, name: str) -> bytes:
         """The one file of that name. Raises `ApiError`."""

@@ -48,6 +48,7 @@ LONGEST = 1_000_000
 """Hours, a hundred years and more."""
 
 _IMAGE = re.compile(
-    r"(?P<origin>(?:https?://[^/?#]+)?)(?P<path>/v1/images/[^/?#]+\.(?:png|webp|jpeg)(?:\?[^#]*)?)"
+    r"(?P<origin>(?:https?://[^/?#]+)?)(?P<path>/v1/images/[^/?#]+\.(?:png|webp|jpe?g)(?:\?[^#]*)?)",
+    re.IGNORECASE,
 )
 _SIGNED = re.compile(r"[?&](?:expires|signature)=")

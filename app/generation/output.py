@@ -21,6 +21,9 @@ from model.request import Picture
 
 Format = Literal["png", "webp", "jpeg"]
 
+SPELLINGS: dict[str, Format] = {"jpg": "jpeg"}
+"""Other names of formats, which people write."""
+
 Detail = Literal["none", "source", "full"]
 """How much a file says of itself: nothing, that a machine made it, or also from what."""
 

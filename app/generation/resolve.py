@@ -12,6 +12,8 @@ import secrets
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from math import ceil, floor
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -447,12 +449,21 @@ def _target(wanted: Wanted, spec: ModelSpec, operation: Operation, limits: Limit
     return Target(sizes, spec.channels, asked)
 
 
+def _is_aspect(size: Size, shape: Size) -> bool:
+    """Whether a size has the aspect of a shape, its shorter side rounded up or down."""
+    longer = 0 if shape[0] >= shape[1] else 1
+    exact = Fraction(size[longer] * shape[1 - longer], shape[longer])
+    return floor(exact) <= size[1 - longer] <= ceil(exact)
+
+
 def _size_of_edit(wanted: Wanted, prepared: Prepared, limits: Limits) -> Size:
     """Of the answer: the upload's aspect, or what was drawn, whatever is asked for."""
     longer = max(wanted.size) if isinstance(wanted.size, tuple) else wanted.size
     width, height = prepared.scaled(longer)
     if wanted.size is not None and (width, height) not in (prepared.size, prepared.drawn):
         _check_resampling(wanted.size, limits)
+    if isinstance(wanted.size, tuple) and _is_aspect(wanted.size, prepared.shape):
+        width, height = wanted.size
     if isinstance(wanted.size, tuple) and wanted.size != (width, height):
         message = (
             f"{wanted.size[0]}x{wanted.size[1]} was given, an image of this aspect can be answered "

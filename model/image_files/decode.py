@@ -1,5 +1,7 @@
 """Files to pixels: PNG, JPEG, WebP, AVIF and the first frame of a GIF, whatever is in them.
 
+Of a PNG that moves its still image is taken, whether that is a frame or not.
+
 Promises an RGBA picture, upright and in sRGB, or an `ImageFileError` in words, and that no file
 costs more time or memory than its size and its pixels allow. HEIC is read where the package
 pillow-heif is installed (the extra "heif").

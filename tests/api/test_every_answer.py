@@ -8,13 +8,14 @@ import logging
 import httpx
 import pytest
 from fastapi import APIRouter
+from PIL import Image
 from pydantic import HttpUrl
 
 from app.api.deps import Services
 from app.engine import Engine
 from app.metrics import Metrics
 from app.settings import Settings
-from tests.api.application import application, asking, asking_app, error
+from tests.api.application import application, asking, asking_app, error, png
 
 JSON = {"Content-Type": "application/json"}
 ADDRESS = "/v1/images/7.png?prompt=red%20apple&steps=2"
@@ -51,6 +52,48 @@ async def test_a_head_draws_nothing_and_has_the_same_name(client: httpx.AsyncCli
     got = await client.get(ADDRESS)
     for name in ("etag", "cache-control", "content-type", "content-location"):
         assert head.headers[name] == got.headers[name]
+
+
+async def test_an_image_says_its_address_as_clients_see_it(client: httpx.AsyncClient) -> None:
+    got = await client.get(ADDRESS)
+    posted = await client.post("/v1/images/generations", json={"prompt": "a", "seed": 7})
+    for answer in (got, await client.head(ADDRESS), posted):
+        assert answer.headers["content-location"].startswith("/tessera/v1/images/7.png?")
+
+
+@pytest.mark.parametrize("spelled", ["jpg", "JPG", "Jpeg", "PNG", "WebP"])
+async def test_a_format_is_known_by_the_names_that_people_write(
+    client: httpx.AsyncClient, spelled: str
+) -> None:
+    media_type = f"image/{spelled.lower().replace('jpg', 'jpeg')}"
+    got = await client.get(f"/v1/images/7.{spelled}?steps=2")
+    posted = await client.post("/v1/images", json={"seed": 7, "steps": 2, "format": spelled})
+    assert got.headers["content-type"] == posted.headers["content-type"] == media_type
+    assert got.content == posted.content
+    body = {"prompt": "a", "seed": 7, "output_format": spelled, "response_format": "url"}
+    (image,) = (await client.post("/v1/images/generations", json=body)).json()["data"]
+    assert f"/7.{media_type.removeprefix('image/')}?" in image["url"]
+    assert (await client.get("/v1/images/7.bmp")).status_code == 400
+
+
+async def test_what_was_left_empty_in_a_form_was_not_sent(client: httpx.AsyncClient) -> None:
+    picture = {"image": png(Image.new("RGB", (4, 4)))}
+    optional = ("model", "size", "quality", "background", "metadata", "lora", "steps", "seed", "n")
+    texts = dict.fromkeys((*optional, "format", "previews", "left"), "")
+    answer = await client.post(
+        "/v1/images/transform", data={"operation": "vary", **texts}, files=picture
+    )
+    assert answer.status_code == 200, answer.text
+    texts = dict.fromkeys(("model", "n", "size", "quality", "stream", "seed", "user"), "")
+    answer = await client.post("/v1/images/edits", data={"prompt": "", **texts}, files=picture)
+    assert error(answer)["param"] == "prompt", "restyle needs one"
+    answer = await client.post("/v1/images/edits", data={"prompt": "a", **texts}, files=picture)
+    assert answer.status_code == 200, answer.text
+    nonsense = {"operation": "vary", "nonsense": ""}
+    answer = await client.post("/v1/images/transform", data=nonsense, files=picture)
+    assert error(answer)["code"] == "unknown_field"
+    answer = await client.post("/v1/images", json={"size": ""})
+    assert error(answer)["param"] == "size", "JSON has null"
 
 
 async def test_a_name_on_another_line_is_looked_at(client: httpx.AsyncClient) -> None:

@@ -19,6 +19,7 @@ BROWSER = "text/html,application/xhtml+xml,image/avif,image/webp,*/*;q=0.8"
         ("*/*", "jpeg", 2, Answer("json", "jpeg")),
         ("image/*", None, 1, Answer("image", "png")),
         ("image/jpeg", None, 1, Answer("image", "jpeg")),
+        ("image/jpg", None, 1, Answer("image", "jpeg")),
         ("image/webp;q=0.5, image/jpeg;q=0.9", None, 1, Answer("image", "jpeg")),
         (BROWSER, None, 1, Answer("image", "webp")),
         (BROWSER, "png", 1, Answer("image", "png")),

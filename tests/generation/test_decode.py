@@ -114,6 +114,17 @@ def test_of_an_animation_the_first_frame_is_taken(name: str) -> None:
     assert (red > 240, green < 15, blue < 15, alpha) == (True, True, True, 255)
 
 
+def test_an_apng_is_its_still_image_where_that_is_no_frame() -> None:
+    # PNG (third edition), 4.9: what is shown where nothing moves.
+    moving = corpus.animation("PNG")
+    still = written(Image.new("RGB", (24, 24), "yellow"), "PNG")
+    at = still.index(b"IDAT") - 4
+    frames = moving[moving.index(b"fcTL") - 4 : -12].replace(b"IDAT", b"fdAT", 1)
+    control = moving[moving.index(b"acTL") - 4 : moving.index(b"acTL") + 16]
+    file = still[:at] + control + still[at:-12] + frames + still[-12:]
+    assert values(file)[12, 12].tolist() == [255, 255, 0, 255]
+
+
 def test_a_gif_with_a_frame_larger_than_itself_is_measured_by_the_frame() -> None:
     file = bytearray(written(Image.new("P", (100, 100)), "GIF"))
     file[6:10] = b"\x01\0\x01\0"  # the screen is one pixel

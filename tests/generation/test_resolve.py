@@ -590,6 +590,16 @@ class TestEdits:
             assert (picture.width, picture.height, picture.channels) == (SIDE, SIDE, 4)
             assert (request.source.mask is not None) == (does == "inpaint")
 
+    @pytest.mark.parametrize("size", [(1024, 682), (1024, 683), (120, 80), (11, 7), (11, 8)])
+    def test_a_shorter_side_is_rounded_up_or_down(self, flow: Checkpoint, size: Size) -> None:
+        upload = written(Image.new("RGB", (120, 80)), "PNG")
+        wanted = Wanted(size=size, edit=EditRequest(operation="vary", images=(upload,)))
+        output = resolve(wanted, flow, LIMITS).output
+        assert (output.width, output.height) == size
+        for other in ((1024, 681), (1024, 684), (120, 79), (120, 81)):
+            with pytest.raises(InvalidField, match="can be answered as"):
+                resolve(replace(wanted, size=other), flow, LIMITS)
+
     @pytest.mark.parametrize(
         ("operation", "wanted", "field", "message"),
         [

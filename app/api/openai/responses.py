@@ -65,8 +65,7 @@ async def respond(
     client: Client,
 ) -> Response:
     """The images in base64, or a stream of them. Raises as `Services.submit` does."""
-    numerics = services.images.numerics(generation.spec)
-    headers = generation_headers(generation, numerics, services.links)
+    headers = generation_headers(generation, services)
     if asked.stream:
         partials = Partials(asked.partial_images or 0)
         job = await services.submit(generation, client, previews=partials.count > 0)

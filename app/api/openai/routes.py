@@ -107,8 +107,7 @@ async def generations(
         )
         for index, image in enumerate(generation.requests)
     ]
-    numerics = services.images.numerics(checkpoint.spec)
-    headers = generation_headers(generation, numerics, services.links)
+    headers = generation_headers(generation, services)
     return json_response(generation, body, images, services, headers)
 
 

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.json_schema import WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from app.api.schemas import WHOLE, Seed, Text, WithParameters
+from app.api.schemas import WHOLE, FileFormat, Seed, Text, WithParameters
 from app.generation.editing.fit import Size as Pixels
 from app.generation.editing.operations import EditRequest
 from app.generation.output import TRANSPARENT, Detail, Format
@@ -79,7 +79,7 @@ class Contract(WithParameters):
     quality: Quality | None = None
     """"low" takes half of the model's default steps, "high" and more twice as many."""
 
-    output_format: Format | None = None
+    output_format: FileFormat | None = None
     """File format, png by default."""
 
     output_compression: Annotated[int | None, Field(ge=0, le=100), WHOLE] = None
