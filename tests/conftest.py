@@ -95,9 +95,9 @@ def measured_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    global REQUIRE, FULL, DATA
+    global REQUIRE, FULL, SOAK, DATA
     if hasattr(config, "workerinput"):
-        REQUIRE, FULL, data = config.workerinput["asked"]
+        REQUIRE, FULL, SOAK, data = config.workerinput["asked"]
         DATA = Path(data)
     # A developer's settings must not change what the tests and the servers they start see.
     for name in list(os.environ):
@@ -108,7 +108,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:  # a process of pytest-xdist's
     """Tells it what was asked for: its environment no longer does."""
-    node.workerinput["asked"] = (REQUIRE, FULL, str(DATA))
+    node.workerinput["asked"] = (REQUIRE, FULL, SOAK, str(DATA))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -19,7 +19,7 @@ from app.api.auth import Client
 from app.api.deps import Services
 from app.api.errors import ApiError, ErrorAnswer, of_engine
 from app.api.openapi import event_stream
-from app.api.signing import Links, path_of
+from app.api.signing import path_of
 from app.engine import EngineError, Job, Progress
 from app.generation.output import MEDIA_TYPES, SPELLINGS, Format
 from app.generation.resolve import Generation, quoted

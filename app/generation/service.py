@@ -22,6 +22,7 @@ from app.engine import (
     Done,
     Draining,
     Job,
+    NotReady,
     Preview,
     Progress,
     QueueFull,
