@@ -58,7 +58,8 @@ async def test_nothing_else_is_served(client: httpx.AsyncClient, path: str) -> N
 
 def test_the_page_has_words_for_whatever_is_wrong_with_an_upload() -> None:
     uploads = FOLDER.parent / "generation" / "editing"
-    source = "".join(file.read_text(encoding="utf-8") for file in uploads.glob("*.py"))
+    files = [*uploads.glob("*.py"), *(FOLDER.parents[1] / "model" / "image_files").glob("*.py")]
+    source = "".join(file.read_text(encoding="utf-8") for file in files)
     found = re.findall(r'"(\w+_(?:image|mask|margin|size|aspect|too_large))"', source)
     codes = set(found) - {"empty_image"}  # which is a broken one
     assert {"no_mask", "ambiguous_mask", "no_margin", "image_aspect", "broken_image"} <= codes
