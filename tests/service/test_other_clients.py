@@ -39,7 +39,9 @@ public class Ask {
 
 
 def output(*command: str) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=100).stdout
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
 
 
 def needs(program: str) -> pytest.MarkDecorator:
