@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # The tests' models are so small that more threads cost more than they save.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.pop("COLUMNS", None)  # pytest-xdist sets it; tables are as wide as it says
 
 
 def _take(name: str) -> str:
