@@ -32,6 +32,7 @@ def _take(name: str) -> str:
 REQUIRE = _take("REQUIRE") not in ("", "0")
 FULL = _take("FULL") not in ("", "0")
 SOAK = float(_take("SOAK") or 0)  # seconds for which tests/deploy/test_soak.py runs
+IMAGE = _take("IMAGE")  # a built container image, for tests/deploy/test_image.py
 DATA = Path(_take("DATA") or ROOT.parent / "shared" / "data")
 
 
@@ -96,9 +97,9 @@ def measured_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    global REQUIRE, FULL, SOAK, DATA
+    global REQUIRE, FULL, SOAK, IMAGE, DATA
     if hasattr(config, "workerinput"):
-        REQUIRE, FULL, SOAK, data = config.workerinput["asked"]
+        REQUIRE, FULL, SOAK, IMAGE, data = config.workerinput["asked"]
         DATA = Path(data)
     # A developer's settings must not change what the tests and the servers they start see.
     for name in list(os.environ):
@@ -109,7 +110,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:  # a process of pytest-xdist's
     """Tells it what was asked for: its environment no longer does."""
-    node.workerinput["asked"] = (REQUIRE, FULL, SOAK, str(DATA))
+    node.workerinput["asked"] = (REQUIRE, FULL, SOAK, IMAGE, str(DATA))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
