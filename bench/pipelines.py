@@ -1,6 +1,6 @@
 """Sixteen requests of mixed steps and guidance: a pipeline of diffusers served, and called.
 
-    python -m bench.pipelines [--tile 2 4 8] [--dtype auto] [--rounds 3] [--only sd3 flux-dev]
+    python -m bench.pipelines [--tile 2 4 8] [--steps 2 6] [--rounds 3] [--only sd3 flux-dev]
 
 The same pipeline with the same random weights draws the same requests in three ways, in turn, in
 one process: by the library's own call, one request after the other; by four threads that share the
@@ -91,6 +91,7 @@ def main() -> None:
     parser.add_argument("--tile", type=int, nargs="+", default=[2, 4, 8])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, nargs=2, default=[2, 6], help="fewest and most")
     parser.add_argument("--dtype", choices=("auto", "fp32", "bf16"), default="auto")
     parser.add_argument("--only", nargs="+", choices=WIDER, default=[*WIDER])
     parser.add_argument("--folder", type=Path, nargs="+", default=[])
@@ -102,12 +103,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as home:
         folders = given.folder or [*_made(Path(home), given.only)]
         for folder in folders:
-            table.add_row(*measured(folder, given.dtype, given.tile, given.rounds))
+            table.add_row(*measured(folder, given.dtype, given.tile, given.rounds, given.steps))
             console.print(table)
 
 
-def measured(folder: Path, dtype: Dtype, tiles: Sequence[int], rounds: int) -> list[str]:
-    """A row of the table."""
+def measured(
+    folder: Path, dtype: Dtype, tiles: Sequence[int], rounds: int, steps: tuple[int, int] = (2, 6)
+) -> list[str]:
+    """A row of the table. ``steps``: the fewest and the most that a request takes."""
     # The library's calls first: gates stand in front of a model's networks from its loading on.
     bare = _load(folder, dtype, tiles[0])
     ways: dict[str, Callable[[list[ImageRequest]], None]] = {
@@ -119,7 +122,7 @@ def measured(folder: Path, dtype: Dtype, tiles: Sequence[int], rounds: int) -> l
         ways[f"tile {tile}"] = lambda requests, model=model: _stepped(model, requests)  # type: ignore[misc]
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for number in track(range(rounds + 1), folder.name):  # the first one warms up
-        requests = _requests(bare.spec, number)
+        requests = _requests(bare.spec, number, steps)
         for name, draw in ways.items():
             began = time.perf_counter()
             draw(requests)
@@ -135,13 +138,13 @@ def measured(folder: Path, dtype: Dtype, tiles: Sequence[int], rounds: int) -> l
     return [folder.name, f"{weights / 1e6:.1f} M", f"{statistics.median(one):.1f}", *ratios]
 
 
-def _requests(spec: ModelSpec, number: int) -> list[ImageRequest]:
-    """Of 2 to 6 steps, with and without guidance, of half the native size; no prompt twice."""
+def _requests(spec: ModelSpec, number: int, steps: tuple[int, int]) -> list[ImageRequest]:
+    """With and without guidance, of half the native size; no prompt twice."""
     dice = random.Random(number)
     guidance = spec.parameter("guidance")
     made = []
     for index in range(REQUESTS):
-        given: dict[str, Any] = {"steps": float(dice.randint(2, 6))}
+        given: dict[str, Any] = {"steps": float(dice.randint(*steps))}
         if guidance is not None:
             given["guidance"] = dice.choice([guidance.minimum, 3.0, 5.0])
         size = spec.sizes.width // 2, spec.sizes.height // 2
