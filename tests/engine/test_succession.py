@@ -131,13 +131,19 @@ async def test_nothing_changes_where_there_is_nothing_better(
     assert all(made.state == "stopped" for made in old.made)
 
 
-async def test_what_changes_during_a_reload_is_loaded_after_it() -> None:
+async def reload_begun() -> tuple[OneModel, Succession]:
+    """A reload from "a" to "b" that goes on once the first engine's ``loading`` is set."""
     old = await ready("a")
     engines = succession(old)
     old.next = "b"
     old.loading.clear()
     engines.request_reload()
     await old.begun.wait()
+    return old, engines
+
+
+async def test_what_changes_during_a_reload_is_loaded_after_it() -> None:
+    old, engines = await reload_begun()
     old.made[0].next = "c"
     engines.request_reload()
     engines.request_reload()
@@ -149,12 +155,7 @@ async def test_what_changes_during_a_reload_is_loaded_after_it() -> None:
 
 
 async def test_a_service_that_leaves_takes_nothing_in() -> None:
-    old = await ready("a")
-    engines = succession(old)
-    old.next = "b"
-    old.loading.clear()
-    engines.request_reload()
-    await old.begun.wait()
+    old, engines = await reload_begun()
     old.idle.set()
     assert await engines.drain(1)
     old.loading.set()
