@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ import psutil
 import pytest
 
 from model.registry import open_checkpoint
+from tests.deploy.fleet import free_ports
 from tests.emoji_sets import make_set
 
 NAMES = {"1f34e": "red apple", "1f680": "rocket", "1f436": "dog", "1f419": "octopus"}
@@ -31,11 +31,12 @@ def data(tmp_path: Path) -> Path:
 @contextmanager
 def launched(data: Path, out: Path, rest: str) -> Iterator[subprocess.Popen[str]]:
     """A run in two processes."""
-    launch = "-m torch.distributed.run --nproc-per-node 2 --master-port"
+    # Seconds, so that a process which loses the other says so before the launcher ends it.
+    launch = "-m torch.distributed.run --nproc-per-node 2 --monitor-interval 3 --master-port"
     train = f"-m app.cli train {data} -o {out} {SHAPE} {rest}"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
-        [sys.executable, *f"{launch} {_free_port()} {train}".split()],
+        [sys.executable, *f"{launch} {free_ports(1)[0]} {train}".split()],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -49,11 +50,6 @@ def launched(data: Path, out: Path, rest: str) -> Iterator[subprocess.Popen[str]
                 child.kill()
         process.kill()
         process.wait()
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def _alive(process: subprocess.Popen[str]) -> bool:
