@@ -57,7 +57,7 @@ SIZES = (64, 128, 256, 512, 1024)
 QUEUE = (0, 1000, 4000)  # rows
 SETTLED = 5.0  # seconds until all of them wait
 FIRST = LoadRequest("red apple", 7, 1, 1)
-DTYPES = {"bf16": "bfloat16", "fp32": "float32"}
+DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 MIB = 2**20
 MOST_KERNELS = 8
 PARTS = ("passes", "kernels", "steps", "sizes", "models", "queue")
@@ -82,19 +82,13 @@ class PassCost:
 def roof_of(dtype: torch.dtype, rounds: int, clock: Clock) -> float:
     """Floating-point operations a second of a large product: the best of some."""
     a, b = (torch.randn(SIDE, SIDE).to(dtype) for _ in range(2))
-    times = []
-    for _ in range(rounds + 1):  # the first one warms up
-        began = clock()
-        torch.mm(a, b)
-        times.append(clock() - began)
-    return 2 * SIDE**3 / min(times[1:])
+    return 2 * SIDE**3 / min(_times(partial(torch.mm, a, b), rounds, clock))
 
 
 def pass_costs(model: ImageModel[Any], rounds: int, clock: Clock) -> Iterator[PassCost]:
     """Of the kind that an image takes most passes of, in each size that is in use."""
-    given = _unguided(model)
     for size in examine(model).rungs:
-        asked = [model.spec.request("red apple", seed, **given) for seed in range(size)]
+        asked = _asked(model, size)
         if size * model.cost(asked[0]) > model.slots:
             continue
         times: dict[str, list[float]] = defaultdict(list)
@@ -109,9 +103,10 @@ def pass_costs(model: ImageModel[Any], rounds: int, clock: Clock) -> Iterator[Pa
         yield PassCost(kind, size, statistics.median(times[kind]), operations)
 
 
-def _unguided(model: ImageModel[Any]) -> dict[str, Any]:
-    """Parameters with which a row takes one evaluation a step."""
-    return {"guidance": 1.0} if model.spec.parameter("guidance") else {}
+def _asked(model: ImageModel[Any], count: int) -> list[ImageRequest]:
+    """So many, each of a row that takes one evaluation a step."""
+    given: dict[str, Any] = {"guidance": 1.0} if model.spec.parameter("guidance") else {}
+    return [model.spec.request("red apple", seed, **given) for seed in range(count)]
 
 
 def _steps(
@@ -178,13 +173,18 @@ def file_costs(
 
 
 def _median(work: Callable[[], object], rounds: int, clock: Clock) -> float:
+    return statistics.median(_times(work, rounds, clock))
+
+
+def _times(work: Callable[[], object], rounds: int, clock: Clock) -> list[float]:
+    """Of so many rounds, after one that warms up."""
     work()
     times = []
     for _ in range(rounds):
         began = clock()
         work()
         times.append(clock() - began)
-    return statistics.median(times)
+    return times
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +255,7 @@ def main() -> None:
 
 def _passes(folders: Sequence[Path], rounds: int, clock: Clock) -> Table:
     dtype = resolve_dtype("auto", "cpu")
-    roof = roof_of(getattr(torch, DTYPES[dtype]), rounds, clock)
+    roof = roof_of(DTYPES[dtype], rounds, clock)
     head = ("model", "kind of pass", "size", "ms", "ms a row", "GFLOP", "of the roof")
     table = Table(*head, title=f"roof: {roof / 1e9:.0f} GFLOP/s, {SIDE} x {SIDE} in {dtype}")
     for folder in folders:
@@ -273,9 +273,7 @@ def _kernels(folders: Sequence[Path]) -> Table:
     for folder in folders:
         model = _loaded(folder)
         for size in (1, model.tile):
-            asked = [
-                model.spec.request("red apple", seed, **_unguided(model)) for seed in range(size)
-            ]
+            asked = _asked(model, size)
             list(_steps(model, asked, nullcontext(), time.perf_counter))  # what is done once
             with profile(activities=[ProfilerActivity.CPU]) as profiled:
                 list(_steps(model, asked, nullcontext(), time.perf_counter))

@@ -44,7 +44,7 @@ def scenarios(factors: Sequence[int], seconds: float) -> Iterator[tuple[str, Fle
     yield f"{most} x, cache, bursts of 1.8", cached, replace(load, burst=1.8)
     yield f"{most} x, cache, a tenth die", cached, replace(load, deaths=cached.replicas // 10)
     gpus = max(1, round(most * 0.05))
-    graphs = Fleet(gpus, H200, by_address=True)
+    graphs = Fleet(gpus, H200)
     yield f"{most} x, {gpus} H200, by address", graphs, load
     yield f"{most} x, {gpus} H200, cache", replace(graphs, cache=True), load
 
@@ -72,13 +72,8 @@ def validate(seconds: float, table: Table) -> None:
 
     mix = Mix("short", (Kind(8, 1),))
     with tempfile.TemporaryDirectory() as name:
-        models = {
-            "MODELS": "emoji-flow",
-            "DTYPE": "auto",
-            "CACHE_BYTES": "0",
-            "FILE_CACHE_BYTES": "0",
-        }
-        with running(Path(name), Path(name) / "log", **models) as service:
+        settings = {"DTYPE": "auto", "CACHE_BYTES": "0", "FILE_CACHE_BYTES": "0"}
+        with running(Path("emoji-flow"), Path(name) / "log", **settings) as service:
             service.await_ready(300)
             times = measured_steps((2, 4, 8))
             rate = 0.7 * 4 / times[8] / 9

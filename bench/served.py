@@ -107,14 +107,8 @@ def bare(model: ImageModel[Any], requests: Iterator[LoadRequest], seconds: float
 
     def tile() -> int:
         asked = [next(requests) for _ in range(full)]
-        return len(
-            list(
-                generate(
-                    model,
-                    [spec.request(one.prompt, one.seed, steps=one.steps) for one in asked],
-                )
-            )
-        )
+        rows = [spec.request(one.prompt, one.seed, steps=one.steps) for one in asked]
+        return len(list(generate(model, rows)))
 
     spec = model.spec
     full = model.tile // model.cost(spec.request("a picture"))
@@ -156,7 +150,7 @@ def measure(
             before, began = _cpu(client), time.monotonic()
             alone = bare(model, requests, seconds)
             own = (_cpu(client) - before) / (alone * (time.monotonic() - began))
-            parts = ([*workers], [api], [client])
+            parts = (workers, [api], [client])
             before_parts, began = [_cpu(*part) for part in parts], time.monotonic()
             rate = asyncio.run(served(url, requests, in_flight, seconds)).images_per_second
             images = rate * (time.monotonic() - began)  # about: the first ones are not counted
@@ -187,16 +181,15 @@ def _cpu(*processes: psutil.Process) -> float:
 def row(name: str, rounds: Sequence[Round]) -> list[str]:
     """Of the table."""
     ratios = [one.ratio for one in rounds]
-
-    def median(values: Sequence[float]) -> float:
-        return statistics.median(values)
-
     return [
         name,
-        f"{median([one.bare for one in rounds]):.2f}",
-        f"{median([one.served for one in rounds]):.2f}",
-        f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
-        *(f"{1000 * median(column):.1f}" for column in zip(*(r.cpu for r in rounds), strict=True)),
+        f"{statistics.median([one.bare for one in rounds]):.2f}",
+        f"{statistics.median([one.served for one in rounds]):.2f}",
+        f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
+        *(
+            f"{1000 * statistics.median(column):.1f}"
+            for column in zip(*(r.cpu for r in rounds), strict=True)
+        ),
     ]
 
 

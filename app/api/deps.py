@@ -47,8 +47,7 @@ class Services:
     @property
     def parameters(self) -> tuple[str, ...]:
         """The names of those of any model."""
-        specs = [checkpoint.spec for checkpoint in self.engine.checkpoints.values()]
-        return tuple(dict.fromkeys(one.name for spec in specs for one in spec.parameters))
+        return self.engine.parameters
 
     @property
     def ready(self) -> bool:
@@ -122,7 +121,7 @@ class Services:
 
     async def files(self, generation: Generation, request: Request, client: Client) -> list[File]:
         """All files, drawn while the client waits for them; a single one may be kept already."""
-        kept = self.images.kept(generation) if generation.files == 1 else None
+        kept = self.images.kept(generation)
         if kept is not None:
             return [kept]
         return await while_connected(request, self._draw(generation, client))

@@ -42,10 +42,7 @@ class _TrainingBar:
         if self._task is None:
             self._task = self._bar.add_task("training", total=None, **fields)
         self._bar.update(self._task, completed=step, **fields)
-        now = time.monotonic()
-        if not problems.is_terminal and now - self._spoken >= SPOKEN:
-            self._spoken = now
-            problems.print(f"step {step}: loss {loss:.4f}, {rate}, {self._left}", highlight=False)
+        self._speak(f"step {step}: loss {loss:.4f}, {rate}, {self._left}")
 
     def expect(self, steps: int, seconds: float) -> None:
         self._left = f"{timedelta(seconds=round(seconds))} left"
@@ -65,15 +62,20 @@ class _TrainingBar:
         took = now - self._read_since
         left = f"{timedelta(seconds=round(took * (total - done) / done))} left" if done else ""
         self._bar.update(self._reading, completed=done, left=left)
-        if not problems.is_terminal and now - self._spoken >= SPOKEN:
-            self._spoken = now
-            problems.print(f"read {done} of {total} images, {left}", highlight=False)
+        self._speak(f"read {done} of {total} images, {left}")
 
     def note(self, text: str) -> None:
         problems.print(text, highlight=False, soft_wrap=True, markup=False)
 
     def interrupted(self, signal: int) -> None:
         self.signal = signal
+
+    def _speak(self, line: str) -> None:
+        """Now and then, where no terminal shows the bar."""
+        now = time.monotonic()
+        if not problems.is_terminal and now - self._spoken >= SPOKEN:
+            self._spoken = now
+            problems.print(line, highlight=False)
 
 
 def train(

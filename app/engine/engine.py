@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import Context
@@ -44,6 +43,7 @@ from app.engine.scheduler import Scheduler, Send, Update
 from app.engine.settings import EngineSettings
 from app.engine.supervisor import GaveUp, Lost, Supervisor, WorkerEvent
 from model.checkpoint import Checkpoint
+from model.cores import cores
 from model.protocol import LoadedModel, Result
 from model.registry import open_checkpoint as open_folder
 from model.request import ImageRequest, Picture
@@ -64,6 +64,7 @@ class Engine:
     Attributes:
         checkpoints: what will be loaded, by id, in the order of the settings. The first is the
             default model.
+        parameters: the names of those of any model.
         models: what is loaded, by id, in the same order; empty until ready.
         state: "ready" follows loading, warm-up and the self-test on every worker.
         failure: why the state is "failed", in a sentence.
@@ -98,6 +99,10 @@ class Engine:
             )
         self._copies = PrivateCopies()
         self.checkpoints = {id_: self._copies.of(kept) for id_, kept in self.checkpoints.items()}
+        specs = [checkpoint.spec for checkpoint in self.checkpoints.values()]
+        self.parameters = tuple(
+            dict.fromkeys(one.name for spec in specs for one in spec.parameters)
+        )
         self.models: Mapping[str, LoadedModel] = {}
         self.state: State = "starting"
         self.failure: str | None = None
@@ -376,7 +381,7 @@ class Engine:
 
     def _add_worker(self, device: str) -> None:
         on_cpu = max(1, self._settings.devices.count("cpu"))
-        threads = self._settings.threads or max(1, _cores() // on_cpu)
+        threads = self._settings.threads or max(1, cores() // on_cpu)
         folders = tuple(checkpoint.address for checkpoint in self.checkpoints.values())
         weights = sum(checkpoint.bytes for checkpoint in self.checkpoints.values())
         start_timeout = self._settings.start_timeout + weights / SLOWEST_DISK
@@ -460,10 +465,3 @@ def merged(workers: Sequence[Iterable[LoadedModel]]) -> dict[str, LoadedModel]:
         model.spec.id: replace(model, seed_exact=model.spec.id not in inexact)
         for model in workers[0]
     }
-
-
-def _cores() -> int:
-    """CPU cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -68,11 +68,10 @@ class Succession:
             await self._reload
 
     async def _reload_all(self) -> None:
-        again = True
-        while again:
+        self._again = True
+        while self._again:
             self._again = False
             await self._replace()
-            again = self._again
 
     async def _replace(self) -> None:
         old = self.current

@@ -143,6 +143,12 @@ class Generation:
         return self.edit is None
 
     @property
+    def keepable(self) -> bool:
+        """Whether its file may be kept for whoever asks for the same: a single one, which an
+        address says."""
+        return self.files == 1 and self.seeded and self.addressable
+
+    @property
     def pixels(self) -> int:
         """Of all files together."""
         return self.files * self.output.width * self.output.height

@@ -208,8 +208,7 @@ class ImageService:
         """All files, in the order of their index. Raises `EngineError`."""
         events = self.events(generation, job)
         files = [event async for event in events if isinstance(event, File)]
-        known = len(files) == 1 and generation.seeded and generation.addressable
-        if known and self._files.getsizeof(files[0]) <= self._files.maxsize:
+        if generation.keepable and self._files.getsizeof(files[0]) <= self._files.maxsize:
             self._files[self.etag(generation)] = files[0]
         return sorted(files, key=lambda file: file.index)
 
@@ -219,14 +218,13 @@ class ImageService:
 
     def in_memory(self, generation: Generation) -> bool:
         """Whether nothing of it has to be drawn."""
-        whole = generation.files == 1 and generation.seeded and generation.addressable
-        return (whole and self.etag(generation) in self._files) or self._engines.current.in_memory(
-            generation.requests
-        )
+        if generation.keepable and self.etag(generation) in self._files:
+            return True
+        return self._engines.current.in_memory(generation.requests)
 
     def kept(self, generation: Generation) -> File | None:
         """The only file of a generation, if it was made a while ago. Costs nothing."""
-        if not (generation.seeded and generation.addressable):
+        if not generation.keepable:
             return None
         kept = self._files.get(self.etag(generation))
         if kept is None:

@@ -107,8 +107,9 @@ def find_labels(folder: Path) -> Labelled:
     for listing in files.listings.values():
         listed = list(_listed(listing))
         names = {entry.path for entry in listed}
-        found.images += [entry for entry in listed if not _held_out(entry.path, listing.parent)]
-        files.held_out += sum(_held_out(entry.path, listing.parent) for entry in listed)
+        kept = [entry for entry in listed if not _held_out(entry.path, listing.parent)]
+        found.images += kept
+        files.held_out += len(listed) - len(kept)
         if left := [path for path in governed.get(listing, ()) if path not in names]:
             name = listing.relative_to(folder)
             found.notes.append(f"{len(left)} images are not in {name}, such as {left[0]}")

@@ -23,6 +23,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from model.cores import cores
 from model.data.pictures import DataError, PictureFormat
 from model.files import write_aside
 
@@ -113,7 +114,7 @@ def _fill(
 
 def _in_order(jobs: Iterable[Job]) -> Iterator[Pixels | Unusable]:
     """Each job's result as soon as those before it are there; few are under way at once."""
-    threads = min(THREADS, len(os.sched_getaffinity(0)))
+    threads = min(THREADS, cores())
     waiting: deque[Future[Pixels]] = deque()
     pool = ThreadPoolExecutor(threads, "images")
     try:

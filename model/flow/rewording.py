@@ -28,8 +28,7 @@ from model.layers import PromptEncoder
 from model.loading import read_weights, resolve_dtype, save_checkpoint
 from model.tokenizer import PADDING, PromptTokenizer
 from model.training.optimizer import OptimizerConfig, optimizers
-from model.training.recipe import PROMPTS_A_PICTURE, load_vectors
-from model.training.trainer import set_vectors
+from model.training.recipe import PROMPTS_A_PICTURE, load_vectors, set_vectors
 
 ENCODER = "reader.encoder."
 PROMPT_TOKENS = 24  # longer prompts are cut

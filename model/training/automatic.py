@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
 from model.checkpoint import TokenizedCheckpoint
+from model.cores import cores
 from model.data.survey import survey
 from model.flow.config import FlowConfig
 from model.registry import open_checkpoint
@@ -51,7 +51,7 @@ def _chosen(options: TrainingOptions, given: Choices, machine: PartialState) -> 
     facts = Facts(
         images=data.images,
         side=data.side,
-        cores=_cores(),
+        cores=cores(),
         gpu=torch.cuda.mem_get_info(machine.device)[0] / 2**30 if on_gpu else None,
         amx=torch.cpu._is_amx_tile_supported(),
         processes=machine.num_processes,
@@ -60,12 +60,6 @@ def _chosen(options: TrainingOptions, given: Choices, machine: PartialState) -> 
     if options.family in SHAPED:
         return choices
     return replace(choices, patch=given.patch, width=given.width, depth=given.depth)
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _shape(init: Path) -> Shape | None:

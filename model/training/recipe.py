@@ -26,6 +26,7 @@ from model.checkpoint import (
     save_captions,
 )
 from model.data.pictures import PictureFormat, PictureSet
+from model.layers import FrozenEmbedding
 from model.loading import load_model, save_checkpoint
 from model.registry import open_checkpoint
 from model.runtime.generate import generate
@@ -287,13 +288,20 @@ def frozen_of(weights: Mapping[str, Tensor]) -> Mapping[str, Tensor] | None:
     return {name: weights[keys[0]] for name, keys in found.items() if keys} or None
 
 
+def set_vectors(network: nn.Module, vectors: Mapping[str, Tensor]) -> None:
+    """Gives them to every frozen embedding of the network."""
+    for module in network.modules():
+        if isinstance(module, FrozenEmbedding):
+            module.load_state_dict(vectors, strict=False)
+
+
 def make_tokenizer(options: TrainingOptions, data: PictureSet) -> PromptTokenizer:
     """That of ``vectors`` or ``init``, or a new one trained on the prompts.
 
     Raises `CheckpointError`.
     """
     if options.vectors is not None:
-        return load_vectors(options.vectors)[1]
+        return PromptTokenizer.load(options.vectors / TOKENIZER)
     if options.init is not None and options.vocabulary is None:
         checkpoint = open_checkpoint(options.init)
         if not isinstance(checkpoint, TokenizedCheckpoint):

@@ -31,7 +31,6 @@ from torch import Tensor, nn
 from model.checkpoint import WEIGHTS
 from model.data import load
 from model.data.pictures import PictureSet
-from model.layers import FrozenEmbedding
 from model.loading import load_weights, resolve_dtype
 from model.registry import RECIPES, find_folder
 from model.tokenizer import PromptTokenizer
@@ -49,6 +48,7 @@ from model.training.recipe import (
     make_tokenizer,
     read_vectors,
     sample_rows,
+    set_vectors,
 )
 from model.training.run_folder import DATA, RunFolder, changed, identity
 from model.training.schedule import Schedule, TrainConfig
@@ -562,13 +562,6 @@ def _note_long_captions(
 
 def _initial_weights(recipe: Recipe[Any], folder: Path) -> Mapping[str, Tensor]:
     return recipe.adopt(load_weights(folder / WEIGHTS), folder)
-
-
-def set_vectors(network: nn.Module, vectors: Mapping[str, Tensor]) -> None:
-    """Gives them to every frozen embedding of the network."""
-    for module in network.modules():
-        if isinstance(module, FrozenEmbedding):
-            module.load_state_dict(vectors, strict=False)
 
 
 def find_recipe(name: str) -> type[Recipe[Any]]:

@@ -62,7 +62,7 @@ async def test_whatever_comes_is_answered_or_hung_up_on(hasty: Service, full: bo
 
     async def clients() -> None:
         for turn in turns:
-            await asyncio.wait_for(converse(url.port or 0, turn), LIMIT)
+            await converse(url.port or 0, turn)
 
     with unharmed(hasty):
         await asyncio.gather(*(clients() for _ in range(AT_ONCE)))
@@ -70,14 +70,15 @@ async def test_whatever_comes_is_answered_or_hung_up_on(hasty: Service, full: bo
 
 async def converse(port: int, turn: int) -> None:
     said = conversation(random.Random(turn))
-    got = b""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
-        got = await asyncio.wait_for(_converse(said, reader, writer), LIMIT)
+        async with asyncio.timeout(LIMIT):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            try:
+                got = await _converse(said, reader, writer)
+            finally:
+                writer.transport.abort()
     except TimeoutError:
         raise AssertionError(f"{turn} was not ended: {said}") from None
-    finally:
-        writer.transport.abort()
     statuses = [int(found) for found in re.findall(rb"HTTP/1\.1 (\d{3}) ", got)]
     unfit = {status for status in statuses if status >= 500} - {501, 505}
     assert not unfit, f"{turn}: {said}"

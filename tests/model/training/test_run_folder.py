@@ -337,8 +337,7 @@ def test_a_run_says_how_it_is_for_programs(options: TrainingOptions) -> None:
         start_training(replace(options, steps=50, learning_rate=1e30), Listener())
     assert said()["state"] == "failed"
     assert "may help" in str(said()["error"])
-    lower = Listener()
-    start_training(replace(options, steps=6, learning_rate=1e-4), lower)
+    start_training(replace(options, steps=6, learning_rate=1e-4), Listener())
     assert said()["state"] == "finished"
 
 
