@@ -346,13 +346,13 @@ class Connection(asyncio.Protocol):
             self._written += len(data)
             self.transport.write(data)
 
-    def begin(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """Writes the head of an answer."""
+    def head(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+        """Of an answer, as it is written."""
         given = [*headers, *self._state.default_headers]
         if self._last or self._front.leaving():
             given.append((b"connection", b"close"))
         head = h11.Response(status_code=status, headers=given, reason=_REASONS.get(status, b""))
-        self.write(self._http.send(head))
+        return self._http.send(head) or b""
 
     def refuse(self, error: ApiError) -> None:
         """Answers what is no request, or what the application left unanswered, and hangs up."""
@@ -363,10 +363,10 @@ class Connection(asyncio.Protocol):
         if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             self._last = True
             answer = self._front.refusal(error)
-            self.begin(answer.status_code, answer.raw_headers)
+            whole = self.head(answer.status_code, answer.raw_headers)
             if self._method != b"HEAD":
-                self.write(self._http.send(h11.Data(data=bytes(answer.body))))
-            self.write(self._http.send(h11.EndOfMessage()))
+                whole += self._http.send(h11.Data(data=bytes(answer.body))) or b""
+            self.write(whole + (self._http.send(h11.EndOfMessage()) or b""))
         self._close()
 
     def answered(self) -> None:

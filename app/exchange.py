@@ -31,6 +31,7 @@ class Exchange:
         self._changed = asyncio.Event()
         self._gone = False
         self._ended = False  # the last byte of the answer is written
+        self._unwritten = b""  # its head, until there is more
         self.more_body = True
         self.started = False
 
@@ -92,6 +93,12 @@ class Exchange:
             self._connection.resume_reading()
         return {"type": "http.request", "body": body, "more_body": self.more_body}
 
+    def _write(self, data: bytes) -> None:
+        """With the head, if that is not written yet: a process that is killed has then written all
+        of an answer or none of it, and a balancer can ask another one."""
+        self._connection.write(self._unwritten + data)
+        self._unwritten = b""
+
     async def send(self, message: Message) -> None:
         """Returns once the client has taken nearly all of it: until then it is in memory."""
         if self._gone:
@@ -99,17 +106,21 @@ class Exchange:
         if not self.started:
             assert message["type"] == "http.response.start"
             self.started = True
-            self._connection.begin(message["status"], message.get("headers", []))
+            headers = message.get("headers", [])
+            self._unwritten = self._connection.head(message["status"], headers)
+            if not any(name == b"content-length" for name, _ in headers):
+                self._write(b"")  # a stream, whose first part may be long in coming
             return
         assert message["type"] == "http.response.body"
         assert not self._ended
-        body = message.get("body", b"")
+        body, data = message.get("body", b""), b""
         if body and self._scope["method"] != "HEAD":
-            self._connection.write(self._http.send(h11.Data(data=body)))
+            data = self._http.send(h11.Data(data=body)) or b""
         if not message.get("more_body", False):
-            self._connection.write(self._http.send(h11.EndOfMessage()))
+            data += self._http.send(h11.EndOfMessage()) or b""
             self._ended = True
             self._changed.set()
+        self._write(data)
         if not self._connection.writable.is_set():
             await self._connection.writable.wait()
         if self._ended and not self._gone:
