@@ -139,9 +139,18 @@ class FlowSampler:
 
     @torch.inference_mode()
     def step(self, rows: Sequence[FlowRow]) -> list[Pass]:
-        """See `ImageModel.step`."""
-        passes = {"encode": self._encode, "denoise": self._denoise}
-        return [passes[kind](together) for kind, together in by_kind(self, rows).items()]
+        """See `ImageModel.step`. A row whose prompt is read is denoised in the same step where the
+        pass has room, or every row that joins would leave its place in one pass empty.
+        """
+        kinds = by_kind(self, rows)
+        reading, denoised = kinds.get("encode", []), kinds.get("denoise", [])
+        passes = [self._encode(reading)] if reading else []
+        room = self.tile - sum(row.evaluations for row in denoised)
+        for row in reading:
+            if row.evaluations <= room:
+                denoised.append(row)
+                room -= row.evaluations
+        return [*passes, self._denoise(denoised)] if denoised else passes
 
     def preview(self, row: FlowRow) -> None:
         """Nothing to do: a row holds the image as last predicted."""

@@ -90,8 +90,20 @@ def test_a_pass_is_as_small_as_its_rows_allow(model: FlowSampler) -> None:
     for requests in (REQUESTS[1:2], REQUESTS[:1], REQUESTS[:2], REQUESTS[:4]):
         rows = [model.start(request) for request in requests]
         count, taken = len(rows), sum(map(model.cost, requests))
-        assert model.step(rows) == [Pass("encode", count, holding(count))]
-        assert model.step(rows) == [Pass("denoise", taken, holding(taken))]
+        denoised = Pass("denoise", taken, holding(taken))
+        assert model.step(rows) == [Pass("encode", count, holding(count)), denoised]
+        assert model.step(rows) == [denoised]
+
+
+def test_a_row_is_denoised_in_the_step_that_reads_its_prompt_if_there_is_room(
+    model: FlowSampler,
+) -> None:
+    # Else a row that joins a full batch leaves its place in one pass empty.
+    rows = [model.start(FLOW_SPEC.request(f"red apple {seed}", seed)) for seed in range(5)]
+    assert model.step(rows) == [Pass("encode", 5, 8), Pass("denoise", 8, 8)]
+    assert [row.step for row in rows] == [1, 1, 1, 1, 0]
+    assert model.step(rows[1:]) == [Pass("denoise", 8, 8)]
+    assert [row.step for row in rows] == [1, 2, 2, 2, 1]
 
 
 def test_more_than_a_tile_is_refused(model: FlowSampler) -> None:
