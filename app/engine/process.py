@@ -29,7 +29,7 @@ BEHIND = 32  # messages read and not yet seen by the parent's loop
 BACKLOG = 64  # messages that wait for the parent; more, and the worker waits too
 
 AWAKE = {
-    "GOMP_SPINCOUNT": "3000",  # rounds; 300,000 if not set
+    "GOMP_SPINCOUNT": "800",  # rounds; 300,000 if not set
     "KMP_BLOCKTIME": "1",  # ms, for the libraries of LLVM and Intel; 200 if not set
 }
 """How long OpenMP's threads wait awake for the next kernel, where the user has set none of them.

@@ -76,7 +76,7 @@ async def test_a_workers_waiting_threads_let_others_work(
     await started.ready()
     environment = psutil.Process(started.process.pid).environ()
     found = {name: environment[name] for name in AWAKE if name in environment}
-    assert found == (given or {"GOMP_SPINCOUNT": "3000", "KMP_BLOCKTIME": "1"})
+    assert found == (given or {"GOMP_SPINCOUNT": "800", "KMP_BLOCKTIME": "1"})
     assert environment["OMP_NUM_THREADS"] == "1"
     started.process.kill()
     await started.ended()
