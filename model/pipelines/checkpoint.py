@@ -62,7 +62,7 @@ class PipelineCheckpoint(Checkpoint):
         components: the folder's, with their files.
     """
 
-    tiles: ClassVar[Mapping[str, int]] = {"cpu": 2, "cuda": 4}
+    tiles: ClassVar[Mapping[str, int]] = {"cpu": 4, "cuda": 4}
 
     def __init__(
         self,
