@@ -85,6 +85,7 @@ def test_a_kill_at_any_moment_of_a_save_spoils_nothing(
         shutil.rmtree(options.out)
 
 
+@pytest.mark.timeout(3600)  # 500 kills in the full counts
 def test_killed_processes_go_on(options: TrainingOptions, full: bool, tmp_path: Path) -> None:
     """The real signal, at random moments of a run that saves each step.
 

@@ -1,0 +1,355 @@
+"""``python -m tools.flow_on_gpu SETS… --init FLOW -o OUT``: trains a flow on one GPU, fast.
+
+`tessera train` starts the thousand kernels of a step one by one, and makes its prompts in between:
+with batches of 256, a fast GPU waits for it most of the time. Here a step is one CUDA graph (noise,
+forward and backward pass, both optimizers, the average), and other processes make the prompts. An
+H200 took 14.9 ms for a step of 256 images of a flow of 16.7 million weights at 128 pixels.
+
+A run begins with a flow's weights and keeps its shape and its tokenizer. It cannot be resumed; its
+checkpoint is written at the end.
+"""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import os
+import random
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import typer
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from app.cli.console import UserError, one_line_errors, output, progress_bar
+from app.cli.evaluation import evaluating
+from model.checkpoint import WEIGHTS
+from model.data import load
+from model.data.pictures import CROWD, PictureFormat, PictureSet
+from model.flow.config import FlowCheckpoint
+from model.flow.network import FlowTransformer
+from model.flow.objective import FlowObjective
+from model.layers import Attention, rotate
+from model.loading import load_weights, save_checkpoint
+from model.registry import open_checkpoint
+from model.tokenizer import PADDING, PromptTokenizer
+
+PROMPT_TOKENS = 24  # longer prompts are cut
+PROMPT_DROPOUT = 0.1  # share of images trained without a prompt, for guidance
+BLOCK = 64  # steps whose prompts are made together
+WARM_UP_STEPS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """What ``BLOCK`` steps are made of."""
+
+    rows: NDArray[np.int32]  # [BLOCK, batch], of the images
+    tokens: NDArray[np.int32]  # [BLOCK, batch, PROMPT_TOKENS], padded
+
+
+@dataclass(frozen=True, slots=True)
+class Muon:
+    """`torch.optim.Muon` with "match_rms_adamw", for all matrices of one shape together.
+
+    The rate is a tensor, which a graph reads anew in each step.
+    """
+
+    matrices: Sequence[nn.Parameter]
+    momentum: Tensor  # [N, A, B]
+    rate: Tensor
+    weight_decay: float = 0.01
+
+    @classmethod
+    def of(cls, matrices: Sequence[nn.Parameter], rate: Tensor) -> list[Muon]:
+        """One for each shape."""
+        shapes: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
+        for matrix in matrices:
+            shapes[matrix.shape].append(matrix)
+        return [
+            cls(found, torch.zeros(len(found), *shape, device=rate.device), rate)
+            for shape, found in shapes.items()
+        ]
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Moves the matrices along their gradients."""
+        gradient = torch.stack([_gradient(matrix) for matrix in self.matrices])
+        self.momentum.lerp_(gradient, 0.05)
+        update = _orthogonal(gradient.lerp(self.momentum, 0.95)).float()
+        scale = 0.2 * math.sqrt(max(gradient.shape[1:]))
+        torch._foreach_mul_(list(self.matrices), 1 - self.rate * self.weight_decay)
+        torch._foreach_sub_(list(self.matrices), list((update * (self.rate * scale)).unbind()))
+
+
+def _gradient(parameter: nn.Parameter) -> Tensor:
+    assert parameter.grad is not None
+    return parameter.grad
+
+
+def _orthogonal(matrices: Tensor) -> Tensor:
+    """The Newton–Schulz iteration of `torch.optim.Muon`, on [N, A, B]."""
+    a, b, c = 3.4445, -4.7750, 2.0315
+    x = matrices.bfloat16()
+    tall = x.shape[1] > x.shape[2]
+    if tall:
+        x = x.transpose(1, 2)
+    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
+    for _ in range(5):
+        gram = x @ x.transpose(1, 2)
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.transpose(1, 2) if tall else x
+
+
+def fused_attention(
+    self: Attention, x: Tensor, table: Tensor, bias: Tensor | None = None
+) -> Tensor:
+    """`Attention.forward` in one kernel; equal but for the order of its sums."""
+    batch, length, width = x.shape
+    qkv = self.qkv(x).view(batch, length, 3, self.heads, width // self.heads)
+    query, key, value = qkv.permute(2, 0, 3, 1, 4)
+    query = rotate(self.query_norm(query), table)
+    key = rotate(self.key_norm(key), table)
+    if bias is not None:
+        bias = bias[:, None].to(query.dtype).expand(-1, self.heads, length, -1)
+    mixed = F.scaled_dot_product_attention(
+        query, key, value.to(query.dtype), bias, scale=self.scale
+    )
+    out: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, length, width))
+    return out
+
+
+class GraphedTraining:
+    """A network and all that a step changes. On CUDA a step is a graph, captured once."""
+
+    def __init__(
+        self,
+        network: FlowTransformer,
+        images: Tensor,
+        *,
+        batch: int,
+        average: float,
+        compiled: bool,
+    ) -> None:
+        """``images`` are [N, C, H, W] of bytes, on the network's device."""
+        device = images.device
+        self._on_gpu = device.type == "cuda"
+        self._network, self._images = network, images
+        self._objective = FlowObjective.for_size(network.config.image_size)
+        self._rows = torch.zeros(batch, dtype=torch.int32, device=device)
+        self._tokens = torch.full((batch, PROMPT_TOKENS), PADDING, dtype=torch.int32, device=device)
+        self._rate = torch.zeros((), device=device)
+        matrices, others = _split(network)
+        self._parameters = [*matrices, *others]
+        self._muons = Muon.of(matrices, self._rate)
+        self._adamw = torch.optim.AdamW(
+            others, self._rate, (0.9, 0.99), weight_decay=0.0, fused=True, capturable=self._on_gpu
+        )
+        named = dict(network.named_parameters())
+        self._current: list[Tensor] = list(named.values())
+        self.average = {name: value.detach().clone() for name, value in named.items()}
+        self._decay = average
+        self._loss_sum = torch.zeros((), device=device)
+        self._loss = torch.compile(self._loss_of, dynamic=False) if compiled else self._loss_of
+        self._graph: torch.cuda.CUDAGraph | None = None
+        if self._on_gpu:
+            self._capture()
+
+    def step(self, rows: Tensor, tokens: Tensor, rate: float) -> None:
+        """One step, on images by their rows [batch] and prompts' tokens [batch, T]."""
+        self._rows.copy_(rows, non_blocking=True)
+        self._tokens.copy_(tokens, non_blocking=True)
+        self._rate.fill_(rate)
+        if self._graph is None:
+            self._step()
+        else:
+            self._graph.replay()
+
+    def take_loss(self) -> float:
+        """The sum of the losses since it was last taken. Waits for the device."""
+        total = float(self._loss_sum)
+        self._loss_sum.zero_()
+        return total
+
+    def _loss_of(self, image: Tensor, noise: Tensor, time: Tensor, tokens: Tensor) -> Tensor:
+        noisy = self._objective.noisy(image, noise, time)
+        with torch.autocast(image.device.type, torch.bfloat16):
+            predicted = self._network(noisy, time, tokens)
+        return self._objective.loss(predicted, image, noisy, time)
+
+    def _times(self, count: int, device: torch.device) -> Tensor:
+        """As `FlowObjective.times`, by the device's own generator, which a graph can use."""
+        objective = self._objective
+        normal = torch.randn(count, device=device)
+        times = torch.sigmoid(normal * objective.time_deviation + objective.time_mean)
+        even = torch.rand(2, count, device=device)
+        return torch.where(even[0] < objective.even, even[1], times)
+
+    def _step(self) -> None:
+        image = self._images[self._rows].float() / 127.5 - 1
+        times = self._times(len(image), image.device)
+        loss = self._loss(image, torch.randn_like(image), times, self._tokens)
+        for parameter in self._parameters:
+            parameter.grad = None
+        loss.backward()
+        for muon in self._muons:
+            muon.step()
+        self._adamw.step()
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.average.values()), self._current, 1 - self._decay)
+            self._loss_sum += loss.detach()
+
+    def _capture(self) -> None:
+        """Steps with a rate of zero, in which libraries choose their kernels; then the graph."""
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(4):
+                self._step()
+        torch.cuda.current_stream().wait_stream(stream)
+        torch.cuda.synchronize()
+        for parameter in self._parameters:
+            parameter.grad = None
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
+            self._step()
+        self.take_loss()
+
+
+def _split(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """The matrices of blocks, and everything else: as `model.training.optimizer.optimizers`."""
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for name, parameter in network.named_parameters():
+        in_block = "blocks." in name and parameter.ndim == 2 and "modulation" not in name
+        (matrices if in_block else others).append(parameter)
+    return matrices, others
+
+
+def make_block(
+    data: PictureSet, tokenizer: PromptTokenizer, batch: int, draw: random.Random
+) -> Block:
+    """Images and prompts as `PictureSet.sample` draws them."""
+    weights = list(accumulate(len(group) ** CROWD for group in data.groups))
+    chosen = draw.choices(data.groups, cum_weights=weights, k=batch * BLOCK)
+    rows = [draw.choice(group) for group in chosen]
+    prompts = ["" if draw.random() < PROMPT_DROPOUT else data.prompters[row](draw) for row in rows]
+    tokens = np.full((len(rows), PROMPT_TOKENS), PADDING, np.int32)
+    for place, found in enumerate(tokenizer.tokens_of_all(prompts)):
+        kept = found[:PROMPT_TOKENS]
+        tokens[place, : len(kept)] = kept
+    return Block(np.array(rows, np.int32).reshape(BLOCK, batch), tokens.reshape(BLOCK, batch, -1))
+
+
+def _fill(data: PictureSet, tokenizer: PromptTokenizer, batch: int, maker: int, out: Any) -> None:
+    """A process's life."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    for number in range(2**31):
+        out.put(make_block(data, tokenizer, batch, random.Random(f"{maker}/{number}")))
+
+
+def blocks(
+    data: PictureSet, tokenizer: PromptTokenizer, batch: int, processes: int
+) -> Iterator[Block]:
+    """Without end, in an order that does not depend on the processes' speed. Forks at once."""
+    context = multiprocessing.get_context("fork")
+    queues: list[Any] = [context.Queue(maxsize=2) for _ in range(processes)]
+    for maker, queue in enumerate(queues):
+        given = (data, tokenizer, batch, maker, queue)
+        context.Process(target=_fill, args=given, daemon=True).start()
+
+    def taken() -> Iterator[Block]:
+        while True:
+            for queue in queues:
+                yield queue.get()
+
+    return taken()
+
+
+def rate_at(step: int, done: float, rate: float, cooldown: float) -> float:
+    """The learning rate of a step (from 0), when ``done`` of the run is over (0…1)."""
+    return rate * max(0.0, min(1.0, (step + 1) / WARM_UP_STEPS, (1 - done) / max(cooldown, 1e-9)))
+
+
+def main(
+    sets: Annotated[list[Path], typer.Argument(help="Emoji sets, and a folder with words.")],
+    init: Annotated[Path, typer.Option(help="A flow to begin with, by name or folder.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the new checkpoint.")],
+    minutes: Annotated[float, typer.Option(min=0, help="After which it ends.")] = 9.0,
+    steps: Annotated[int, typer.Option(min=1, help="The most that are done.")] = 10**9,
+    batch: Annotated[int, typer.Option(min=1, help="Images a step.")] = 256,
+    learning_rate: Annotated[float, typer.Option(min=0)] = 1e-3,
+    cooldown: Annotated[float, typer.Option(min=0, max=1, help="Share of the run.")] = 0.5,
+    average: Annotated[float, typer.Option(min=0, max=1, help="Decay of the average.")] = 0.9995,
+    processes: Annotated[int, typer.Option(min=1, help="That make prompts.")] = 8,
+    device: Annotated[str, typer.Option(help="cuda; cpu to try it.")] = "cuda",
+    compiled: Annotated[bool, typer.Option("--compile/--no-compile")] = True,
+) -> None:
+    """Trains a flow on one GPU, with a step as one CUDA graph."""
+    with one_line_errors(), evaluating():
+        checkpoint = open_checkpoint(init)
+        if not isinstance(checkpoint, FlowCheckpoint):
+            raise UserError(f"{init}: is a {checkpoint.spec.family}, not a flow")
+        config = checkpoint.config.network
+        with tempfile.TemporaryDirectory() as cache:
+            form = PictureFormat(config.image_size, 4 if config.channels == 4 else 3)
+            data = load(sets, form, Path(cache))
+            makers = blocks(data, checkpoint.tokenizer, batch, processes)  # before CUDA is begun
+            images = torch.from_numpy(np.array(data.pictures)).to(device)
+        torch.backends.cudnn.benchmark = True
+        Attention.forward = fused_attention  # type: ignore[method-assign]
+        network = FlowTransformer(config).to(device)
+        network.load_state_dict(load_weights(checkpoint.folder / WEIGHTS))
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d):  # 14.5 ms a step; 17.0 as [C, H, W]
+                module.weight.data = module.weight.to(memory_format=torch.channels_last)
+        training = GraphedTraining(network, images, batch=batch, average=average, compiled=compiled)
+        _run(training, makers, minutes, steps, learning_rate, cooldown)
+        weights = {**network.state_dict(), **training.average}
+        save_checkpoint(out, checkpoint.config, weights, checkpoint.tokenizer)
+        output.print(str(out), highlight=False, markup=False, soft_wrap=True)
+
+
+def _run(
+    training: GraphedTraining,
+    makers: Iterator[Block],
+    minutes: float,
+    steps: int,
+    learning_rate: float,
+    cooldown: float,
+) -> None:
+    began, step, done = time.monotonic(), 0, 0.0
+    with progress_bar("step {task.fields[step]} loss {task.fields[loss]:.4f}") as bar:
+        task = bar.add_task("training", total=1.0, step=0, loss=float("nan"))
+        for block in makers:
+            rows, tokens = torch.from_numpy(block.rows), torch.from_numpy(block.tokens)
+            if torch.cuda.is_available():
+                rows, tokens = rows.pin_memory(), tokens.pin_memory()
+            first = step
+            for place in range(BLOCK):
+                done = max(step / steps, (time.monotonic() - began) / (60 * minutes))
+                if done >= 1:
+                    break
+                rate = rate_at(step, done, learning_rate, cooldown)
+                training.step(rows[place], tokens[place], rate)
+                step += 1
+            loss = training.take_loss() / max(1, step - first)
+            if not math.isfinite(loss):
+                raise UserError(f"the loss is {loss} at step {step}; a lower --learning-rate helps")
+            bar.update(task, completed=min(done, 1.0), step=step, loss=loss)
+            if done >= 1:
+                return
+
+
+if __name__ == "__main__":
+    typer.run(main)
