@@ -189,13 +189,10 @@ class OwnImages:
             same[at] = False
             if not same.any():  # it is the only one of its caption
                 return _Found(bool(distance.min() >= ALIKE**2), int(distance.argmin()))
-        nearest = float(distance.min())
-        alike = float(distance[same].min())
+        nearest, twin = int(distance.argmin()), int(np.where(same, distance, np.inf).argmin())
         # Images that look alike count as one: nobody could draw the difference.
-        hit = alike <= nearest or self._look_alike(
-            int(distance.argmin()), int(np.where(same, distance, np.inf).argmin())
-        )
-        return _Found(hit, int(np.where(same, distance, np.inf).argmin()))
+        hit = distance[twin] <= distance[nearest] or self._look_alike(nearest, twin)
+        return _Found(bool(hit), twin)
 
     def _look_alike(self, one: int, other: int) -> bool:
         difference = np.square(self._thumbnails[one] - self._thumbnails[other]).mean()
