@@ -32,6 +32,7 @@ from app.engine.process import WorkerProcess, describe_end
 log = logging.getLogger(__name__)
 
 START_ATTEMPTS = 5  # failed starts in a row until a worker is given up
+START_PATIENCE = 60.0  # seconds of failed starts until one is that was ready before
 STOP_GRACE = 1.5  # seconds that a worker may take for the step that runs when it is stopped
 PATIENCE = 10  # a step may take so many times as long as the slowest of the self-test
 TICKS = 4  # the watch looks so many times in each timeout
@@ -76,6 +77,7 @@ class Supervisor:
         self._was_ready = False
         self._losses = 0  # processes lost since a row was last finished
         self._failed_starts = 0  # in a row
+        self._failing_since = 0.0  # when the first of them failed, by the loop's clock
         self._refusal: str | None = None  # what the process gave as the reason of a failed start
         self._silent = False  # whether the watch killed it
         self._silence = 0  # ticks without a message
@@ -156,15 +158,23 @@ class Supervisor:
         self._lose(how if self._phase == "ready" else f"{how} while it started")
 
     def _lose(self, how: str) -> None:
-        """Starts another process, now or later, or gives up."""
+        """Starts another process, now or later, or gives up.
+
+        A worker that was ready once can be started. What keeps it from it, such as a want of
+        descriptors or memory, may pass, so it is given longer than one that never was.
+        """
         was_starting = self._phase == "starting"
         self._phase = "down"
         log.error("the worker on %s %s", self.device, how)
         self._losses += 1
         if was_starting:
+            now = asyncio.get_running_loop().time()
+            if not self._failed_starts:
+                self._failing_since = now
             self._failed_starts += 1
             hopeless = not self._was_ready and (self._refusal or self._silent)
-            if hopeless or self._failed_starts == START_ATTEMPTS:
+            patient = self._was_ready and now - self._failing_since < START_PATIENCE
+            if hopeless or (self._failed_starts >= START_ATTEMPTS and not patient):
                 self._phase = "over"
                 reason = self._refusal or f"the worker {how}"
                 self._on_event(self, GaveUp(f"{self.device}: {reason}"))

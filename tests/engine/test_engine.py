@@ -357,11 +357,37 @@ async def test_a_worker_that_cannot_be_spawned_is_tried_again(spawned: Spawning)
         assert len(spawned) == 6
 
 
+async def test_a_worker_that_was_ready_is_tried_for_longer_than_a_few_seconds(
+    spawned: Spawning, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A want of descriptors that lasted for four seconds once ended a service.
+    monkeypatch.setattr(supervisor, "backoff", lambda failures: 0.01)
+    refused = 2 * supervisor.START_ATTEMPTS
+    async with running("fast") as engine:
+        spawned.refuse = refused
+        workers()[0].kill()
+        assert await draw(engine, ask("fast")) == expected(ask("fast"))
+        assert len(spawned) == 1 + refused + 1
+
+
+async def test_one_that_never_was_ready_is_not(
+    spawned: Spawning, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "backoff", lambda failures: 0.01)
+    spawned.refuse = 1000
+    engine = fake_engine("fast")
+    async with started(engine):
+        with pytest.raises(NotReady, match="could not be spawned"):
+            await engine.wait_ready()
+    assert len(spawned) == supervisor.START_ATTEMPTS
+
+
 async def test_a_worker_that_can_never_be_spawned_fails_the_engine(
     spawned: Spawning, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     # Otherwise the service would look ready for ever, and every request run into its deadline.
     monkeypatch.setattr(supervisor, "START_ATTEMPTS", 3)
+    monkeypatch.setattr(supervisor, "START_PATIENCE", 0.0)
     async with running("fast") as engine:
         job = engine.submit(ask("fast", steps=1000, prompt="hang"), timeout=60)
         spawned.refuse = 1000
@@ -378,6 +404,7 @@ async def test_the_engine_lives_as_long_as_one_worker_does(
     spawned: Spawning, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervisor, "START_ATTEMPTS", 1)
+    monkeypatch.setattr(supervisor, "START_PATIENCE", 0.0)
     async with running("fast", devices=("cpu", "cpu")) as engine:
         spawned.refuse = 1000
         workers()[0].kill()
