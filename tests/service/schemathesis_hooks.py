@@ -27,14 +27,16 @@ ANY_TEXT = ("prompt", "model", "seed", "user", "safety_identifier", "labels")
 
 @schemathesis.hook
 def filter_case(context: schemathesis.HookContext, case: schemathesis.Case[Any]) -> bool:
-    """Leaves out numbers in place of a text, which are texts in a form, and sizes that no schema
-    can refuse."""
+    """Leaves out numbers in place of a text, which are texts in a form, fields of a form that are
+    empty, which were not filled in, and sizes that no schema can refuse."""
     body = case.body
     if case.meta is None or not isinstance(body, dict):
         return True
     if case.meta.generation.mode.is_negative:
         if case.media_type != "multipart/form-data":
             return True
+        if any(value in ("", None, [], {}) for value in body.values()):
+            return False
         return all(isinstance(body.get(name, ""), str) for name in ANY_TEXT)
     size = body.get("size")
     return case.media_type != "application/json" or not isinstance(size, str) or is_square(size)
