@@ -20,7 +20,6 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,19 +34,25 @@ from app.cli.console import UserError, one_line_errors, output, progress_bar
 from app.cli.evaluation import evaluating
 from model.checkpoint import WEIGHTS
 from model.data import load
-from model.data.pictures import CROWD, PictureFormat, PictureSet
+from model.data.pictures import PictureFormat, PictureSet
 from model.flow.config import FlowCheckpoint
 from model.flow.network import FlowTransformer
 from model.flow.objective import FlowObjective
+from model.flow.training import FlowLoss, FlowTraining
 from model.layers import Attention, rotate
 from model.loading import load_weights, save_checkpoint
 from model.registry import open_checkpoint
 from model.tokenizer import PADDING, PromptTokenizer
+from model.training.optimizer import Average, OptimizerConfig, split
+from model.training.recipe import Start
 
-PROMPT_TOKENS = 24  # longer prompts are cut
-PROMPT_DROPOUT = 0.1  # share of images trained without a prompt, for guidance
+TRAINING = FlowTraining()
+"""How many tokens a prompt has, and how many images are trained without one."""
+
 BLOCK = 64  # steps whose prompts are made together
-WARM_UP_STEPS = 200
+
+SETTLED = 10**9
+"""A step at which the average has its whole decay: the run begins with trained weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +60,7 @@ class Block:
     """What ``BLOCK`` steps are made of."""
 
     rows: NDArray[np.int32]  # [BLOCK, batch], of the images
-    tokens: NDArray[np.int32]  # [BLOCK, batch, PROMPT_TOKENS], padded
+    tokens: NDArray[np.int32]  # [BLOCK, batch, T], padded
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,20 +152,26 @@ class GraphedTraining:
         self._network, self._images = network, images
         self._objective = FlowObjective.for_size(network.config.image_size)
         self._rows = torch.zeros(batch, dtype=torch.int32, device=device)
-        self._tokens = torch.full((batch, PROMPT_TOKENS), PADDING, dtype=torch.int32, device=device)
+        self._tokens = torch.full(
+            (batch, TRAINING.prompt_tokens), PADDING, dtype=torch.int32, device=device
+        )
         self._rate = torch.zeros((), device=device)
-        matrices, others = _split(network)
+        matrices, others = split(network)
         self._parameters = [*matrices, *others]
         self._muons = Muon.of(matrices, self._rate)
         self._adamw = torch.optim.AdamW(
             others, self._rate, (0.9, 0.99), weight_decay=0.0, fused=True, capturable=self._on_gpu
         )
-        named = dict(network.named_parameters())
-        self._current: list[Tensor] = list(named.values())
-        self.average = {name: value.detach().clone() for name, value in named.items()}
-        self._decay = average
+        self.average = Average(network, average)
         self._loss_sum = torch.zeros((), device=device)
-        self._loss = torch.compile(self._loss_of, dynamic=False) if compiled else self._loss_of
+        loss = FlowLoss(network, self._objective)
+        self._loss = torch.compile(loss, dynamic=False) if compiled else loss
+        # The device's own: a graph draws other numbers from it at every replay.
+        self._generator = (
+            torch.cuda.default_generators[torch.cuda.current_device()]
+            if self._on_gpu
+            else torch.default_generator
+        )
         self._graph: torch.cuda.CUDAGraph | None = None
         if self._on_gpu:
             self._capture()
@@ -181,24 +192,11 @@ class GraphedTraining:
         self._loss_sum.zero_()
         return total
 
-    def _loss_of(self, image: Tensor, noise: Tensor, time: Tensor, tokens: Tensor) -> Tensor:
-        noisy = self._objective.noisy(image, noise, time)
-        with torch.autocast(image.device.type, torch.bfloat16):
-            predicted = self._network(noisy, time, tokens)
-        return self._objective.loss(predicted, image, noisy, time)
-
-    def _times(self, count: int, device: torch.device) -> Tensor:
-        """As `FlowObjective.times`, by the device's own generator, which a graph can use."""
-        objective = self._objective
-        normal = torch.randn(count, device=device)
-        times = torch.sigmoid(normal * objective.time_deviation + objective.time_mean)
-        even = torch.rand(2, count, device=device)
-        return torch.where(even[0] < objective.even, even[1], times)
-
     def _step(self) -> None:
         image = self._images[self._rows].float() / 127.5 - 1
-        times = self._times(len(image), image.device)
-        loss = self._loss(image, torch.randn_like(image), times, self._tokens)
+        times = self._objective.times(len(image), self._generator)
+        with torch.autocast(image.device.type, torch.bfloat16):
+            loss = self._loss(image, torch.randn_like(image), times, self._tokens)
         for parameter in self._parameters:
             parameter.grad = None
         loss.backward()
@@ -206,8 +204,8 @@ class GraphedTraining:
             muon.step()
         self._adamw.step()
         with torch.no_grad():
-            torch._foreach_lerp_(list(self.average.values()), self._current, 1 - self._decay)
             self._loss_sum += loss.detach()
+        self.average.update(self._network, SETTLED)
 
     def _capture(self) -> None:
         """Steps with a rate of zero, in which libraries choose their kernels; then the graph."""
@@ -226,28 +224,14 @@ class GraphedTraining:
         self.take_loss()
 
 
-def _split(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """The matrices of blocks, and everything else: as `model.training.optimizer.optimizers`."""
-    matrices: list[nn.Parameter] = []
-    others: list[nn.Parameter] = []
-    for name, parameter in network.named_parameters():
-        in_block = "blocks." in name and parameter.ndim == 2 and "modulation" not in name
-        (matrices if in_block else others).append(parameter)
-    return matrices, others
-
-
 def make_block(
     data: PictureSet, tokenizer: PromptTokenizer, batch: int, draw: random.Random
 ) -> Block:
     """Images and prompts as `PictureSet.sample` draws them."""
-    weights = list(accumulate(len(group) ** CROWD for group in data.groups))
-    chosen = draw.choices(data.groups, cum_weights=weights, k=batch * BLOCK)
-    rows = [draw.choice(group) for group in chosen]
-    prompts = ["" if draw.random() < PROMPT_DROPOUT else data.prompters[row](draw) for row in rows]
-    tokens = np.full((len(rows), PROMPT_TOKENS), PADDING, np.int32)
-    for place, found in enumerate(tokenizer.tokens_of_all(prompts)):
-        kept = found[:PROMPT_TOKENS]
-        tokens[place, : len(kept)] = kept
+    rows = data.rows(batch * BLOCK, draw)
+    dropout, length = TRAINING.prompt_dropout, TRAINING.prompt_tokens
+    prompts = ["" if draw.random() < dropout else data.prompters[row](draw) for row in rows]
+    tokens = Start(tokenizer).tokens(prompts, length).numpy().astype(np.int32)
     return Block(np.array(rows, np.int32).reshape(BLOCK, batch), tokens.reshape(BLOCK, batch, -1))
 
 
@@ -276,9 +260,9 @@ def blocks(
     return taken()
 
 
-def rate_at(step: int, done: float, rate: float, cooldown: float) -> float:
+def rate_at(step: int, done: float, config: OptimizerConfig) -> float:
     """The learning rate of a step (from 0), when ``done`` of the run is over (0…1)."""
-    return rate * max(0.0, min(1.0, (step + 1) / WARM_UP_STEPS, (1 - done) / max(cooldown, 1e-9)))
+    return config.rate(step, round(step / done) if done else SETTLED)
 
 
 def main(
@@ -300,23 +284,23 @@ def main(
         checkpoint = open_checkpoint(init)
         if not isinstance(checkpoint, FlowCheckpoint):
             raise UserError(f"{init}: is a {checkpoint.spec.family}, not a flow")
-        config = checkpoint.config.network
+        shape = checkpoint.config.network
         with tempfile.TemporaryDirectory() as cache:
-            form = PictureFormat(config.image_size, 4 if config.channels == 4 else 3)
+            form = PictureFormat(shape.image_size, 4 if shape.channels == 4 else 3)
             data = load(sets, form, Path(cache))
             makers = blocks(data, checkpoint.tokenizer, batch, processes)  # before CUDA is begun
             images = torch.from_numpy(np.array(data.pictures)).to(device)
         torch.backends.cudnn.benchmark = True
         Attention.forward = fused_attention  # type: ignore[method-assign]
-        network = FlowTransformer(config).to(device)
+        network = FlowTransformer(shape).to(device)
         network.load_state_dict(load_weights(checkpoint.folder / WEIGHTS))
         for module in network.modules():
             if isinstance(module, nn.Conv2d):  # 14.5 ms a step; 17.0 as [C, H, W]
                 module.weight.data = module.weight.to(memory_format=torch.channels_last)
         training = GraphedTraining(network, images, batch=batch, average=average, compiled=compiled)
-        _run(training, makers, minutes, steps, learning_rate, cooldown)
-        weights = {**network.state_dict(), **training.average}
-        save_checkpoint(out, checkpoint.config, weights, checkpoint.tokenizer)
+        config = OptimizerConfig(learning_rate, cooldown=cooldown)
+        _run(training, makers, minutes, steps, config)
+        save_checkpoint(out, checkpoint.config, training.average.state, checkpoint.tokenizer)
         output.print(str(out), highlight=False, markup=False, soft_wrap=True)
 
 
@@ -325,8 +309,7 @@ def _run(
     makers: Iterator[Block],
     minutes: float,
     steps: int,
-    learning_rate: float,
-    cooldown: float,
+    config: OptimizerConfig,
 ) -> None:
     began, step, done = time.monotonic(), 0, 0.0
     with progress_bar("step {task.fields[step]} loss {task.fields[loss]:.4f}") as bar:
@@ -340,8 +323,7 @@ def _run(
                 done = max(step / steps, (time.monotonic() - began) / (60 * minutes))
                 if done >= 1:
                     break
-                rate = rate_at(step, done, learning_rate, cooldown)
-                training.step(rows[place], tokens[place], rate)
+                training.step(rows[place], tokens[place], rate_at(step, done, config))
                 step += 1
             loss = training.take_loss() / max(1, step - first)
             if not math.isfinite(loss):

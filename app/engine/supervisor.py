@@ -32,7 +32,7 @@ from app.engine.process import WorkerProcess, describe_end
 log = logging.getLogger(__name__)
 
 START_ATTEMPTS = 5  # failed starts in a row until a worker is given up
-START_PATIENCE = 60.0  # seconds of failed starts until one is that was ready before
+START_PATIENCE = 60.0  # seconds of failed starts until one that was ready before is given up
 STOP_GRACE = 1.5  # seconds that a worker may take for the step that runs when it is stopped
 PATIENCE = 10  # a step may take so many times as long as the slowest of the self-test
 TICKS = 4  # the watch looks so many times in each timeout
@@ -160,8 +160,8 @@ class Supervisor:
     def _lose(self, how: str) -> None:
         """Starts another process, now or later, or gives up.
 
-        A worker that was ready once can be started. What keeps it from it, such as a want of
-        descriptors or memory, may pass, so it is given longer than one that never was.
+        A worker that was ready before gets more time than one that never was: what prevents its
+        start, such as a lack of descriptors or memory, may pass.
         """
         was_starting = self._phase == "starting"
         self._phase = "down"

@@ -31,13 +31,19 @@ class OptimizerConfig:
         return self.learning_rate * min(1.0, warmup, left)
 
 
-def optimizers(network: nn.Module, config: OptimizerConfig) -> list[torch.optim.Optimizer]:
-    """Both optimizers over all parameters of ``network``."""
+def split(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """The matrices inside blocks, which are Muon's, and all other parameters."""
     matrices: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for name, parameter in network.named_parameters():
         in_block = "blocks." in name and parameter.ndim == 2 and "modulation" not in name
         (matrices if in_block else others).append(parameter)
+    return matrices, others
+
+
+def optimizers(network: nn.Module, config: OptimizerConfig) -> list[torch.optim.Optimizer]:
+    """Both optimizers over all parameters of ``network``."""
+    matrices, others = split(network)
     return [
         torch.optim.Muon(
             matrices,

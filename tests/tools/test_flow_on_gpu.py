@@ -20,11 +20,11 @@ from model.layers import Attention, rotary_table
 from model.loading import load_weights
 from model.registry import open_checkpoint
 from model.tokenizer import PADDING
-from model.training.optimizer import OptimizerConfig, optimizers
+from model.training.optimizer import OptimizerConfig, optimizers, split
 from tests.emoji_sets import MANY, make_set
 from tests.tiny import tiny_flow
 from tools import flow_on_gpu
-from tools.flow_on_gpu import BLOCK, PROMPT_TOKENS, Muon, fused_attention, make_block, rate_at
+from tools.flow_on_gpu import BLOCK, TRAINING, Muon, fused_attention, make_block, rate_at
 
 
 def test_muon_moves_matrices_as_torchs_does() -> None:
@@ -53,7 +53,7 @@ def test_the_same_weights_go_to_muon() -> None:
     network = nn.ModuleDict(
         {"blocks": nn.ModuleList([nn.Linear(4, 4)]), "modulation": nn.Linear(4, 8)}
     )
-    matrices, others = flow_on_gpu._split(network)
+    matrices, others = split(network)
     muon, adamw = optimizers(network, OptimizerConfig())
     assert [id(one) for one in matrices] == [id(one) for one in muon.param_groups[0]["params"]]
     assert [id(one) for one in others] == [id(one) for one in adamw.param_groups[0]["params"]]
@@ -78,7 +78,7 @@ def test_a_block_has_images_with_their_prompts(tmp_path: Path) -> None:
     tokenizer = open_checkpoint(tiny_flow(tmp_path / "flow")).tokenizer  # type: ignore[attr-defined]
     block = make_block(data, tokenizer, 8, random.Random(0))
     assert block.rows.shape == (BLOCK, 8)
-    assert block.tokens.shape == (BLOCK, 8, PROMPT_TOKENS)
+    assert block.tokens.shape == (BLOCK, 8, TRAINING.prompt_tokens)
     assert set(block.rows.flat) == set(range(len(data)))
     empty = (block.tokens == PADDING).all(-1).mean()
     assert 0.05 < empty < 0.16
@@ -88,21 +88,19 @@ def test_a_block_has_images_with_their_prompts(tmp_path: Path) -> None:
 
 
 def test_the_rate_rises_stays_and_falls_to_zero() -> None:
-    assert rate_at(0, 0.0, 1.0, 0.5) == pytest.approx(1 / 200)
-    assert rate_at(5000, 0.5, 1.0, 0.5) == 1.0
-    assert rate_at(5000, 0.75, 1.0, 0.5) == pytest.approx(0.5)
-    assert rate_at(5000, 1.0, 1.0, 0.5) == 0.0
+    config = OptimizerConfig(1.0, cooldown=0.5)
+    assert rate_at(0, 0.0, config) == pytest.approx(1 / 200)
+    assert rate_at(5000, 0.5, config) == 1.0
+    assert rate_at(5000, 0.75, config) == pytest.approx(0.5)
+    assert rate_at(5000, 1.0, config) == 0.0
 
 
 def test_it_writes_a_checkpoint_that_draws_better(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Attention, "forward", Attention.forward)  # taken back afterwards
-    sets, init, out = (
-        make_set(tmp_path / "emoji", "noto", MANY),
-        tiny_flow(tmp_path / "flow"),
-        tmp_path / "out",
-    )
+    sets, init = make_set(tmp_path / "emoji", "noto", MANY), tiny_flow(tmp_path / "flow")
+    out = tmp_path / "out"
     losses: list[float] = []
     taking = flow_on_gpu.GraphedTraining.take_loss
 
@@ -118,10 +116,7 @@ def test_it_writes_a_checkpoint_that_draws_better(
     result = CliRunner().invoke(app, given.split())
     assert result.exit_code == 0, result.output
     assert losses[2] < 0.8 * losses[0]
-    before, after = (
-        load_weights(init / "model.safetensors"),
-        load_weights(out / "model.safetensors"),
-    )
+    before, after = (load_weights(folder / "model.safetensors") for folder in (init, out))
     assert before.keys() == after.keys()
     assert open_checkpoint(out).spec.sizes == open_checkpoint(init).spec.sizes
     assert any(not torch.equal(before[name], after[name]) for name in before)
