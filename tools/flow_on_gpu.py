@@ -1,9 +1,10 @@
 """``python -m tools.flow_on_gpu SETS… --init FLOW -o OUT``: trains a flow on one GPU, fast.
 
 `tessera train` starts the thousand kernels of a step one by one, and makes its prompts in between:
-with batches of 256, a fast GPU waits for it most of the time. Here a step is one CUDA graph (noise,
-forward and backward pass, both optimizers, the average), and other processes make the prompts. An
-H200 took 14.9 ms for a step of 256 images of a flow of 16.7 million weights at 128 pixels.
+with small batches, a fast GPU waits for it. Here a step is one CUDA graph (noise, forward and
+backward pass, both optimizers, the average), and other processes make the prompts. Its first form
+took 14.9 ms on an H200 for a step of 256 images, with a flow of 16.7 million weights at 128 pixels;
+this one has run on CPUs only.
 
 A run begins with a flow's weights and keeps its shape and its tokenizer. It cannot be resumed; its
 checkpoint is written at the end.
