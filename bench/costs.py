@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import statistics
 import time
 from collections import Counter, defaultdict
@@ -44,6 +43,7 @@ from bench.load import LoadRequest
 from bench.peers.drawing import PeerSettings
 from bench.peers.systems import running
 from bench.served import TESSERA, lean_sender, listener, waiting_as_a_worker
+from model.cores import cores
 from model.loading import load_model, resolve_dtype
 from model.protocol import ImageModel, Pass
 from model.registry import SHIPPED, open_checkpoint, shipped
@@ -233,11 +233,11 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--model", nargs="+", default=[folder.name for folder in shipped()])
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--threads", type=int, default=cores())
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--cpu-time", action="store_true")
     given = parser.parse_args()
-    waiting_as_a_worker("bench.costs")
+    waiting_as_a_worker("bench.costs", given.threads)
     configure_determinism("cpu", given.threads)
     clock: Clock = time.process_time if given.cpu_time else time.perf_counter
     console, folders = Console(), [SHIPPED / name for name in given.model]

@@ -27,6 +27,7 @@ from rich.table import Table
 from bench.load import Kind, LoadRequest, Mix, closed_loop, load_client, sender
 from bench.peers.drawing import PeerSettings
 from bench.peers.systems import SYSTEMS, running
+from model.cores import cores
 from model.registry import SHIPPED
 
 TESSERA = SYSTEMS[0]
@@ -105,10 +106,9 @@ async def measure(settings: PeerSettings, load: Load, waiting: dict[str, str]) -
 
 
 def main() -> None:
-    cores = len(os.sched_getaffinity(0))
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", default="emoji-flow")
-    parser.add_argument("--threads", type=int, default=cores)
+    parser.add_argument("--threads", type=int, default=cores())
     parser.add_argument("--spins", nargs="*", default=["300000", "20000", "3000", "1000", "300"])
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--in-flight", type=int, default=8)

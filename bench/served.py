@@ -35,13 +35,15 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from app.engine.process import AWAKE
+from app.engine.process import wait_variables
 from bench.load import LoadRequest, Mix, Saturation, Send, closed_loop, mixes
 from bench.peers.drawing import PeerSettings
 from bench.peers.systems import SYSTEMS, running
 from model.checkpoint import Checkpoint
+from model.cores import cores
 from model.protocol import ImageModel
 from model.registry import SHIPPED, open_checkpoint, shipped
+from model.runtime import waiting
 
 TESSERA = SYSTEMS[0]
 PARTS = ("bare", "worker", "API", "client")
@@ -193,14 +195,17 @@ def row(name: str, rounds: Sequence[Round]) -> list[str]:
     ]
 
 
-def waiting_as_a_worker(module: str) -> None:
-    """Runs a module again where this process's OpenMP threads do not wait as a worker's do.
+def waiting_as_a_worker(module: str, threads: int) -> None:
+    """Has this process's OpenMP threads wait as a worker's do, see `model.runtime.waiting`.
 
-    OpenMP has read how when torch was imported. And has SIGTERM end what the module starts.
+    Runs the module again where they are told so by variables, which OpenMP reads as torch is
+    imported. And has SIGTERM end what the module starts.
     """
-    if missing := {name: text for name, text in AWAKE.items() if name not in os.environ}:
+    variables = wait_variables(threads)
+    if missing := {name: text for name, text in variables.items() if name not in os.environ}:
         again = [sys.executable, "-m", module, *sys.argv[1:]]
         os.execve(sys.executable, again, os.environ | missing)  # noqa: S606 - no shell is meant
+    waiting.adapt(threads)
     signal.signal(signal.SIGTERM, _leave)  # so that a service that runs is ended
 
 
@@ -209,15 +214,14 @@ def _leave(*_: object) -> None:
 
 
 def main() -> None:
-    cores = len(os.sched_getaffinity(0))
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", nargs="+", default=[folder.name for folder in shipped()])
-    parser.add_argument("--threads", type=int, default=cores)
+    parser.add_argument("--threads", type=int, default=cores())
     parser.add_argument("--in-flight", type=int, default=32)
     parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
-    waiting_as_a_worker("bench.served")
+    waiting_as_a_worker("bench.served", given.threads)
     head = ("model", "bare, images/s", "served", "served ÷ bare")
     table = Table(*head, *(f"{part}, CPU ms" for part in PARTS))
     for name in given.model:

@@ -47,6 +47,7 @@ class TorchDevice:
 
     def __init__(self, settings: WorkerSettings) -> None:
         from model.loading import resolve_dtype
+        from model.runtime import waiting
         from model.runtime.fixed_pass import Mode, mode_on
         from model.runtime.numerics import configure_determinism
 
@@ -59,6 +60,8 @@ class TorchDevice:
         self._less_memory: dict[str, None] = {}  # settings of families
         try:
             configure_determinism(self._name, self._settings.threads)
+            if self._name == "cpu":
+                waiting.adapt(self._settings.threads or 1)
             self._dtype = resolve_dtype(self._dtype, self._name)
         except RuntimeError as error:  # a driver needs memory of its own to begin with
             if explained := self.explain(error, "while the device was opened"):

@@ -23,17 +23,16 @@ from dataclasses import replace
 from multiprocessing.connection import Connection
 
 from app.engine.messages import FromWorker, Stepped, Stop, ToWorker, WorkerSettings
+from model.cores import quota
+from model.runtime.waiting import SETTLED_BY
 
 AHEAD = 256  # messages that wait for the worker, far more than a live one leaves there
 BEHIND = 32  # messages read and not yet seen by the parent's loop
 BACKLOG = 64  # messages that wait for the parent; more, and the worker waits too
 
-AWAKE = {
-    "GOMP_SPINCOUNT": "800",  # rounds; 300,000 if not set
-    "KMP_BLOCKTIME": "1",  # ms, for the libraries of LLVM and Intel; 200 if not set
-}
-"""How long OpenMP's threads wait awake for the next kernel, where the user has set none of them.
-For longer, and they take the cores from whatever else runs there: docs/performance.md."""
+SHORT_OF_TIME = 3000
+"""Rounds of libgomp's loop for which a thread waits awake where a quota allows less CPU time than
+the threads could use. Sleeping leaves that to nobody, and costs more of it than so short a wait."""
 
 log = logging.getLogger(__name__)
 
@@ -156,13 +155,24 @@ def _spawn(settings: WorkerSettings) -> tuple[subprocess.Popen[bytes], Connectio
 
 def environment(threads: int, inherited: Mapping[str, str]) -> dict[str, str]:
     """A worker's variables: what it inherits, and what its libraries read once they are loaded."""
-    settled = {"OMP_WAIT_POLICY", *AWAKE} & inherited.keys()
+    settled = inherited.keys() & set(SETTLED_BY)
     return {
-        **({} if settled else AWAKE),
+        **({} if settled else wait_variables(threads)),
         **inherited,
         "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)),  # "" is here
         "OMP_NUM_THREADS": str(threads),
     }
+
+
+def wait_variables(threads: int) -> dict[str, str]:
+    """The variables that say how long OpenMP's threads wait awake for the next kernel.
+
+    For libgomp that changes while they run, see `model.runtime.waiting`, but under a quota of CPU
+    time. The libraries of LLVM and Intel wait for 200 ms if nothing else is said.
+    """
+    allowed = quota()
+    short = allowed is not None and allowed < threads
+    return {"KMP_BLOCKTIME": "1", **({"GOMP_SPINCOUNT": str(SHORT_OF_TIME)} if short else {})}
 
 
 def describe_end(status: int) -> str:

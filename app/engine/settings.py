@@ -80,7 +80,8 @@ class EngineSettings(PipelineSettings):
     numerics; without it the type of the device and the model's family decide."""
 
     threads: Annotated[int, Field(ge=1)] | None = None
-    """CPU threads of each worker; without it the cores are shared out. Changes numerics on CPUs."""
+    """CPU threads of each worker; without it the cores, no more than a cgroup's quota of CPU time
+    fills, are shared out. Changes numerics on CPUs."""
 
     cuda_graphs: bool = True
     """On a GPU, replay each pass as one CUDA graph rather than launch its kernels one by one. Off

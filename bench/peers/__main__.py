@@ -12,7 +12,6 @@ much as it is quiet.
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from pathlib import Path
@@ -29,6 +28,7 @@ from bench.peers.measuring import Plan, compare, report
 from bench.peers.measuring import plot as draw_plot
 from bench.peers.systems import SYSTEMS, System
 from model.checkpoint import Checkpoint
+from model.cores import cores
 from model.loading import resolve_dtype
 
 
@@ -59,7 +59,7 @@ def main(
             make_folder(file.parent)
         settings = PeerSettings(
             checkpoint=checkpoint.folder,
-            threads=threads or len(os.sched_getaffinity(0)),
+            threads=threads or cores(),
             pictures=_pictures(checkpoint),
             port=0,
         )

@@ -15,15 +15,16 @@ from typing import Any, NoReturn
 import psutil
 import pytest
 
-from app.engine import EngineSettings
+from app.engine import EngineSettings, process
 from app.engine.messages import Cancel, FromWorker, Ready, Stop, WorkerSettings
 from app.engine.process import WorkerProcess, describe_end
+from model.runtime.waiting import SETTLED_BY
 from tests.engine.fakes import OPENER, until
 
 SETTINGS = WorkerSettings(OPENER, "cpu", EngineSettings(models=(Path("fast"),), threads=1))
 
 
-AWAKE = ("GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_WAIT_POLICY")
+WAITING = ("GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_WAIT_POLICY")
 
 
 class Started:
@@ -59,24 +60,28 @@ async def test_a_stopped_worker_with_a_full_pipe_does_not_block_the_loop() -> No
     assert await started.ended() == -signal.SIGKILL
 
 
+@pytest.mark.parametrize("allowed", [None, 0.5, 1.0])
 @pytest.mark.parametrize(
     "given",
     [{}, {"GOMP_SPINCOUNT": "7"}, {"KMP_BLOCKTIME": "7"}, {"OMP_WAIT_POLICY": "PASSIVE"}],
 )
-async def test_a_workers_waiting_threads_let_others_work(
-    monkeypatch: pytest.MonkeyPatch, given: dict[str, str]
+async def test_how_a_workers_threads_wait(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], allowed: float | None
 ) -> None:
-    # With libgomp's default, two services on the same cores hold each other up for seconds. Whoever
-    # sets one of the variables has decided.
-    for name in AWAKE:
+    # Whoever sets one of the variables has decided. Under a quota that its threads can use up, they
+    # wait for a fixed time.
+    monkeypatch.setattr(process, "quota", lambda: allowed)
+    for name in WAITING:
         monkeypatch.delenv(name, raising=False)
     for name, value in given.items():
         monkeypatch.setenv(name, value)
     started = Started()
     await started.ready()
     environment = psutil.Process(started.process.pid).environ()
-    found = {name: environment[name] for name in AWAKE if name in environment}
-    assert found == (given or {"GOMP_SPINCOUNT": "800", "KMP_BLOCKTIME": "1"})
+    found = {name: environment[name] for name in WAITING if name in environment}
+    short = {"GOMP_SPINCOUNT": "3000"} if allowed == 0.5 else {}
+    settled = given.keys() & set(SETTLED_BY)
+    assert found == ({} if settled else {"KMP_BLOCKTIME": "1", **short}) | given
     assert environment["OMP_NUM_THREADS"] == "1"
     started.process.kill()
     await started.ended()
