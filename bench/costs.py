@@ -45,7 +45,7 @@ from bench.peers.systems import running
 from bench.served import TESSERA, lean_sender, listener, waiting_as_a_worker
 from model.cores import cores
 from model.loading import load_model, resolve_dtype
-from model.protocol import ImageModel, Pass
+from model.protocol import ImageModel, Pass, in_turn
 from model.registry import SHIPPED, open_checkpoint, shipped
 from model.request import ImageRequest
 from model.runtime.generate import fitting, generate
@@ -89,7 +89,7 @@ def pass_costs(model: ImageModel[Any], rounds: int, clock: Clock) -> Iterator[Pa
     """Of the kind that an image takes most passes of, in each size that is in use."""
     for size in examine(model).rungs:
         asked = _asked(model, size)
-        if size * model.cost(asked[0]) > model.slots:
+        if size * model.cost(asked[0]) > in_turn(model.tile, model.slots):
             continue
         times: dict[str, list[float]] = defaultdict(list)
         for _ in range(rounds):

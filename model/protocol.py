@@ -458,7 +458,7 @@ class ImageModel(Protocol[R]):
     spec: ModelSpec
     tile: int  # the most evaluations in a pass of the network
     rungs: Rungs  # which sizes passes have; those of the tile's bits, as the self-test settles
-    slots: int  # evaluations of all rows under way; where more than a tile, rows take turns
+    slots: int  # evaluations of all rows under way, see `in_turn`
 
     def cost(self, request: ImageRequest) -> int:
         """The most evaluations that one pass of the request's row takes."""
@@ -497,6 +497,12 @@ class ImageModel(Protocol[R]):
 
     def release(self, row: R) -> None:
         """Frees what the row holds. Called once or more for every row, however it ended."""
+
+
+def in_turn(tile: int, slots: int) -> int:
+    """Evaluations of the rows that are under way in order: a tile, or half of more slots than two
+    of them. The other slots are for rows that are more urgent, while which those wait."""
+    return max(tile, slots // 2)
 
 
 @dataclass(frozen=True, slots=True)

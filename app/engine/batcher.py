@@ -1,16 +1,15 @@
 """Which rows share the next step. Pure: no clock, no process, no tensors.
 
-A worker keeps the rows of each model in a line. `choose` takes for the next step whoever fits,
-first in line first, and those who stepped go to the back; as the first in line is always taken,
-no row starves. Rows join at any step: neither seed, step, step count nor guidance keeps two rows
-apart, only what `ModelRow.kind` says.
+A worker keeps the rows of each model in a line, those that are due first in front (see
+`app.engine.scheduler`). `choose` takes for the next step whoever fits, first in line first. Rows
+join at any step: neither seed, step, step count nor guidance keeps two rows apart, only what
+`ModelRow.kind` says.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 
 class Steppable(Protocol):
@@ -26,22 +25,14 @@ class Steppable(Protocol):
 S = TypeVar("S", bound=Steppable)
 
 
-@dataclass(frozen=True, slots=True)
-class Batch(Generic[S]):
-    """Who takes the next step, and who waits for the one after. Both in line order."""
-
-    rows: tuple[S, ...]
-    rest: tuple[S, ...]
-
-
-def choose(line: Iterable[S], capacity: Callable[[str], int]) -> Batch[S]:
-    """The next step of one model: for each kind, at most ``capacity(kind)`` evaluations.
+def choose(line: Iterable[S], capacity: Callable[[str], int]) -> list[S]:
+    """Who takes the next step of one model, in line order: for each kind, at most
+    ``capacity(kind)`` evaluations. The first in line always does.
 
     Raises ``ValueError`` for a row that no pass of its kind can hold.
     """
     taken: dict[str, int] = {}
     rows: list[S] = []
-    rest: list[S] = []
     for row in line:
         kind, evaluations = row.kind, row.evaluations
         if taken.get(kind, 0) + evaluations <= capacity(kind):
@@ -52,9 +43,7 @@ def choose(line: Iterable[S], capacity: Callable[[str], int]) -> Batch[S]:
                 f"a row takes {evaluations} evaluations of a pass of kind {kind!r}, "
                 f"which holds {capacity(kind)}"
             )
-        else:
-            rest.append(row)
-    return Batch(tuple(rows), tuple(rest))
+    return rows
 
 
 def admissible(waiting: Sequence[int], used: int, tile: int) -> int:

@@ -39,12 +39,12 @@ from app.engine.messages import (
 )
 from app.engine.metrics import EngineMetrics
 from app.engine.row import Row
-from app.engine.scheduler import Scheduler, Send, Update
+from app.engine.scheduler import Scheduler, Send, Slots, Update
 from app.engine.settings import EngineSettings
 from app.engine.supervisor import GaveUp, Lost, Supervisor, WorkerEvent
 from model.checkpoint import Checkpoint
 from model.cores import cores
-from model.protocol import LoadedModel, Result
+from model.protocol import LoadedModel, Result, in_turn
 from model.registry import open_checkpoint as open_folder
 from model.request import ImageRequest, Picture
 
@@ -356,7 +356,9 @@ class Engine:
             self._fail(f"{problem}.")
             return
         self._loaded[worker] = models
-        slots = {model.spec.id: model.slots for model in models}
+        slots = {
+            model.spec.id: Slots(in_turn(model.tile, model.slots), model.slots) for model in models
+        }
         self._follow(self._scheduler.add(worker, slots))
         if self.state == "starting" and all(
             supervisor.is_ready for supervisor in self._supervisors

@@ -31,6 +31,7 @@ class NewRow:
     request: ImageRequest
     watched: bool  # whether previews are wanted
     seen: int  # previews up to this step were shown before, by a worker that died
+    due: int = 0  # of those that could step, the ones with the least do
 
 
 @dataclass(frozen=True, slots=True)

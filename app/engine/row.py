@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
-from collections.abc import Hashable, Iterable
+from bisect import insort
 from dataclasses import dataclass, field
 
 from app.engine.job import Job
@@ -28,6 +27,7 @@ class Row:
     cost: int  # the most evaluations of one of its passes: what it takes of a tile
     steps: int  # in all; an estimate until the first is done
     accepted: float
+    due: int  # by the clock of its model, see `app.engine.scheduler`
     cacheable: bool = False
     watched: bool = False  # whether any job wants previews
     waiters: list[Waiter] = field(default_factory=list)
@@ -42,68 +42,39 @@ class Row:
         """Whether its room in the tile is free soon: it takes its last step, or is cancelled."""
         return self.step >= self.steps - 1 or not self.waiters
 
+    def order(self) -> tuple[int, int]:
+        """Rows with the least are computed first."""
+        return self.due, self.id
+
     def message(self) -> NewRow:
         """What a worker needs of it."""
-        return NewRow(self.id, self.request, self.watched, self.seen)
+        return NewRow(self.id, self.request, self.watched, self.seen, self.due)
 
 
 class RowQueue:
-    """The rows of one model that wait for a worker: in order, but round-robin among ``owners``.
-
-    A job of ten images thus delays a job of one by at most one row.
-    """
+    """The rows of one model that wait for a worker; those that are due first come first."""
 
     def __init__(self) -> None:
-        self._by_owner: OrderedDict[Hashable, deque[Row]] = OrderedDict()
-        self._restored: deque[Row] = deque()
-        self._count = 0
+        self._rows: list[Row] = []
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._rows)
 
-    def push(self, owner: Hashable, row: Row) -> None:
-        """Appends a row of an owner; a new owner comes after the present ones."""
-        self._by_owner.setdefault(owner, deque()).append(row)
-        self._count += 1
-
-    def restore(self, rows: Iterable[Row]) -> None:
-        """Puts rows of a dead worker before all others, in their order."""
-        rows = tuple(rows)
-        self._restored.extendleft(reversed(rows))
-        self._count += len(rows)
+    def push(self, row: Row) -> None:
+        """Adds a row, behind those that are due before it or came before it."""
+        insort(self._rows, row, key=Row.order)
 
     def peek(self) -> Row | None:
         """The next row."""
-        if self._restored:
-            return self._restored[0]
-        for rows in self._by_owner.values():
-            return rows[0]
-        return None
+        return self._rows[0] if self._rows else None
 
     def pop(self) -> Row:
         """Takes the next row. Raises ``IndexError`` when there is none."""
-        if not self._count:
-            raise IndexError("no row waits")
-        self._count -= 1
-        if self._restored:
-            return self._restored.popleft()
-        owner, rows = self._by_owner.popitem(last=False)
-        row = rows.popleft()
-        if rows:
-            self._by_owner[owner] = rows
-        return row
+        return self._rows.pop(0)
 
     def remove(self, row: Row) -> bool:
         """Takes a row out; whether it was here."""
-        if row in self._restored:
-            self._restored.remove(row)
-            self._count -= 1
-            return True
-        for owner, rows in self._by_owner.items():
-            if row in rows:
-                rows.remove(row)
-                if not rows:
-                    del self._by_owner[owner]
-                self._count -= 1
-                return True
-        return False
+        if row not in self._rows:
+            return False
+        self._rows.remove(row)
+        return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from bisect import insort
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -56,7 +56,7 @@ class Runner:
     def __init__(self, model: ImageModel[Any], previews: int) -> None:
         self._model = model
         self._previews = previews
-        self._waiting: deque[NewRow] = deque()
+        self._waiting: list[NewRow] = []  # as the line, those that are due first in front
         self._line: list[_Running] = []
 
     @property
@@ -65,8 +65,8 @@ class Runner:
         return bool(self._line)
 
     def add(self, row: NewRow) -> None:
-        """Queues a row behind the others."""
-        self._waiting.append(row)
+        """Queues a row behind those that are due before it or came before it."""
+        insort(self._waiting, row, key=lambda new: new.due)
 
     def watch(self, id_: int) -> None:
         """From now on, this row's previews are wanted."""
@@ -95,34 +95,35 @@ class Runner:
         costs = [self._model.cost(new.request) for new in self._waiting]
         used = sum(running.cost for running in self._line)
         for cost in costs[: admissible(costs, used, self._model.slots)]:
-            new = self._waiting.popleft()
+            new = self._waiting.pop(0)
             try:
                 row = self._model.start(new.request)
             except ValueError as error:
                 yield Refused(new.id, str(error))
             else:
-                self._line.append(_Running(new, row, cost, time.monotonic(), new.watched))
+                running = _Running(new, row, cost, time.monotonic(), new.watched)
+                insort(self._line, running, key=lambda one: one.new.due)
 
     def step(self, memory: int = 0) -> Stepped:
-        """Advances the rows that are first in line, and releases the finished ones."""
+        """Advances the rows that are due first, and releases the finished ones."""
         began = time.monotonic()
-        batch = choose(self._line, self._model.capacity)
-        under_way = any(not running.fresh for running in batch.rows)
-        joined = sum(running.fresh for running in batch.rows) if under_way else 0
-        before = [running.row.step for running in batch.rows]
+        rows = choose(self._line, self._model.capacity)
+        under_way = any(not running.fresh for running in rows)
+        joined = sum(running.fresh for running in rows) if under_way else 0
+        before = [running.row.step for running in rows]
 
-        passes = self._model.step([running.row for running in batch.rows])
+        passes = self._model.step([running.row for running in rows])
 
-        for running, step in zip(batch.rows, before, strict=True):
+        for running, step in zip(rows, before, strict=True):
             running.fresh = False
             if self._shows(running, step):
                 self._model.preview(running.row)
                 running.preview = running.row.step
-        done = [running for running in batch.rows if running.row.done]
-        going_on = [running for running in batch.rows if not running.row.done]
+        done = [running for running in rows if running.row.done]
+        going_on = [running for running in rows if not running.row.done]
+        self._line = [running for running in self._line if not running.row.done]
         previewed = tuple(self._preview(running) for running in going_on if _is_decoded(running))
         ended = [self._finish(running) for running in done]
-        self._line = [*batch.rest, *going_on]
         return Stepped(
             model=self._model.spec.id,
             seconds=time.monotonic() - began,
@@ -130,7 +131,7 @@ class Runner:
             joined=joined,
             left=len(done) if self._line else 0,
             advanced=tuple(
-                Advanced(running.id, running.row.step, running.row.steps) for running in batch.rows
+                Advanced(running.id, running.row.step, running.row.steps) for running in rows
             ),
             previewed=previewed,
             finished=tuple(one for one in ended if isinstance(one, Finished)),

@@ -7,6 +7,13 @@ Several workers share one queue for each model. A row goes to a worker only when
 or will after the step that runs now; until then it waits here, where it can still be cancelled
 for nothing and go to any worker.
 
+Rows are computed in the order in which they are due, so that what is quick does not wait for what
+is long. Time is counted in evaluations of their model that workers have done. A row is due when,
+since it was accepted, they have done `STRETCH` times the evaluations of its job up to this row:
+beside whatever else, a job takes at most about so many times as long as alone, whether of one image
+or of ten. A worker has the rows that are due first, as many as its tile holds; more urgent ones
+join them at once, as far as there are slots, and those that are due last then wait, begun.
+
 Quarantine: a row that was with two workers when they died runs alone next, one such row at a time,
 so that only the row that kills its worker can fail: the one whose worker dies twice while it is
 alone. It is refused for a while afterwards.
@@ -47,6 +54,7 @@ from app.engine.row import Row, RowQueue, Waiter
 from model.checkpoint import Checkpoint
 from model.request import ImageRequest
 
+STRETCH = 8  # times the work of a job until its rows are due
 CRASHES = 2  # beside other rows: then a row runs alone; alone: then it fails
 REFUSAL = 600.0  # seconds for which a request that killed its workers is refused
 REFUSALS = 10_000  # such requests that are remembered
@@ -69,6 +77,14 @@ class Update:
 
     row: Row
     news: Advanced | Previewed | Finished | EngineError
+
+
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """A worker's room for rows of a model, in evaluations."""
+
+    in_turn: int  # of the rows under way, in the order in which they are due
+    all: int  # the others are for more urgent ones
 
 
 @dataclass(slots=True, eq=False)
@@ -101,7 +117,8 @@ class Scheduler(Generic[W]):
         self._quarantine: deque[Row] = deque()
         self._poisonous: TTLCache[ImageRequest, None] = TTLCache(REFUSALS, REFUSAL)
         self._workers: dict[W, _Worker[W]] = {}
-        self._slots: dict[str, int] = {}
+        self._slots: dict[str, Slots] = {}
+        self._clocks = dict.fromkeys(checkpoints, 0)  # evaluations that workers have done
 
     @property
     def waiting(self) -> int:
@@ -136,12 +153,16 @@ class Scheduler(Generic[W]):
         self._check([request for request in dict.fromkeys(requests) if request not in self._live])
         rows: list[Row] = []
         sends: list[Send[W]] = []
+        work = 0
         for index, request in zip(indices, requests, strict=True):
+            work += self._checkpoints[request.model].evaluations(request)
+            due = self._clocks[request.model] + STRETCH * work
             if row := self._live.get(request):
                 self._metrics.coalesced(request.model)
+                self._hasten(row, due)
             else:
-                row = self._live[request] = self._row(request, job.accepted)
-                self._waiting[request.model].push(job, row)
+                row = self._live[request] = self._row(request, job.accepted, due)
+                self._waiting[request.model].push(row)
             row.waiters.append(Waiter(job, index))
             row.cacheable |= cacheable
             if job.previews and not row.watched:
@@ -175,8 +196,8 @@ class Scheduler(Generic[W]):
 
     # Workers ----------------------------------------------------------------------------------
 
-    def add(self, worker: W, slots: Mapping[str, int]) -> list[Send[W]]:
-        """A worker is ready; ``slots`` has those of each model, in evaluations."""
+    def add(self, worker: W, slots: Mapping[str, Slots]) -> list[Send[W]]:
+        """A worker is ready; ``slots`` has those of each model."""
         self._slots = dict(slots)
         self._workers[worker] = _Worker(worker)
         return self._hand_out(self._waiting)
@@ -190,7 +211,6 @@ class Scheduler(Generic[W]):
         if lost is None:
             return []
         failed: list[Update] = []
-        again: dict[str, list[Row]] = {}
         for row in lost.held.values():
             model = row.request.model
             if not row.waiters:
@@ -209,9 +229,7 @@ class Scheduler(Generic[W]):
             elif row.crashes >= CRASHES:
                 self._quarantine.append(row)
             else:
-                again.setdefault(model, []).append(row)
-        for model, rows in again.items():
-            self._waiting[model].restore(rows)
+                self._waiting[model].push(row)
         return [*self._hand_out(self._waiting), *failed]
 
     def update(self, worker: W, news: RowNews) -> list[Send[W] | Update]:
@@ -245,9 +263,10 @@ class Scheduler(Generic[W]):
                     f"{CRASHED}; it is not tried again for {REFUSAL / 60:.0f} minutes."
                 )
             cost = self._checkpoints[request.model].cost(request)
-            if cost > (slots := self._slots.get(request.model, cost)):
+            slots = self._slots.get(request.model)
+            if slots is not None and cost > slots.in_turn:
                 raise RequestRefused(
-                    f"A worker has {slots} slots of {request.model}, {cost} are needed."
+                    f"A worker has {slots.in_turn} slots of {request.model}, {cost} are needed."
                 )
         waiting = self.waiting
         if new and waiting + len(new) > self._max_rows:
@@ -257,14 +276,22 @@ class Scheduler(Generic[W]):
                 retry_after=self._pace.seconds_for(waiting, self.workers),
             )
 
-    def _row(self, request: ImageRequest, accepted: float) -> Row:
+    def _row(self, request: ImageRequest, accepted: float, due: int) -> Row:
         checkpoint = self._checkpoints[request.model]
         cost = checkpoint.cost(request)
         steps = max(1, checkpoint.evaluations(request) // cost)
-        return Row(next(self._ids), request, cost, steps, accepted)
+        return Row(next(self._ids), request, cost, steps, accepted, due)
+
+    def _hasten(self, row: Row, due: int) -> None:
+        """A row is due earlier, as another job waits for it too; it may have a worker already."""
+        waiting = self._waiting[row.request.model]
+        if due < row.due and waiting.remove(row):
+            row.due = due
+            waiting.push(row)
 
     def _stepped(self, worker: _Worker[W], news: Stepped) -> list[Update]:
         self._pace.stepped(len(news.finished), news.seconds)
+        self._clocks[news.model] += sum(done.evaluations for done in news.passes)
         updates: list[Update] = []
         for advanced in news.advanced:
             row = worker.held[advanced.id]
@@ -318,7 +345,7 @@ class Scheduler(Generic[W]):
         for model, waiting in self._waiting.items() if free else ():
             slots = self._slots[model]
             while next_row := waiting.peek():
-                rooms = {worker: room(worker.held.values(), model, slots) for worker in free}
+                rooms = {worker: room(worker.held.values(), next_row, slots) for worker in free}
                 worker = max(free, key=rooms.__getitem__)
                 if rooms[worker] < next_row.cost:
                     break
@@ -343,16 +370,22 @@ class Scheduler(Generic[W]):
             self._metrics.rows(model, waiting=waiting, running=running)
 
 
-def room(held: Iterable[Row], model: str, slots: int) -> int:
-    """Evaluations that a worker can be given for a model.
+def room(held: Iterable[Row], new: Row, slots: Slots) -> int:
+    """Evaluations that a worker which holds these rows has free for a new one.
 
-    Rows in their last step, and cancelled ones, do not count: their room is free when the new rows
-    arrive, and the tile never runs half empty for a round trip through the pipe. The worker itself
-    starts no row before it fits. At most twice the slots is with a worker at once.
+    Rows in their last step, and cancelled ones, do not count: their room is free when the new row
+    arrives, and the tile never runs half empty for a round trip through the pipe. Nor do those that
+    are due later, as long as there are slots for all. The worker itself starts no row before
+    it fits; where it waits for rows that leave, at most a tile of them.
     """
-    held = [row for row in held if row.request.model == model]
-    staying = sum(row.cost for row in held if not row.leaving)
-    return min(slots - staying, 2 * slots - sum(row.cost for row in held))
+    held = [row for row in held if row.request.model == new.request.model]
+    staying = [row for row in held if not row.leaving]
+    before = sum(row.cost for row in staying if row.order() < new.order())
+    return min(
+        slots.in_turn - before,
+        slots.all - sum(row.cost for row in staying),
+        slots.in_turn + slots.all - sum(row.cost for row in held),
+    )
 
 
 class Pace:

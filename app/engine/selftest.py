@@ -21,7 +21,7 @@ from typing import Any
 
 from app.engine.messages import NewRow
 from app.engine.runner import Runner
-from model.protocol import ImageModel, ModelSpec, Result
+from model.protocol import ImageModel, ModelSpec, Result, in_turn
 from model.request import ImageRequest, Picture, Source
 
 STEPS = 2
@@ -43,7 +43,7 @@ def examine(model: ImageModel[Any]) -> SelfTest:
     """Computes the probes alone and beside others, and settles which sizes passes have."""
     test, spec, rungs = SelfTest(), model.spec, model.rungs
     probes = _probes(spec)
-    others = _others(model, model.slots - sum(map(model.cost, probes)))
+    others = _others(model, in_turn(model.tile, model.slots) - sum(map(model.cost, probes)))
     rungs.use(())
     last = _compute(model, test, [*others, *probes])
     ahead = _compute(model, test, probes[::-1], others)[: len(probes)]

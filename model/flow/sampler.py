@@ -96,7 +96,7 @@ class FlowSampler:
             raise ValueError(f"tile is {tile}, guidance needs at least 2")
         self.spec = spec
         self.tile = tile
-        self.slots = tile
+        self.slots = 2 * tile  # a row is small
         self.rungs = rungs = Rungs(tile)
         self._network = network.eval().requires_grad_(False)
         self._tokenizer = tokenizer

@@ -33,8 +33,8 @@ from model.runtime.rungs import Rungs
 log = logging.getLogger(__name__)
 
 SLOTS = 8
-"""Evaluations of rows under way at once, at least: latents are small, and a short request does not
-wait for the end of a long one where the tile is small."""
+"""Evaluations of rows under way in order, at least: rows of different kinds share no pass, and
+those that encode or decode leave room in the pass of the others."""
 
 
 class PipelineModel:
@@ -57,7 +57,7 @@ class PipelineModel:
         self.spec = checkpoint.spec
         self.cost = checkpoint.cost
         self.tile = tile
-        self.slots = max(SLOTS, tile)
+        self.slots = 2 * max(SLOTS, tile)
         self._checkpoint, entry = checkpoint, checkpoint.entry
         self._pipelines = pipelines
         self._adapters = adapters

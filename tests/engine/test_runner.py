@@ -1,5 +1,7 @@
 """If these fail, a worker mixes rows up, leaks them, or lets one model hold up another."""
 
+from dataclasses import replace
+
 import pytest
 
 from app.engine.messages import Finished, NewRow, Previewed, Stepped
@@ -110,6 +112,25 @@ def test_the_rows_under_way_never_cost_more_than_the_tile() -> None:
     assert len(spy.rows) == 2
     work(runner)
     assert len(spy.rows) == 6
+
+
+def test_rows_that_are_due_first_step_and_the_others_wait_for_them() -> None:
+    spy = Spy(tile=4)
+    spy.slots = 8
+    runner = Runner(spy, previews=0)
+    for seed in range(4):
+        runner.add(replace(new(row(seed, steps=9)), due=10 + seed))
+    list(runner.admit())
+    runner.step()
+    for seed in range(4, 7):
+        runner.add(replace(new(row(seed, steps=1)), due=seed))
+    steps = work(runner)
+    assert [[one.id for one in step.advanced] for step in steps[:3]] == [
+        [4, 5, 6, 0, 1, 2, 3],  # the new ones encode, in a pass of their own
+        [4, 5, 6, 0],
+        [0, 1, 2, 3],
+    ]
+    assert [one.id for one in finished(steps)] == [4, 5, 6, 0, 1, 2, 3]
 
 
 def test_every_row_is_released_however_it_ends() -> None:

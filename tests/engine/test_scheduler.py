@@ -26,13 +26,14 @@ from app.engine.messages import (
     Watch,
 )
 from app.engine.row import Row, Waiter
-from app.engine.scheduler import Pace, Scheduler, Send, Update, room
+from app.engine.scheduler import STRETCH, Pace, Scheduler, Send, Slots, Update, room
 from model.protocol import Pass
 from model.request import ImageRequest, Picture
 from tests.engine.fakes import FakeCheckpoint, ask, request
 from tests.engine.recorder import Recorder
 
 TILE = 4
+PLAIN = Slots(TILE, TILE)
 PICTURE = Picture(1, 1, 1, b"x")
 CHECKPOINTS = {name: FakeCheckpoint(Path(name)) for name in ("steady", "fast")}
 
@@ -40,7 +41,8 @@ CHECKPOINTS = {name: FakeCheckpoint(Path(name)) for name in ("steady", "fast")}
 class Stage:
     """A scheduler with workers played by hand, and jobs that end as those of the engine do."""
 
-    def __init__(self, workers: int = 1, max_rows: int = 100) -> None:
+    def __init__(self, workers: int = 1, max_rows: int = 100, slots: Slots = PLAIN) -> None:
+        self.slots = slots
         self.recorder = Recorder()
         self.scheduler: Scheduler[str] = Scheduler(
             CHECKPOINTS, max_rows=max_rows, metrics=self.recorder
@@ -58,7 +60,7 @@ class Stage:
     def join(self) -> str:
         name = f"w{next(self._names)}"
         self.sent[name] = []
-        self._follow(self.scheduler.add(name, dict.fromkeys(CHECKPOINTS, TILE)))
+        self._follow(self.scheduler.add(name, dict.fromkeys(CHECKPOINTS, self.slots)))
         return name
 
     def restart(self, worker: str | None = None) -> str:
@@ -92,7 +94,7 @@ class Stage:
             Stepped(
                 model="steady",
                 seconds=1.0,
-                passes=(Pass("draw", 1, TILE),),
+                passes=(Pass("draw", len(steps), TILE),),
                 joined=0,
                 left=0,
                 advanced=tuple(Advanced(row, step, of) for row, step in steps.items()),
@@ -165,7 +167,7 @@ def test_a_refused_job_leaves_nothing_behind() -> None:
 def test_a_request_that_fits_no_pass_is_refused() -> None:
     # It would wait until its deadline, and hold up all behind it.
     stage = Stage(workers=0)
-    stage._follow(stage.scheduler.add("small", dict.fromkeys(CHECKPOINTS, 1)))
+    stage._follow(stage.scheduler.add("small", dict.fromkeys(CHECKPOINTS, Slots(1, 1))))
     with pytest.raises(RequestRefused, match=r"has 1 slots of .*, 2 are needed"):
         stage.submit(ask(guidance=2.0))
 
@@ -280,15 +282,18 @@ def test_a_worker_never_has_more_than_two_tiles() -> None:
 def test_room_counts_rows_of_that_model_alone() -> None:
     job = Job(plain(1), accepted=0.0, previews=False, on_end=lambda job: None)
     staying, leaving, guided = (
-        Row(number, request(guidance=1.0), cost, 4, 0.0, waiters=[Waiter(job, 0)])
+        Row(number, request(guidance=1.0), cost, 4, 0.0, due=5, waiters=[Waiter(job, 0)])
         for number, cost in enumerate((1, 1, 2))
     )
     leaving.step = 3
-    assert room([], "steady", TILE) == TILE
-    assert room([staying, leaving, guided], "steady", TILE) == 1
-    assert room([staying, leaving, guided], "fast", TILE) == TILE
+    new = Row(9, request(), 2, 4, 0.0, due=5)
+    other = Row(9, request("fast"), 2, 4, 0.0, due=5)
+    slots = Slots(TILE, TILE)
+    assert room([], new, slots) == TILE
+    assert room([staying, leaving, guided], new, slots) == 1
+    assert room([staying, leaving, guided], other, slots) == TILE
     guided.waiters = []  # cancelled
-    assert room([staying, leaving, guided], "steady", TILE) == 3
+    assert room([staying, leaving, guided], new, slots) == 3
 
 
 def test_rows_go_to_the_emptiest_worker() -> None:
@@ -303,6 +308,46 @@ def test_jobs_alternate() -> None:
     stage.submit(plain(1, seed=20))
     stage.join()
     assert stage.seeds() == [10, 20, 11, 12]
+
+
+def test_what_is_quick_comes_before_what_is_long() -> None:
+    stage = Stage(workers=0)
+    stage.submit(plain(2, seed=10, steps=50))
+    stage.submit(plain(1, seed=20, steps=8))
+    stage.join()
+    assert stage.seeds() == [20, 10, 11]
+
+
+def test_what_is_long_is_not_put_off_for_ever() -> None:
+    # Time is the work that is done: at last, what comes is due later than what has waited.
+    stage, rounds = Stage(), 0
+    stage.submit(plain(TILE, seed=100))
+    stage.submit(plain(1, seed=1, steps=24))
+    while 1 not in stage.seeds():
+        rounds += 1
+        stage.submit(plain(TILE, seed=100 * rounds + 100))
+        stage.finish("w0", *stage.scheduler._workers["w0"].held)
+    # Each round does a tile's evaluations; the last row of a job is due after four times 4 steps.
+    assert rounds == STRETCH * (24 - 4 * 4) / TILE + 1
+
+
+def test_a_more_urgent_row_joins_where_there_are_slots_for_all() -> None:
+    stage = Stage(slots=Slots(TILE, TILE + 2))
+    stage.submit(plain(TILE + 1, seed=10, steps=50))
+    assert stage.seeds() == [10, 11, 12, 13]
+    stage.submit(plain(3, seed=20, steps=4))
+    assert stage.seeds() == [10, 11, 12, 13, 20, 21], "no slots for the third one"
+    (first,) = (row for row in stage.admitted() if row.request.seed == 20)
+    stage.finish("w0", first.id)
+    assert stage.seeds()[6:] == [22], "and none for the fifth long one, which waits its turn"
+
+
+def test_a_row_is_due_when_the_first_job_needs_it() -> None:
+    stage = Stage(workers=0)
+    stage.submit(plain(3, seed=10, steps=8))
+    stage.submit(plain(1, seed=12, steps=8))  # the third of them
+    stage.join()
+    assert stage.seeds() == [10, 12, 11]
 
 
 def test_a_cancelled_row_leaves_queue_or_batch() -> None:

@@ -122,7 +122,7 @@ def test_one_network_is_there_at_a_time(decoder: str, folders: dict[str, Path]) 
     while not all(row.done for row in rows) or waiting:
         under_way = [row for row in rows if not row.done]
         before = [row.step for row in under_way]
-        for row in choose(under_way, model.capacity).rows:
+        for row in choose(under_way, model.capacity):
             model.step([row])
             assert len(on_the_device(model)) <= 1
             seen.update(on_the_device(model))

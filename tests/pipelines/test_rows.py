@@ -75,7 +75,7 @@ def ask(model: PipelineModel, seed: int, prompt: str = "a red apple", **given: A
 def finish(model: PipelineModel, rows: Sequence[PipelineRow]) -> list[Picture | RowFailed]:
     """Steps them all to their ends, as a runner does, and releases them."""
     while waiting := [row for row in rows if not row.done]:
-        model.step(choose(waiting, model.capacity).rows)
+        model.step(choose(waiting, model.capacity))
     results: list[Picture | RowFailed] = []
     for row in rows:
         try:
