@@ -141,7 +141,7 @@ async def everything_that_is_counted(replica: Replica) -> None:
             await anext(answer.aiter_lines())
         (worker,) = workers(replica.service)
         worker.suspend()  # so that there are rows with it when it dies
-        flood = [{"seed": seed, "steps": 100, "n": 8} for seed in range(100, 200, 10)]
+        flood = [{"seed": seed, "steps": 100, "n": 8} for seed in range(100, 240, 10)]
         answers = [asyncio.create_task(http.post("/v1/images", json=each)) for each in flood]
 
         async def has_rows() -> bool:
