@@ -201,8 +201,7 @@ def waiting_as_a_worker(module: str, threads: int) -> None:
     Runs the module again where they are told so by variables, which OpenMP reads as torch is
     imported. And has SIGTERM end what the module starts.
     """
-    variables = wait_variables(threads)
-    if missing := {name: text for name, text in variables.items() if name not in os.environ}:
+    if missing := wait_variables(threads, os.environ):
         again = [sys.executable, "-m", module, *sys.argv[1:]]
         os.execve(sys.executable, again, os.environ | missing)  # noqa: S606 - no shell is meant
     waiting.adapt(threads)

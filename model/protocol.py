@@ -500,8 +500,8 @@ class ImageModel(Protocol[R]):
 
 
 def in_turn(tile: int, slots: int) -> int:
-    """Evaluations of the rows that are under way in order: a tile, or half of more slots than two
-    of them. The other slots are for rows that are more urgent, while which those wait."""
+    """Evaluations of the rows that are under way in the order in which they are due: half of the
+    slots, and at least a tile. The other slots are for more urgent rows that come meanwhile."""
     return max(tile, slots // 2)
 
 

@@ -31,7 +31,7 @@ class NewRow:
     request: ImageRequest
     watched: bool  # whether previews are wanted
     seen: int  # previews up to this step were shown before, by a worker that died
-    due: int = 0  # of those that could step, the ones with the least do
+    due: int = 0  # rows with the least step first
 
 
 @dataclass(frozen=True, slots=True)

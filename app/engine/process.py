@@ -24,7 +24,7 @@ from multiprocessing.connection import Connection
 
 from app.engine.messages import FromWorker, Stepped, Stop, ToWorker, WorkerSettings
 from model.cores import quota
-from model.runtime.waiting import SETTLED_BY
+from model.runtime.waiting import settled
 
 AHEAD = 256  # messages that wait for the worker, far more than a live one leaves there
 BEHIND = 32  # messages read and not yet seen by the parent's loop
@@ -155,24 +155,27 @@ def _spawn(settings: WorkerSettings) -> tuple[subprocess.Popen[bytes], Connectio
 
 def environment(threads: int, inherited: Mapping[str, str]) -> dict[str, str]:
     """A worker's variables: what it inherits, and what its libraries read once they are loaded."""
-    settled = inherited.keys() & set(SETTLED_BY)
     return {
-        **({} if settled else wait_variables(threads)),
         **inherited,
+        **wait_variables(threads, inherited),
         "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)),  # "" is here
         "OMP_NUM_THREADS": str(threads),
     }
 
 
-def wait_variables(threads: int) -> dict[str, str]:
-    """The variables that say how long OpenMP's threads wait awake for the next kernel.
+def wait_variables(threads: int, inherited: Mapping[str, str]) -> dict[str, str]:
+    """What is to be added to the variables that a worker inherits, so that OpenMP's threads wait
+    awake for the next kernel as long as is best; nothing where those settle it.
 
-    For libgomp that changes while they run, see `model.runtime.waiting`, but under a quota of CPU
+    With libgomp that changes while they run, see `model.runtime.waiting`, but under a quota of CPU
     time. The libraries of LLVM and Intel wait for 200 ms if nothing else is said.
     """
+    if settled(inherited):
+        return {}
     allowed = quota()
     short = allowed is not None and allowed < threads
-    return {"KMP_BLOCKTIME": "1", **({"GOMP_SPINCOUNT": str(SHORT_OF_TIME)} if short else {})}
+    wanted = {"KMP_BLOCKTIME": "1", **({"GOMP_SPINCOUNT": str(SHORT_OF_TIME)} if short else {})}
+    return {name: text for name, text in wanted.items() if name not in inherited}
 
 
 def describe_end(status: int) -> str:

@@ -11,8 +11,8 @@ Rows are computed in the order in which they are due, so that what is quick does
 is long. Time is counted in evaluations of their model that workers have done. A row is due when,
 since it was accepted, they have done `STRETCH` times the evaluations of its job up to this row:
 beside whatever else, a job takes at most about so many times as long as alone, whether of one image
-or of ten. A worker has the rows that are due first, as many as its tile holds; more urgent ones
-join them at once, as far as there are slots, and those that are due last then wait, begun.
+or of ten. A worker has the rows that are due first, as many as may be under way in turn; more
+urgent ones join them at once while there are slots, and those that are due last then wait, begun.
 
 Quarantine: a row that was with two workers when they died runs alone next, one such row at a time,
 so that only the row that kills its worker can fail: the one whose worker dies twice while it is
@@ -155,13 +155,15 @@ class Scheduler(Generic[W]):
         sends: list[Send[W]] = []
         work = 0
         for index, request in zip(indices, requests, strict=True):
-            work += self._checkpoints[request.model].evaluations(request)
+            evaluations = self._checkpoints[request.model].evaluations(request)
+            work += evaluations
             due = self._clocks[request.model] + STRETCH * work
             if row := self._live.get(request):
                 self._metrics.coalesced(request.model)
                 self._hasten(row, due)
             else:
-                row = self._live[request] = self._row(request, job.accepted, due)
+                row = self._row(request, evaluations, job.accepted, due)
+                self._live[request] = row
                 self._waiting[request.model].push(row)
             row.waiters.append(Waiter(job, index))
             row.cacheable |= cacheable
@@ -276,10 +278,9 @@ class Scheduler(Generic[W]):
                 retry_after=self._pace.seconds_for(waiting, self.workers),
             )
 
-    def _row(self, request: ImageRequest, accepted: float, due: int) -> Row:
-        checkpoint = self._checkpoints[request.model]
-        cost = checkpoint.cost(request)
-        steps = max(1, checkpoint.evaluations(request) // cost)
+    def _row(self, request: ImageRequest, evaluations: int, accepted: float, due: int) -> Row:
+        cost = self._checkpoints[request.model].cost(request)
+        steps = max(1, evaluations // cost)
         return Row(next(self._ids), request, cost, steps, accepted, due)
 
     def _hasten(self, row: Row, due: int) -> None:

@@ -14,6 +14,7 @@ import ctypes
 import os
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +35,11 @@ _TASKS = Path("/proc/self/task")
 _MAPS = Path("/proc/self/maps")
 
 
+def settled(variables: Mapping[str, str]) -> bool:
+    """Whether these variables of a process settle how its threads wait."""
+    return any(name in variables for name in SETTLED_BY)
+
+
 def adapt(threads: int) -> bool:
     """Has the threads of this process sleep whenever others need the cores, from now on.
 
@@ -41,7 +47,7 @@ def adapt(threads: int) -> bool:
     wait (`SETTLED_BY`), or where OpenMP is not libgomp. To be called once torch is imported.
     """
     library = libgomp()
-    if threads < 2 or library is None or any(name in os.environ for name in SETTLED_BY):
+    if threads < 2 or library is None or settled(os.environ):
         return False
     # One more than there are cores, by affinity, as libgomp counts them; one of the spare ones is
     # the thread that begins the others, which it does not count.
@@ -124,18 +130,18 @@ class CoreTime:
         return waited / wanted if wanted > INTERVAL * 1e9 / 10 else 0.0
 
 
-def _watch(library: ctypes.CDLL, spare: int) -> None:
-    policy, threads, before = Policy(), None, CoreTime.now()
+def _watch(library: ctypes.CDLL, count: int) -> None:
+    policy, spares, before = Policy(), None, CoreTime.now()
     while True:
         time.sleep(INTERVAL)
         now = CoreTime.now()
         asleep = policy.update(time.monotonic(), now.share_since(before))
         before = now
-        if asleep and threads is None:
-            threads = SpareThreads(library, spare)
-        elif not asleep and threads is not None:
-            threads.end()
-            threads = None
+        if asleep and spares is None:
+            spares = SpareThreads(library, count)
+        elif not asleep and spares is not None:
+            spares.end()
+            spares = None
 
 
 def libgomp() -> ctypes.CDLL | None:
