@@ -373,13 +373,14 @@ class Engine:
                     log.warning("%s failed its self-test: not seed-exact here", model.spec.id)
             self._set_state("ready")
 
-    def _count(self, worker: Supervisor, step: Stepped) -> None:
-        self._metrics.stepped(step.model, step.seconds, step.passes)
-        self._metrics.device_memory(worker.device, step.memory)
-        if step.joined:
-            self._metrics.joined(step.model, step.joined)
-        if step.left:
-            self._metrics.left(step.model, step.left)
+    def _count(self, worker: Supervisor, stepped: Stepped) -> None:
+        self._metrics.device_memory(worker.device, stepped.memory)
+        for step in stepped.steps:
+            self._metrics.stepped(step.model, step.seconds, step.passes)
+            if step.joined:
+                self._metrics.joined(step.model, step.joined)
+            if step.left:
+                self._metrics.left(step.model, step.left)
 
     def _add_worker(self, device: str) -> None:
         on_cpu = max(1, self._settings.devices.count("cpu"))

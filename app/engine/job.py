@@ -29,6 +29,8 @@ class Job:
         accepted: when, by `time.monotonic`.
         previews: whether `Preview` events are wanted.
         previewed: whether there was one.
+        progress: whether `Progress` events are wanted. A reader that has no use for them says so,
+            and is not woken after each step.
         context: of whoever submitted it. What is measured of the job is reported in it.
     """
 
@@ -44,6 +46,7 @@ class Job:
         self.accepted = accepted
         self.previews = previews
         self.previewed = False
+        self.progress = True
         self.context = copy_context()
         self._on_end = on_end
         self._unfinished = len(self.requests)
@@ -106,6 +109,8 @@ class Job:
         if self._ended:
             return
         match event:
+            case Progress() if not self.progress:
+                return
             case Progress():
                 self._progress[event.index] = event
             case Preview():

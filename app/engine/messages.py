@@ -127,19 +127,50 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
-class Stepped:
-    """One step of one model, and what came of it."""
+class Step:
+    """One step of one model."""
 
     model: str
     seconds: float  # that it took
     passes: tuple[Pass, ...]
     joined: int  # rows that took their first step beside rows already under way
     left: int  # rows that took their last step beside rows that go on
-    advanced: tuple[Advanced, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """One step or a few, and what came of them."""
+
+    steps: tuple[Step, ...]
+    advanced: tuple[Advanced, ...]  # once for each row
     previewed: tuple[Previewed, ...]
     finished: tuple[Finished, ...]
     memory: int  # bytes held on the device
     failed: tuple[Failed, ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        """That all of the steps took."""
+        return sum(step.seconds for step in self.steps)
+
+    @property
+    def urgent(self) -> bool:
+        """Whether somebody waits for it: a result, a preview, or a slot that is free soon."""
+        return bool(self.finished or self.failed or self.previewed) or any(
+            row.step >= row.steps - 1 for row in self.advanced
+        )
+
+    def followed_by(self, later: Stepped) -> Stepped:
+        """Both as one. Of each row, only how far it is in the end."""
+        advanced = {row.id: row for row in (*self.advanced, *later.advanced)}
+        return Stepped(
+            steps=self.steps + later.steps,
+            advanced=tuple(advanced.values()),
+            previewed=self.previewed + later.previewed,
+            finished=self.finished + later.finished,
+            memory=later.memory,
+            failed=self.failed + later.failed,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from app.engine.batcher import admissible, choose
-from app.engine.messages import Advanced, Failed, Finished, NewRow, Previewed, Refused, Stepped
+from app.engine.messages import (
+    Advanced,
+    Failed,
+    Finished,
+    NewRow,
+    Previewed,
+    Refused,
+    Step,
+    Stepped,
+)
 from model.protocol import ImageModel, ModelRow, RowFailed
 from model.request import Picture
 
@@ -124,12 +133,15 @@ class Runner:
         self._line = [running for running in self._line if not running.row.done]
         previewed = tuple(self._preview(running) for running in going_on if _is_decoded(running))
         ended = [self._finish(running) for running in done]
-        return Stepped(
+        step_done = Step(
             model=self._model.spec.id,
             seconds=time.monotonic() - began,
             passes=tuple(passes),
             joined=joined,
             left=len(done) if self._line else 0,
+        )
+        return Stepped(
+            steps=(step_done,),
             advanced=tuple(
                 Advanced(running.id, running.row.step, running.row.steps) for running in rows
             ),

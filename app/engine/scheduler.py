@@ -241,7 +241,7 @@ class Scheduler(Generic[W]):
         models: set[str] = set()
         match news:
             case Stepped():
-                models.add(news.model)
+                models |= {step.model for step in news.steps}
                 updates += self._stepped(holder, news)
             case Left():
                 for id_ in news.ids:
@@ -292,7 +292,8 @@ class Scheduler(Generic[W]):
 
     def _stepped(self, worker: _Worker[W], news: Stepped) -> list[Update]:
         self._pace.stepped(len(news.finished), news.seconds)
-        self._clocks[news.model] += sum(done.evaluations for done in news.passes)
+        for step in news.steps:
+            self._clocks[step.model] += sum(done.evaluations for done in step.passes)
         updates: list[Update] = []
         for advanced in news.advanced:
             row = worker.held[advanced.id]
@@ -392,7 +393,7 @@ def room(held: Iterable[Row], new: Row, slots: Slots) -> int:
 class Pace:
     """How fast workers finish rows while they work, and so how long a full queue will take."""
 
-    MEMORY = 256  # steps that count
+    MEMORY = 256  # reports of steps that count
     UNKNOWN = 5.0  # seconds to wait where nothing is known yet
     SHORTEST, LONGEST = 1.0, 60.0  # seconds that are worth telling
 
@@ -401,7 +402,7 @@ class Pace:
         self._seconds: deque[float] = deque(maxlen=self.MEMORY)
 
     def stepped(self, finished: int, seconds: float) -> None:
-        """One worker's step, and how many rows it finished."""
+        """A worker's steps, and how many rows they finished."""
         self._finished.append(finished)
         self._seconds.append(seconds)
 

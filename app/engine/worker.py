@@ -14,6 +14,7 @@ import importlib
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ from app.engine.messages import (
     Left,
     Opened,
     Ready,
+    Refused,
     StartFailed,
     Stepped,
     Stop,
@@ -43,6 +45,9 @@ from model.checkpoint import CheckpointError
 from model.protocol import ImageModel, LoadedModel
 
 BEAT = 1.0  # seconds between signs of life while there is nothing to do
+REPORT = 0.02
+"""Seconds for which a step that nobody waits for is reported with those that follow it. A report
+costs both processes some of the time of a short step, and nobody sees more than 50 in a second."""
 
 
 class Loop:
@@ -53,12 +58,33 @@ class Loop:
         self._device = device
         self._runners = runners
         self._last: str | None = None
+        self._unsaid: Stepped | None = None
+        self._said = 0.0  # when steps were last reported
 
     def run(self) -> None:
         """Returns when it is stopped."""
         while self._admit():
             stepped = self._step()
-            self._pipe.send(stepped or Beat())
+            if stepped is None:
+                self._send(Beat())
+            else:
+                self._report(stepped)
+
+    def _report(self, stepped: Stepped) -> None:
+        unsaid = self._unsaid = self._unsaid.followed_by(stepped) if self._unsaid else stepped
+        if unsaid.urgent or time.monotonic() - self._said >= REPORT:
+            self._say()
+
+    def _say(self) -> None:
+        unsaid, self._unsaid = self._unsaid, None
+        if unsaid is not None:
+            self._said = time.monotonic()
+            self._pipe.send(unsaid)
+
+    def _send(self, message: Beat | Left | Refused) -> None:
+        """What rows did before comes first."""
+        self._say()
+        self._pipe.send(message)
 
     def _admit(self) -> bool:
         idle = not any(runner.running for runner in self._runners.values())
@@ -76,7 +102,7 @@ class Loop:
                     return False
         for runner in self._runners.values():
             for refused in runner.admit():
-                self._pipe.send(refused)
+                self._send(refused)
         return True
 
     def _cancel(self, ids: tuple[int, ...]) -> None:
@@ -84,7 +110,7 @@ class Loop:
             row for row in ids if any(runner.cancel(row) for runner in self._runners.values())
         )
         if left:
-            self._pipe.send(Left(left))
+            self._send(Left(left))
 
     def _step(self) -> Stepped | None:
         models = [model for model, runner in self._runners.items() if runner.running]

@@ -171,6 +171,7 @@ class ImageService:
 
     async def described(self, job: Job) -> Described:
         """What the job's image shows. Raises `EngineError`."""
+        job.progress = False
         async for event in job:
             if isinstance(event, Done) and isinstance(event.result, Description):
                 return Described(event.result, event.timings)
@@ -206,6 +207,7 @@ class ImageService:
 
     async def files(self, generation: Generation, job: Job) -> list[File]:
         """All files, in the order of their index. Raises `EngineError`."""
+        job.progress = False
         events = self.events(generation, job)
         files = [event async for event in events if isinstance(event, File)]
         if generation.keepable and self._files.getsizeof(files[0]) <= self._files.maxsize:

@@ -30,6 +30,7 @@ class Unattended:
         if self.holds(job.requests):
             job.cancel()
             return
+        job.progress = False
         task = asyncio.create_task(self._hold(job))
         for request in job.requests:
             self._tasks.setdefault(request, task)

@@ -51,6 +51,20 @@ async def test_a_slow_reader_sees_the_latest_events_and_every_image() -> None:
     ]
 
 
+async def test_a_reader_without_use_for_progress_does_not_see_it() -> None:
+    one = job()
+    one.progress = False
+    one.put(Progress(0, 1, 4))
+    reading = asyncio.ensure_future(anext(one))
+    one.put(Progress(0, 2, 4))
+    await asyncio.sleep(0)
+    assert not reading.done()
+    one.put(Preview(0, 2, 4, PICTURE))
+    one.put(Progress(0, 3, 4))
+    one.put(done(0))
+    assert [await reading, *[event async for event in one]] == [done(0)]
+
+
 async def test_an_error_is_raised_after_the_images_that_were_made() -> None:
     one = job(n=2)
     one.put(done(0))

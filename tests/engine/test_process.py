@@ -16,25 +16,44 @@ import psutil
 import pytest
 
 from app.engine import EngineSettings, process
-from app.engine.messages import Cancel, FromWorker, Ready, Stop, WorkerSettings
+from app.engine.messages import (
+    Admit,
+    Cancel,
+    FromWorker,
+    Left,
+    NewRow,
+    Ready,
+    Stepped,
+    Stop,
+    WorkerSettings,
+)
 from app.engine.process import WorkerProcess, describe_end
 from model.runtime.waiting import SETTLED_BY
-from tests.engine.fakes import OPENER, until
+from tests.engine.fakes import OPENER, request, until
 
-SETTINGS = WorkerSettings(OPENER, "cpu", EngineSettings(models=(Path("fast"),), threads=1))
+
+def settings(model: str) -> WorkerSettings:
+    return WorkerSettings(OPENER, "cpu", EngineSettings(models=(Path(model),), threads=1))
+
+
+SETTINGS = settings("fast")
 
 
 WAITING = ("GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_WAIT_POLICY")
 
 
 class Started:
-    def __init__(self) -> None:
+    def __init__(self, model: str = "fast") -> None:
         self.messages: list[FromWorker] = []
         self.ends: list[int] = []
-        self.process = WorkerProcess(SETTINGS, self.messages.append, self.ends.append)
+        self.process = WorkerProcess(settings(model), self.messages.append, self.ends.append)
 
     async def ready(self) -> None:
         await until(lambda: any(isinstance(message, Ready) for message in self.messages))
+
+    @property
+    def reports(self) -> list[Stepped]:
+        return [message for message in self.messages if isinstance(message, Stepped)]
 
     async def ended(self) -> int:
         await until(lambda: self.ends)
@@ -92,6 +111,58 @@ async def test_what_a_worker_sent_arrives_before_its_end() -> None:
     await started.ready()
     started.process.send(Stop())
     assert await started.ended() == 0
+
+
+def a_row(model: str, id_: int, steps: int) -> NewRow:
+    return NewRow(id_, request(model, id_, steps=steps, guidance=1.0), watched=False, seen=0)
+
+
+async def test_short_steps_are_reported_together_and_none_is_lost() -> None:
+    started = Started()
+    await started.ready()
+    started.process.send(Admit((a_row("fast", 0, 1000), a_row("fast", 1, 100))))
+    await until(lambda: sum(len(one.finished) for one in started.reports) == 2)
+    reports = started.reports
+    assert len(reports) < 500  # some ten, as a step takes microseconds
+    steps = [step for one in reports for step in one.steps]
+    assert len(steps) == 1001  # the first is for encoding
+    assert sum(done.evaluations for step in steps for done in step.passes) == 1001 + 101
+    assert [step.left for step in steps] == [0] * 100 + [1] + [0] * 900
+    seen = [(row.id, row.step) for one in reports for row in one.advanced]
+    assert [step for id_, step in seen if id_ == 0] == sorted(
+        {step for id_, step in seen if not id_}
+    )
+    assert {(0, 999), (0, 1000), (1, 99), (1, 100)} <= set(seen)  # their slots are free soon
+    started.process.kill()
+    await started.ended()
+
+
+async def test_long_steps_are_reported_one_by_one() -> None:
+    started = Started("slow")
+    await started.ready()
+    started.process.send(Admit((a_row("slow", 0, 4),)))
+    await until(lambda: any(one.finished for one in started.reports))
+    assert [row.step for one in started.reports for row in one.advanced] == [0, 1, 2, 3, 4]
+    started.process.kill()
+    await started.ended()
+
+
+async def test_what_a_row_did_is_reported_before_it_has_left() -> None:
+    started = Started()
+    await started.ready()
+    for id_ in range(20):
+        started.process.send(Admit((a_row("fast", id_, 1000),)))
+        await asyncio.sleep(0.003)
+        started.process.send(Cancel((id_,)))
+    await until(lambda: sum(isinstance(message, Left) for message in started.messages) == 20)
+    gone: set[int] = set()
+    for message in started.messages:
+        if isinstance(message, Left):
+            gone.update(message.ids)
+        elif isinstance(message, Stepped):
+            assert not gone & {row.id for row in message.advanced}
+    started.process.kill()
+    await started.ended()
 
 
 async def test_a_writer_that_dies_ends_the_worker() -> None:

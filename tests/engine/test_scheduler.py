@@ -22,6 +22,7 @@ from app.engine.messages import (
     Previewed,
     Refused,
     RowNews,
+    Step,
     Stepped,
     Watch,
 )
@@ -92,11 +93,7 @@ class Stage:
         self.report(
             worker,
             Stepped(
-                model="steady",
-                seconds=1.0,
-                passes=(Pass("draw", len(steps), TILE),),
-                joined=0,
-                left=0,
+                steps=(Step("steady", 1.0, (Pass("draw", len(steps), TILE),), 0, 0),),
                 advanced=tuple(Advanced(row, step, of) for row, step in steps.items()),
                 previewed=tuple(Previewed(row, steps[row], PICTURE) for row in previewed),
                 finished=tuple(Finished(row, PICTURE, 0.0, 1.0) for row in finished),
