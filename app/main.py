@@ -103,7 +103,7 @@ def assemble(settings: Settings, engine: Engine, metrics: Metrics) -> FastAPI:
     app.state.services = services
     errors.install_handlers(app, metrics)
     uploading = (transform.router, describe.router, openai.upload_router)
-    drawing = (images.router, openai.router)
+    drawing = (images.router, images.addresses, openai.router)
     for router in (*drawing, models.router, health.router, pages.router, *uploading):
         app.include_router(router)
     if settings.metrics_access != "off":

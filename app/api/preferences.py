@@ -6,7 +6,7 @@ drawing, or finds the image in memory, and draws it anew where it is in neither.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
 from typing import Annotated, Any
@@ -99,7 +99,7 @@ Preferred = Annotated[Preferences, Depends(preferences)]
 async def respond_later(
     preferred: Preferences,
     generation: Generation,
-    addresses: Sequence[str],
+    address: Callable[[int], str],
     *,
     request: Request,
     services: Services,
@@ -108,7 +108,8 @@ async def respond_later(
     """202, and the drawing goes on; None where the request is answered as always.
 
     That is where it is not preferred, where nothing has to be drawn, and where the images would
-    have no room in memory: they would be drawn for nothing. ``addresses``: of each image.
+    have no room in memory: they would be drawn for nothing. ``address`` gives that of an image by
+    its index.
 
     Raises `ApiError` and `EngineError` for what is refused, as without the preference.
     """
@@ -129,6 +130,7 @@ async def respond_later(
         "Retry-After": str(ceil(services.engine.seconds_left)),
     }
     headers.pop("Content-Location", None)  # is where this very answer would be
+    addresses = [address(index) for index in range(generation.files)]
     if len(addresses) == 1 and len(addresses[0]) <= LONGEST_LOCATION:
         headers["Location"] = addresses[0]
     seeds = [each.seed for each in generation.requests]
@@ -136,8 +138,8 @@ async def respond_later(
         model=generation.spec.id,
         numerics=numerics,
         images=[
-            PendingImage(index=index, seed=seeds[index], url=address)
-            for index, address in enumerate(addresses)
+            PendingImage(index=index, seed=seeds[index], url=url)
+            for index, url in enumerate(addresses)
         ],
     )
     return Response(page.model_dump_json(), 202, headers, JSON)

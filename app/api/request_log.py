@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
+import random
 import re
-import secrets
 import time
 from http import HTTPStatus
 from typing import Any
@@ -41,6 +41,10 @@ _OUTCOMES = {
 logger = logging.getLogger("tessera.access")
 
 
+def _new_id() -> str:
+    return f"{random.getrandbits(64):016x}"
+
+
 def outcome_of(status: int) -> str:
     """A status code as a label: few enough for metrics, telling enough for alerts."""
     if status in _OUTCOMES:
@@ -51,7 +55,7 @@ def outcome_of(status: int) -> str:
 def refusal(metrics: Metrics, error: ApiError) -> Response:
     """The answer to what never became a request: logged, counted and headed as all answers are."""
     response = error.response()
-    request_id = secrets.token_hex(8)
+    request_id = _new_id()
     outcome = outcome_of(error.status_code)
     response.headers.update(
         {**SECURITY, "Content-Security-Policy": NOTHING_RUNS, HEADER: request_id}
@@ -76,7 +80,7 @@ class RequestLog:
         start = time.perf_counter()
         # Not asgi-correlation-id, a second middleware in place of these two lines.
         given = Headers(scope=scope).get(HEADER, "")
-        request_id = given if _ACCEPTED_ID.fullmatch(given) else secrets.token_hex(8)
+        request_id = given if _ACCEPTED_ID.fullmatch(given) else _new_id()
         state: dict[str, Any] = scope.setdefault("state", {})
         logs.request_id.set(request_id)
         status = 500  # what the client gets if nothing is sent
