@@ -22,6 +22,7 @@ from app.api.deps import Services
 from app.api.request_log import refusal
 from app.connection import Bounds, Connection, Front
 from app.main import create_app
+from app.memory import return_freed_memory
 from app.settings import Settings
 from model.checkpoint import CheckpointError
 
@@ -39,6 +40,7 @@ def serve(settings: Settings) -> int:
     """
     began = time.monotonic()
     logs.configure(settings.log_format, settings.log_level)
+    return_freed_memory()
     wrong = settings.without_effect()
     for line in wrong:
         logger.critical("%s", line)
