@@ -33,6 +33,9 @@ REQUIRE = _take("REQUIRE") not in ("", "0")
 FULL = _take("FULL") not in ("", "0")
 SOAK = float(_take("SOAK") or 0)  # seconds for which tests/deploy/test_soak.py runs
 IMAGE = _take("IMAGE")  # a built container image, for tests/deploy/test_image.py
+# A folder of packages, and a Python that has some, for tests/service/test_other_clients.py: larger
+# than what they test.
+NODE_MODULES, CLIENTS_PYTHON = _take("NODE_MODULES"), _take("PYTHON")
 DATA = Path(_take("DATA") or ROOT.parent / "shared" / "data")
 
 
@@ -97,9 +100,9 @@ def measured_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    global REQUIRE, FULL, SOAK, IMAGE, DATA
+    global REQUIRE, FULL, SOAK, IMAGE, NODE_MODULES, CLIENTS_PYTHON, DATA
     if hasattr(config, "workerinput"):
-        REQUIRE, FULL, SOAK, IMAGE, data = config.workerinput["asked"]
+        REQUIRE, FULL, SOAK, IMAGE, NODE_MODULES, CLIENTS_PYTHON, data = config.workerinput["asked"]
         DATA = Path(data)
     # A developer's settings must not change what the tests and the servers they start see.
     for name in list(os.environ):
@@ -110,7 +113,10 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:  # a process of pytest-xdist's
     """Tells it what was asked for: its environment no longer does."""
-    node.workerinput["asked"] = (REQUIRE, FULL, SOAK, IMAGE, str(DATA))
+    node.workerinput["asked"] = (
+        *(REQUIRE, FULL, SOAK, IMAGE, NODE_MODULES, CLIENTS_PYTHON),
+        str(DATA),
+    )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

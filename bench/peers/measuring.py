@@ -395,7 +395,9 @@ def _table(measured: Measured, titles: Sequence[str]) -> Iterator[str]:
         target = "" if measure.target is None else f"{sign} {measure.target:g}"
         row = " | ".join((*cells, _spread(measure.ratios), target))
         yield f"| {measure.name} | {row} |"
-    errors = {title: _errors(measured, title) for title in titles if title in measured.saturations}
+    kinds = (measured.saturations, *measured.outcomes.values())
+    known = [title for title in titles if any(kind.get(title) for kind in kinds)]
+    errors = {title: _errors(measured, title) for title in known}
     failed = " | ".join(str(len(errors[title])) if title in errors else "–" for title in titles)
     yield f"| failed | {failed} | | |"
     for title, found in errors.items():

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -303,6 +304,11 @@ def test_the_report_has_every_figure_ratio_and_target() -> None:
     assert "| failed | 0 | 0 | 2 | – | | |" in lines
     assert "Pixels: Tessera aa, A aa, B bb." in lines
     assert "* C: gone" in lines
+    without = list(
+        report(replace(comparison, measured=(replace(measured, saturations={}),)), ["A", "B"], {})
+    )
+    assert "| failed | 0 | 1 | | |" in without
+    assert not any(line.startswith("| images/s") for line in without)
 
 
 def test_a_mix_whose_steps_the_model_does_not_have_is_left_out(tmp_path: Path) -> None:

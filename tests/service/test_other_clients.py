@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import CLIENTS_PYTHON, NODE_MODULES
 from tests.service.running import Service
 
 CLIENTS = Path(__file__).parent / "clients"
-NODE_MODULES = os.environ.get("TESSERA_TEST_NODE_MODULES", "")
-PYTHON = os.environ.get("TESSERA_TEST_PYTHON", "")
-"""A folder of packages, and a Python that has some: they are larger than what they test."""
 
 JAVA = """
 import java.net.URI;
@@ -80,7 +77,7 @@ def test_clients_in_javascript(service: Service, tmp_path: Path) -> None:
     assert output("node", str(script), service.url).split() == ["openai", "langchain", "vercel"]
 
 
-@pytest.mark.skipif(not PYTHON, reason="no TESSERA_TEST_PYTHON (CONTRIBUTING.md)")
+@pytest.mark.skipif(not CLIENTS_PYTHON, reason="no TESSERA_TEST_PYTHON (CONTRIBUTING.md)")
 def test_clients_in_python(service: Service) -> None:
-    said = output(PYTHON, str(CLIENTS / "python.py"), service.url)
+    said = output(CLIENTS_PYTHON, str(CLIENTS / "python.py"), service.url)
     assert said.split() == ["langchain", "litellm"]
