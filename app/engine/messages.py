@@ -154,11 +154,14 @@ class Stepped:
         return sum(step.seconds for step in self.steps)
 
     @property
-    def urgent(self) -> bool:
-        """Whether somebody waits for it: a result, a preview, or a slot that is free soon."""
-        return bool(self.finished or self.failed or self.previewed) or any(
-            row.step >= row.steps - 1 for row in self.advanced
-        )
+    def is_waited_for(self) -> bool:
+        """Whether a request waits for it: a result, or a preview."""
+        return bool(self.finished or self.failed or self.previewed)
+
+    @property
+    def frees_slots(self) -> bool:
+        """Whether slots are free after the next step, see `app.engine.row.Row.leaving`."""
+        return any(row.step >= row.steps - 1 for row in self.advanced)
 
     def followed_by(self, later: Stepped) -> Stepped:
         """Both as one. Of each row, only how far it is in the end."""

@@ -73,6 +73,12 @@ class Runner:
         """Whether there are rows to step."""
         return bool(self._line)
 
+    @property
+    def full(self) -> bool:
+        """Whether no row waits here, and one more like those under way would have to."""
+        costs = [running.cost for running in self._line]
+        return not self._waiting and sum(costs) + max(costs, default=0) > self._model.slots
+
     def add(self, row: NewRow) -> None:
         """Queues a row behind those that are due before it or came before it."""
         insort(self._waiting, row, key=lambda new: new.due)

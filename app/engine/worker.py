@@ -14,7 +14,6 @@ import importlib
 import os
 import signal
 import sys
-import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,9 +44,9 @@ from model.checkpoint import CheckpointError
 from model.protocol import ImageModel, LoadedModel
 
 BEAT = 1.0  # seconds between signs of life while there is nothing to do
-REPORT = 0.02
-"""Seconds for which a step that nobody waits for is reported with those that follow it. A report
-costs both processes some of the time of a short step, and nobody sees more than 50 in a second."""
+REPORT = 0.1
+"""Seconds of steps that are reported together where nobody waits for one of them. A report takes a
+core from the next step for a moment, and on a CPU the threads of that wait for each other."""
 
 
 class Loop:
@@ -59,7 +58,6 @@ class Loop:
         self._runners = runners
         self._last: str | None = None
         self._unsaid: Stepped | None = None
-        self._said = 0.0  # when steps were last reported
 
     def run(self) -> None:
         """Returns when it is stopped."""
@@ -72,13 +70,13 @@ class Loop:
 
     def _report(self, stepped: Stepped) -> None:
         unsaid = self._unsaid = self._unsaid.followed_by(stepped) if self._unsaid else stepped
-        if unsaid.urgent or time.monotonic() - self._said >= REPORT:
+        full = any(runner.full for runner in self._runners.values())
+        if unsaid.is_waited_for or unsaid.seconds >= REPORT or (full and unsaid.frees_slots):
             self._say()
 
     def _say(self) -> None:
         unsaid, self._unsaid = self._unsaid, None
         if unsaid is not None:
-            self._said = time.monotonic()
             self._pipe.send(unsaid)
 
     def _send(self, message: Beat | Left | Refused) -> None:

@@ -357,6 +357,19 @@ async def test_a_worker_that_cannot_be_spawned_is_tried_again(spawned: Spawning)
         assert len(spawned) == 6
 
 
+async def test_it_can_be_stopped_between_two_attempts_to_start_a_worker(
+    spawned: Spawning, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "backoff", lambda failures: 0.1)
+    async with running("fast") as engine:
+        spawned.refuse = 1000
+        workers()[0].kill()
+        await until(lambda: len(spawned) == 3)
+        await engine.stop()
+        await asyncio.sleep(0.3)
+        assert len(spawned) == 3
+
+
 async def test_a_worker_that_was_ready_is_tried_for_longer_than_a_few_seconds(
     spawned: Spawning, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -132,7 +132,24 @@ async def test_short_steps_are_reported_together_and_none_is_lost() -> None:
     assert [step for id_, step in seen if id_ == 0] == sorted(
         {step for id_, step in seen if not id_}
     )
-    assert {(0, 999), (0, 1000), (1, 99), (1, 100)} <= set(seen)  # their slots are free soon
+    assert {(0, 1000), (1, 100)} <= set(seen)
+    started.process.kill()
+    await started.ended()
+
+
+@pytest.mark.parametrize(("rows", "said"), [(7, False), (8, True), (9, False)])
+async def test_slots_that_are_free_soon_are_reported_where_the_next_row_needs_them(
+    rows: int, said: bool
+) -> None:
+    # There are eight; of nine rows, the next one waits in the worker.
+    started = Started()
+    await started.ready()
+    steps = [40, *[1000] * (rows - 1)]
+    admit = Admit(tuple(a_row("fast", id_, count) for id_, count in enumerate(steps)))
+    started.process.send(admit)
+    await until(lambda: sum(len(one.finished) for one in started.reports) == rows)
+    seen = [row.step for one in started.reports for row in one.advanced if row.id == 0]
+    assert (39 in seen) is said
     started.process.kill()
     await started.ended()
 
