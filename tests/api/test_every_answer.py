@@ -15,7 +15,7 @@ from app.api.deps import Services
 from app.engine import Engine
 from app.metrics import Metrics
 from app.settings import Settings
-from tests.api.application import application, asking, asking_app, error, png
+from tests.api.application import application, asking, asking_app, error, metric, png
 
 JSON = {"Content-Type": "application/json"}
 ADDRESS = "/v1/images/7.png?prompt=red%20apple&steps=2"
@@ -149,11 +149,16 @@ class TestWhatFailsInAWayThatIsNotKnown:
 
 
 async def test_a_refused_preflight_is_an_error_as_all_are(client: httpx.AsyncClient) -> None:
-    for changed in ({"Origin": "https://other"}, {"Access-Control-Request-Method": "DELETE"}):
+    counted = 'requests_total{outcome="invalid"}'
+    before = await metric(client, counted)
+    refused = ({"Origin": "https://other"}, {"Access-Control-Request-Method": "DELETE"})
+    for changed in refused:
         asked = {"Origin": "https://page.example", "Access-Control-Request-Method": "POST"}
         answer = await client.options("/v1/images", headers=asked | changed)
         assert (answer.status_code, error(answer)["code"]) == (400, "cors_refused")
         assert answer.headers["x-request-id"]
+        assert answer.headers["x-content-type-options"] == "nosniff"
+    assert await metric(client, counted) == before + 2
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,17 @@ async def test_a_full_queue_refuses_and_charges_nothing(headers: dict[str, str])
         assert (await client.post("/v1/images", json={"prompt": "a"})).status_code == 200
 
 
+async def test_what_crashes_workers_is_charged_once_and_not_when_it_is_refused() -> None:
+    async with asking_fakes("steady", settings=Settings(rate_limit="16/hour")) as client:
+        crash = {"prompt": "crash", "seed": 1}  # guided: 8 evaluations
+        for _ in range(4):
+            answer = await client.post("/v1/images", json=crash)
+            assert (answer.status_code, error(answer)["code"]) == (500, "worker_crashed")
+        assert (await client.post("/v1/images", json={"prompt": "a"})).status_code == 200
+        answer = await client.post("/v1/images", json={"prompt": "a"})
+        assert (answer.status_code, error(answer)["code"]) == (429, "rate_limited")
+
+
 async def test_what_is_in_memory_costs_nothing() -> None:
     settings = Settings(rate_limit="10/hour", file_cache_bytes=0)
     async with asking_fakes("fast", settings=settings) as client:

@@ -150,6 +150,8 @@ async def test_another_host_is_refused(client: httpx.AsyncClient) -> None:
         assert answer.status_code == status, host
         for probe in ("/livez", "/readyz"):  # asked by address, as kubelet does
             assert (await client.get(probe, headers={"Host": host})).status_code == 200
+        metrics = await client.get("/metrics", headers={"Host": host, **ADA})
+        assert metrics.status_code == 200
     assert (error(answer)["code"], error(answer)["param"]) == ("untrusted_host", "Host")
 
 

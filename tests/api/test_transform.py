@@ -24,7 +24,7 @@ from model.image_files.decode import decode
 from model.request import ImageRequest, Source
 from tests.api.application import error, events, png
 from tests.files import read_metadata
-from tests.generation.corpus import box_mask, noise
+from tests.generation.corpus import DISPLAY_P3, box_mask, noise, written
 
 SIDE = 16  # of the tiny model
 URL = "/v1/images/transform"
@@ -64,6 +64,15 @@ def source(jobs: Jobs) -> Source:
     found = jobs[-1][0].source
     assert found is not None
     return found
+
+
+@pytest.mark.parametrize("format_", ["png", "webp", "jpeg"])
+async def test_no_answer_has_the_profile_of_an_upload(
+    client: httpx.AsyncClient, format_: str
+) -> None:
+    upload = written(Image.new("RGBA", (16, 16), (200, 40, 40)), "PNG", icc_profile=DISPLAY_P3)
+    answer = await done(client, upload, operation="vary", format=format_)
+    assert "icc_profile" not in Image.open(BytesIO(answer.content)).info
 
 
 async def test_the_texts_of_a_form_are_numbers_where_they_should_be(

@@ -30,7 +30,7 @@ from tests.conftest import SOAK
 from tests.deploy.fleet import Replica, fleet, nginx
 from tests.faults.clients import until, workers
 from tests.generation.corpus import drawing, written
-from tests.service.raw import connect, large_edit, posted, received
+from tests.service.raw import large_edit, posted
 
 Program = Callable[[str], str]
 
@@ -41,9 +41,9 @@ THREADS = 8
 
 MIB = 2**20
 
-LARGEST_ANSWER = 64 * MIB
-"""What a `large_edit` takes; the allocator may have given it back or not. That nothing is kept of a
-request is what tests/faults/test_service_memory.py measures."""
+ROOM = 16 * MIB
+"""What a server may hold more than before: heaps of threads that are never quite empty. That
+nothing is kept of a request is what tests/faults/test_service_memory.py measures."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout((SOAK or FULL_SECONDS) + 600)]
 
@@ -347,18 +347,6 @@ class Soak:
         }
 
 
-async def swollen(replica: Replica) -> None:
-    """Has it answer what takes the most memory, which the process keeps."""
-
-    def ask() -> None:
-        for accept in (b"application/json", b"text/event-stream"):
-            with connect(replica.service) as client:
-                client.sendall(large_edit(accept).replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
-                assert received(client).startswith(b"HTTP/1.1 200 ")
-
-    await asyncio.to_thread(ask)
-
-
 _LARGE = large_edit(b"application/json")
 
 
@@ -386,7 +374,6 @@ async def test_nothing_is_lost_and_nothing_is_kept(
         async with replicas[0].service.client() as http:
             expected = [await images(http, question(k)) for k in range(100)]
         soak = Soak(url, replicas, expected, random.Random(17))
-        await asyncio.gather(*(swollen(replica) for replica in replicas for _ in range(2)))
         await soak.for_(WARM_SECONDS, accidents=False)
         assert not soak.came_of["late"]
         await soak.for_(seconds / 10, accidents=True)  # what is allocated once
@@ -403,6 +390,6 @@ async def test_nothing_is_lost_and_nothing_is_kept(
             assert other["descriptors"] <= one["descriptors"]
             assert other["processes"] == one["processes"] == 1
             assert other["threads"] <= THREADS
-            assert other["memory"] < one["memory"] + LARGEST_ANSWER
+            assert other["memory"] < one["memory"] + ROOM
         for replica in replicas:
             assert "Traceback" not in replica.service.log

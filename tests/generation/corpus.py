@@ -12,7 +12,12 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, PngImagePlugin
 
+from model.image_files import colour
+
 ORIENTATION = 0x0112
+
+SRGB, P3 = (colour._PRIMARIES[code] for code in (1, 12))
+DISPLAY_P3 = colour.matrix_profile(P3, colour._SRGB_CURVE)
 
 
 def drawing(width: int = 40, height: int = 24) -> Image.Image:

@@ -17,7 +17,7 @@ from PIL import Image, ImageCms
 from model.image_files import colour
 from model.image_files.decode import MOST_SCANS, READ, ImageFileError, decode
 from tests.generation import corpus
-from tests.generation.corpus import drawing, written
+from tests.generation.corpus import DISPLAY_P3, P3, SRGB, drawing, written
 
 # As model.image_files.decode has it: pytest's own filter, under which warnings are errors,
 # comes after that one.
@@ -289,8 +289,6 @@ def lcms(file: bytes) -> NDArray[np.int_]:
         return np.asarray(found).astype(int)
 
 
-SRGB, P3 = (colour._PRIMARIES[code] for code in (1, 12))
-DISPLAY_P3 = colour.matrix_profile(P3, colour._SRGB_CURVE)
 # Red and green change places.
 SWAPPED = colour.matrix_profile((*SRGB[:2], *SRGB[4:6], *SRGB[2:4], *SRGB[6:]), (2.2,))
 

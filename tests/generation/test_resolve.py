@@ -484,7 +484,8 @@ class TestBackgrounds:
         assert parse_background(text) == background
 
     @pytest.mark.parametrize(
-        "text", ["", "blue", "#ff880", "##f80", "f80 ", "#f80\n", "Transparent"]
+        "text",
+        ["", "blue", "#ff880", "##f80", "f80 ", "#f80\n", "Transparent", "#0008", "rgba(0,0,0,0)"],
     )
     def test_no_backgrounds(self, flow: Checkpoint, text: str) -> None:
         message = (

@@ -153,6 +153,38 @@ class TestHeads:
             client.sendall(b"livez HTTP/1.1\r\nHost: a\r\n\r\n")
             assert answer(client).status == 200
 
+    def test_begun_while_an_answer_takes_long_have_their_time_after_it(
+        self, service: Service
+    ) -> None:
+        (worker,) = workers(service)
+        with connect(service) as client:
+            worker.suspend()
+            try:
+                client.sendall(whole(b'{"seed": 70001}') + b"GET /")
+                time.sleep(3)  # HEAD_TIMEOUT is 2
+            finally:
+                worker.resume()
+            assert answer(client).status == 200
+            client.sendall(b"livez HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert answer(client).status == 200
+
+    def test_too_large_are_refused_after_the_answer_before_them(self, service: Service) -> None:
+        (worker,) = workers(service)
+        events = whole(b'{"seed": 70002}', b"Accept: text/event-stream\r\n")
+        with connect(service) as client:
+            worker.suspend()
+            try:
+                client.sendall(events)
+                time.sleep(0.2)  # the stream has begun
+                client.sendall(b"GET /livez HTTP/1.1\r\nHost: a\r\nX: %s\r\n\r\n" % (b"a" * 60_000))
+                time.sleep(0.5)
+            finally:
+                worker.resume()
+            stream, _, rest = received(client).partition(b"\r\n0\r\n\r\n")
+        assert stream.startswith(b"HTTP/1.1 200 ")
+        assert b"event: done" in stream
+        assert rest.startswith(b"HTTP/1.1 431 ")
+
     @pytest.mark.parametrize(
         ("request_bytes", "status", "code"),
         [

@@ -215,6 +215,8 @@ def test_a_checkpoint_that_cannot_be_used_is_named(
         ("TILE", "many"),
         ("RATE_LIMIT_STORE", "punchcards://"),
         ("C2PA_CERTIFICATES", "/nowhere.pem"),
+        ("METRICS_ACCESS", "key"),  # without keys: it would be open, and does not say so
+        ("MODEL_ALIASES", "dall-e-3=nowhere"),
     ],
 )
 def test_a_wrong_setting_is_said_in_one_line(start: Start, name: str, value: str) -> None:
