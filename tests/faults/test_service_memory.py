@@ -62,7 +62,7 @@ async def test_memory_of_large_answers_is_given_back(start: Start) -> None:
         service.await_ready()
         pid = service.process.pid
         before = resident(service)[pid]
-        for _ in range(4):
+        for _ in range(2):
             kinds = (b"application/json", b"text/event-stream")
             await asyncio.gather(*(asyncio.to_thread(ask, kind) for kind in kinds))
             # Answers of 18 MB each; in the allocator's heaps 40 to 100 stay.
