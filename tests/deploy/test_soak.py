@@ -53,6 +53,7 @@ SETTINGS = {
     "MAX_ROWS_WAITING": "1000",
     "REQUEST_TIMEOUT": "60",
     "STEP_TIMEOUT": "3",
+    "START_TIMEOUT": "30",  # for a worker that is frozen while it starts
     "KEEP_ALIVE": "4",
     "HEAD_TIMEOUT": "3",
     "BODY_TIMEOUT": "3",
