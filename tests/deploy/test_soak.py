@@ -41,7 +41,7 @@ THREADS = 8
 
 MIB = 2**20
 
-ROOM = 16 * MIB
+ROOM = 32 * MIB
 """What a server may hold more than before: heaps of threads that are never quite empty. That
 nothing is kept of a request is what tests/faults/test_service_memory.py measures."""
 
