@@ -76,8 +76,13 @@ class Runner:
     @property
     def full(self) -> bool:
         """Whether no row waits here, and one more like those under way would have to."""
-        costs = [running.cost for running in self._line]
-        return not self._waiting and sum(costs) + max(costs, default=0) > self._model.slots
+        largest = max((running.cost for running in self._line), default=0)
+        return not self._waiting and self._used + largest > self._model.slots
+
+    @property
+    def _used(self) -> int:
+        """Slots that are taken."""
+        return sum(running.cost for running in self._line)
 
     def add(self, row: NewRow) -> None:
         """Queues a row behind those that are due before it or came before it."""
@@ -108,8 +113,7 @@ class Runner:
     def admit(self) -> Iterator[Refused]:
         """Starts the rows that fit; yields those that the model does not take."""
         costs = [self._model.cost(new.request) for new in self._waiting]
-        used = sum(running.cost for running in self._line)
-        for cost in costs[: admissible(costs, used, self._model.slots)]:
+        for cost in costs[: admissible(costs, self._used, self._model.slots)]:
             new = self._waiting.pop(0)
             try:
                 row = self._model.start(new.request)
@@ -139,7 +143,7 @@ class Runner:
         self._line = [running for running in self._line if not running.row.done]
         previewed = tuple(self._preview(running) for running in going_on if _is_decoded(running))
         ended = [self._finish(running) for running in done]
-        step_done = Step(
+        this = Step(
             model=self._model.spec.id,
             seconds=time.monotonic() - began,
             passes=tuple(passes),
@@ -147,7 +151,7 @@ class Runner:
             left=len(done) if self._line else 0,
         )
         return Stepped(
-            steps=(step_done,),
+            steps=(this,),
             advanced=tuple(
                 Advanced(running.id, running.row.step, running.row.steps) for running in rows
             ),

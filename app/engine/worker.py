@@ -57,7 +57,7 @@ class Loop:
         self._device = device
         self._runners = runners
         self._last: str | None = None
-        self._unsaid: Stepped | None = None
+        self._unreported: Stepped | None = None
 
     def run(self) -> None:
         """Returns when it is stopped."""
@@ -69,19 +69,23 @@ class Loop:
                 self._report(stepped)
 
     def _report(self, stepped: Stepped) -> None:
-        unsaid = self._unsaid = self._unsaid.followed_by(stepped) if self._unsaid else stepped
-        full = any(runner.full for runner in self._runners.values())
-        if unsaid.is_waited_for or unsaid.seconds >= REPORT or (full and unsaid.frees_slots):
-            self._say()
+        held = self._unreported
+        report = self._unreported = held.followed_by(stepped) if held else stepped
+        if (
+            report.is_waited_for
+            or report.seconds >= REPORT
+            or (report.frees_slots and any(runner.full for runner in self._runners.values()))
+        ):
+            self._flush()
 
-    def _say(self) -> None:
-        unsaid, self._unsaid = self._unsaid, None
-        if unsaid is not None:
-            self._pipe.send(unsaid)
+    def _flush(self) -> None:
+        report, self._unreported = self._unreported, None
+        if report is not None:
+            self._pipe.send(report)
 
     def _send(self, message: Beat | Left | Refused) -> None:
-        """What rows did before comes first."""
-        self._say()
+        """After what rows did before."""
+        self._flush()
         self._pipe.send(message)
 
     def _admit(self) -> bool:

@@ -293,8 +293,8 @@ class Measure:
 
 
 def is_of_equals(mix: Mix) -> bool:
-    """Whether images/s can be counted when it is saturated. Where requests differ, a system that
-    puts off long ones would be credited for what it has not drawn yet, see `images_per_second`."""
+    """Whether all requests are alike. Only then are images/s counted when it is saturated: a system
+    that puts off long ones would be credited for what it has not drawn, see `images_per_second`."""
     return len(mix.kinds) == 1
 
 
@@ -322,7 +322,7 @@ def measures(measured: Measured) -> Iterator[Measure]:
     for share in SHARES[mix.name]:
         yield latency("p50", share, 0.5)
         yield latency("p99", share, 0.99)
-        if len(mix.kinds) > 1:
+        if not is_of_equals(mix):
             short = "p{} of the short ones"
             yield latency(short.format(50), share, 0.5, lambda one: mix.is_short(one.request))
             yield latency(short.format(99), share, 0.99, lambda one: mix.is_short(one.request))

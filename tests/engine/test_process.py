@@ -137,9 +137,9 @@ async def test_short_steps_are_reported_together_and_none_is_lost() -> None:
     await started.ended()
 
 
-@pytest.mark.parametrize(("rows", "said"), [(7, False), (8, True), (9, False)])
+@pytest.mark.parametrize(("rows", "reported"), [(7, False), (8, True), (9, False)])
 async def test_slots_that_are_free_soon_are_reported_where_the_next_row_needs_them(
-    rows: int, said: bool
+    rows: int, reported: bool
 ) -> None:
     # There are eight; of nine rows, the next one waits in the worker.
     started = Started()
@@ -149,7 +149,7 @@ async def test_slots_that_are_free_soon_are_reported_where_the_next_row_needs_th
     started.process.send(admit)
     await until(lambda: sum(len(one.finished) for one in started.reports) == rows)
     seen = [row.step for one in started.reports for row in one.advanced if row.id == 0]
-    assert (39 in seen) is said
+    assert (39 in seen) is reported
     started.process.kill()
     await started.ended()
 
@@ -165,11 +165,11 @@ async def test_long_steps_are_reported_one_by_one() -> None:
 
 
 async def test_what_a_row_did_is_reported_before_it_has_left() -> None:
-    started = Started()
+    started = Started("steady")
     await started.ready()
     for id_ in range(20):
-        started.process.send(Admit((a_row("fast", id_, 1000),)))
-        await asyncio.sleep(0.003)
+        started.process.send(Admit((a_row("steady", id_, 1000),)))
+        await asyncio.sleep(0.03)
         started.process.send(Cancel((id_,)))
     await until(lambda: sum(isinstance(message, Left) for message in started.messages) == 20)
     gone: set[int] = set()
@@ -178,6 +178,7 @@ async def test_what_a_row_did_is_reported_before_it_has_left() -> None:
             gone.update(message.ids)
         elif isinstance(message, Stepped):
             assert not gone & {row.id for row in message.advanced}
+    assert any(one.advanced for one in started.reports)
     started.process.kill()
     await started.ended()
 
