@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from app.engine import Engine, WorkerCrashed
-from model.request import Picture
+from model.request import ImageRequest, Picture
 from tests.engine.fakes import ask, draw, expected, running, until, workers
 from tests.engine.recorder import Recorder
 
@@ -28,21 +28,33 @@ def worker() -> psutil.Process:
     return process
 
 
+async def kill_worker(recorder: Recorder) -> None:
+    """Kills the only worker and waits until that is known.
+
+    All that it reported is counted by then: what is counted later, its successor did.
+    """
+    restarts = recorder.restarts["crashed"]
+    worker().kill()
+    await until(lambda: recorder.restarts["crashed"] > restarts)
+
+
 async def until_stepped(recorder: Recorder, steps: int = 3) -> None:
     """Waits until a few more steps are done."""
     enough = recorder.count["stepped"] + steps
     await until(lambda: recorder.count["stepped"] >= enough)
 
 
-def ask_many(engine: Engine, count: int) -> list[asyncio.Task[list[Picture]]]:
-    return [
-        asyncio.create_task(draw(engine, ask(seed=100 * k, n=1 + k % 2, steps=10 + k % 5)))
-        for k in range(count)
-    ]
+def many(count: int, steps: int) -> list[list[ImageRequest]]:
+    """That many requests, of one and two images, of ``steps`` to ``steps + 4`` steps."""
+    return [ask(seed=100 * k, n=1 + k % 2, steps=steps + k % 5) for k in range(count)]
 
 
-def expect_many(count: int) -> list[list[Picture]]:
-    return [expected(ask(seed=100 * k, n=1 + k % 2, steps=10 + k % 5)) for k in range(count)]
+def ask_many(engine: Engine, count: int, steps: int = 10) -> list[asyncio.Task[list[Picture]]]:
+    return [asyncio.create_task(draw(engine, images)) for images in many(count, steps)]
+
+
+def expect_many(count: int, steps: int = 10) -> list[list[Picture]]:
+    return [expected(images) for images in many(count, steps)]
 
 
 async def test_a_worker_killed_in_the_middle_of_32_requests() -> None:
@@ -50,7 +62,7 @@ async def test_a_worker_killed_in_the_middle_of_32_requests() -> None:
     async with running("steady", metrics=recorder) as engine:
         answers = ask_many(engine, 32)
         await until_stepped(recorder)
-        worker().kill()
+        await kill_worker(recorder)
         assert await asyncio.gather(*answers) == expect_many(32)
     assert recorder.restarts == {"crashed": 1}
     assert recorder.count["replayed"] > 0
@@ -64,8 +76,7 @@ async def test_a_worker_killed_three_times(full: bool) -> None:
         answers = ask_many(engine, count)
         for _ in range(3):
             await until_stepped(recorder)
-            worker().kill()
-            await asyncio.sleep(0.1)
+            await kill_worker(recorder)
         assert await asyncio.gather(*answers) == expect_many(count)
     assert recorder.restarts == {"crashed": 3}
     assert recorder.idle
@@ -74,13 +85,14 @@ async def test_a_worker_killed_three_times(full: bool) -> None:
 async def test_a_worker_killed_again_while_it_computes_the_same_rows_again() -> None:
     recorder = Recorder()
     async with running("steady", metrics=recorder) as engine:
-        answers = ask_many(engine, 4)
+        answers = ask_many(engine, 4, steps=50)
         await until_stepped(recorder)
-        worker().kill()
+        await kill_worker(recorder)
         await until_stepped(recorder, steps=1)
-        worker().kill()
-        assert await asyncio.gather(*answers) == expect_many(4)
+        await kill_worker(recorder)
+        assert await asyncio.gather(*answers) == expect_many(4, steps=50)
     assert recorder.restarts == {"crashed": 2}
+    assert recorder.count["replayed"] == 2 * 4  # all slots, each time
 
 
 async def test_a_stopped_worker_is_replaced_and_blocks_nobody() -> None:
