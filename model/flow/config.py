@@ -5,6 +5,7 @@ Imports no torch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -59,10 +60,13 @@ class FlowConfig:
     layout_channels: int = 48
     detail_width: int = 0  # hidden width of a second way from a token to its patch; 0: none
     polish_channels: int = 0  # of convolutions over the whole image, at the end; 0: none
+    enlarged: float = 0  # times that images are larger than where training began; 0: as large
     text: TextConfig = field(default_factory=TextConfig)
 
     def __post_init__(self) -> None:
-        check_shape(self, may_be_none=("detail_width", "polish_channels"))
+        check_shape(self, may_be_none=("detail_width", "polish_channels", "enlarged"))
+        if not 0 <= self.enlarged < math.inf:
+            raise ValueError(f"enlarged is {self.enlarged}, 0 or more is needed")
         if self.image_size % self.patch_size:
             raise ValueError(
                 f"image_size {self.image_size} must be a multiple of patch_size {self.patch_size}"
@@ -92,8 +96,8 @@ class SamplingConfig(BaseModel):
     solver: Literal["euler", "heun"] = "euler"
 
 
-ADDED = ("detail_width", "polish_channels", "frozen_channels")
-"""Of layers that older checkpoints are without."""
+ADDED = ("detail_width", "polish_channels", "enlarged", "frozen_channels")
+"""What older checkpoints are without."""
 
 
 class FlowCheckpointConfig(CheckpointConfig):
@@ -119,7 +123,7 @@ class FlowCheckpointConfig(CheckpointConfig):
 
 
 def without_added(network: Mapping[str, Any]) -> dict[str, Any]:
-    """Leaves out the layers of `ADDED` that a network does without: its file stays as it was."""
+    """Leaves out what of `ADDED` a network does without: its file stays as it was."""
     return {
         name: without_added(value) if isinstance(value, Mapping) else value
         for name, value in network.items()

@@ -8,6 +8,7 @@ embeddings are put together from those of the old one.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -51,6 +52,18 @@ def resized(
         name: fitting[name](weight) if name in fitting and new != old else weight
         for name, weight in weights.items()
     }
+
+
+def enlargement(before: Mapping[str, Any], after: FlowConfig) -> float:
+    """``after.enlarged`` with which `resized` weights draw what they did ``before``.
+
+    That is a network's configuration, with no more keys than it once had.
+    """
+    enlarged: float = before.get("enlarged", 0)
+    size, patch = before["image_size"], before["patch_size"]
+    if size // patch != after.grid or size == after.image_size:
+        return enlarged
+    return (enlarged or 1) * after.image_size / size
 
 
 def _places(channels: int, patch: int) -> Tensor:

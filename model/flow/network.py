@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -33,6 +34,38 @@ def time_features(time: Tensor, count: int) -> Tensor:
     )
     angle = 1000.0 * time.float()[:, None] * frequency
     return torch.cat((angle.cos(), angle.sin()), dim=1)
+
+
+MOST_MISSED = 0.005
+"""Variance, of values in −1…1, of the detail that an enlarged image is taken to lack. It lacks more
+(0.009 on average, of emoji), but with more the edges of what is drawn would be grainy."""
+
+
+def as_if_smaller(noisy: Tensor, time: Tensor, enlarged: float) -> tuple[Tensor, Tensor]:
+    """z_t and t of the image that has ``enlarged`` times fewer pixels a side, as noisy.
+
+    Means over blocks of pixels have that many times less noise: t·x + (1 − t)·ε / enlarged is
+    z_s · t / s where s = enlarged·t / (1 + (enlarged − 1)·t) (Esser et al. 2024, section 5.3.2).
+    noisy [B, C, H, W], time [B].
+    """
+    scale = enlarged / (1 + (enlarged - 1) * time)
+    return noisy * scale[:, None, None, None].to(noisy.dtype), time * scale
+
+
+def sharpened(drawn: Tensor, noisy: Tensor, time: Tensor) -> Tensor:
+    """The drawn image x̂ [B, C, H, W] with what z_t, ``noisy``, tells of the detail that it misses.
+
+    It is the mean of x where x ~ N(x̂, v), with v the variance of x̂ over 3 x 3 pixels, at most
+    `MOST_MISSED`, and z_t ~ N(t·x, (1 − t)²): edges follow z_t where it has little noise, flat
+    areas stay as they were drawn.
+    """
+    x, t = drawn.float(), time.float()[:, None, None, None]
+    around = partial(F.avg_pool2d, kernel_size=3, stride=1, padding=1, count_include_pad=False)
+    with torch.no_grad():
+        missed = (around(x.square()) - around(x).square()).clamp(0, MOST_MISSED)
+        noise = (1 - t).clamp(min=1e-3).square()
+        gain = t * missed / (t.square() * missed + noise)
+    return (x + gain * (noisy - t * x)).to(drawn.dtype)
 
 
 class PromptEncoding(NamedTuple):
@@ -187,7 +220,17 @@ class FlowTransformer(Trunk):
         return encoding
 
     def denoise(self, noisy: Tensor, time: Tensor, prompt: PromptEncoding) -> Tensor:
-        """noisy [B, C, H, W], time [B] (0 noise, 1 image) → the clean image [B, C, H, W]."""
+        """noisy [B, C, H, W], time [B] (0 noise, 1 image) → the clean image [B, C, H, W].
+
+        Where images are ``enlarged`` times as large as those that the first weights were trained
+        on, see `as_if_smaller` and `sharpened`.
+        """
+        if not (enlarged := self.config.enlarged):
+            return self._drawn(noisy, time, prompt)
+        drawn = self._drawn(*as_if_smaller(noisy, time, enlarged), prompt)
+        return sharpened(drawn, noisy, time)
+
+    def _drawn(self, noisy: Tensor, time: Tensor, prompt: PromptEncoding) -> Tensor:
         prefix, vector, layout = prompt
         patches = self.patch_embed(to_patches(noisy, self.config.patch_size)) + layout
         condition = self.time_embed(time_features(time, 256).to(vector.dtype)) + vector

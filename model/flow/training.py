@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from model.checkpoint import TokenizedCheckpoint
 from model.data.pictures import PictureSet
 from model.flow.config import FlowCheckpointConfig, FlowConfig, TextConfig
-from model.flow.inheritance import resized, respelled
+from model.flow.inheritance import enlargement, resized, respelled
 from model.flow.network import FlowTransformer
 from model.flow.objective import FlowObjective
 from model.registry import open_checkpoint
@@ -65,6 +65,8 @@ class FlowRecipe(Recipe[FlowTraining]):
         cls, options: TrainingOptions, data: PictureSet, optimizer: OptimizerConfig, start: Start
     ) -> Self:
         network = shape(options, cls.preset, start)
+        if start.shape is not None:
+            network = replace(network, enlarged=enlargement(start.shape, network))
         training = FlowTraining(network, FlowObjective.for_size(options.size))
         return cls(data, training, optimizer, start)
 

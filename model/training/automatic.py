@@ -11,13 +11,10 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
-from model.checkpoint import TokenizedCheckpoint
 from model.cores import cores
 from model.data.survey import survey
-from model.flow.config import FlowConfig
-from model.registry import open_checkpoint
 from model.training.choices import OLDER, Choices, Facts, Shape, choose
-from model.training.recipe import TrainingOptions
+from model.training.recipe import TrainingOptions, read_shape
 
 SHAPED = ("flow", "gan")
 """Families whose network is chosen; others have their preset."""
@@ -63,10 +60,7 @@ def _chosen(options: TrainingOptions, given: Choices, machine: PartialState) -> 
 
 
 def _shape(init: Path) -> Shape | None:
-    checkpoint = open_checkpoint(init)
-    if not isinstance(checkpoint, TokenizedCheckpoint):
-        return None
-    network = checkpoint.config.network
-    if not isinstance(network, FlowConfig):
+    network = read_shape(init)
+    if network is None:
         return None
     return Shape(network.image_size, network.patch_size, network.width, network.depth)

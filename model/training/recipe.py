@@ -26,6 +26,7 @@ from model.checkpoint import (
     save_captions,
 )
 from model.data.pictures import PictureFormat, PictureSet
+from model.flow.config import FlowConfig
 from model.layers import FrozenEmbedding
 from model.loading import load_model, save_checkpoint
 from model.registry import open_checkpoint
@@ -135,6 +136,7 @@ class Start:
     description: str = "images from prompts"
     license: str = "not stated"
     vectors: Mapping[str, Tensor] | None = None  # the tokens', as `FrozenEmbedding` names them
+    shape: Mapping[str, Any] | None = None  # of the network, as `FlowConfig` names it, so far
 
     def tokens(self, prompts: Sequence[str], length: int) -> Tensor:
         """[B, length]; a prompt that is longer is cut."""
@@ -261,6 +263,15 @@ def sample_rows(data: PictureSet, count: int) -> list[int]:
     """Rows to look at: the same for every run on this data, spread over its groups."""
     groups = random.Random(0).sample(data.groups, min(count, len(data.groups)))
     return [group[0] for group in groups]
+
+
+def read_shape(init: Path) -> FlowConfig | None:
+    """The shape of a flow, or of a gan; None for other models. Raises `CheckpointError`."""
+    checkpoint = open_checkpoint(init)
+    if not isinstance(checkpoint, TokenizedCheckpoint):
+        return None
+    network = checkpoint.config.network
+    return network if isinstance(network, FlowConfig) else None
 
 
 def read_vectors(options: TrainingOptions) -> Mapping[str, Tensor] | None:

@@ -46,6 +46,7 @@ from model.training.recipe import (
     TrainingOptions,
     frozen_of,
     make_tokenizer,
+    read_shape,
     read_vectors,
     sample_rows,
     set_vectors,
@@ -504,11 +505,15 @@ def start_training(options: TrainingOptions, progress: ProgressReport) -> Path:
             minutes=options.minutes,
         )
         torch.manual_seed(options.seed)
-        tokenizer = vectors = None
+        tokenizer = vectors = shape = None
+        if state is not None:
+            shape = state["config"].get("network")
+        elif options.init is not None and (before := read_shape(options.init)) is not None:
+            shape = asdict(before)
         if recipe_type.reads_prompts:
             vectors = read_vectors(options) if state is None else frozen_of(state["network"])
             tokenizer = make_tokenizer(options, data) if state is None else run.tokenizer(state)
-        start = Start(tokenizer, options.description, options.license, vectors)
+        start = Start(tokenizer, options.description, options.license, vectors, shape)
         recipe = recipe_type.of(options, data, config.optimizer, start)
         lines.append(_plan(recipe, options, accelerator))
         progress.note(lines[-1])

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from app.engine.selftest import examine
 from model.checkpoint import CheckpointError
 from model.flow.config import FlowCheckpoint
 from model.loading import load_model
@@ -121,6 +122,15 @@ def test_images_of_another_size_begin_with_resized_patch_layers(
     checkpoint = open_checkpoint(folder)
     assert isinstance(checkpoint, FlowCheckpoint)
     assert checkpoint.config.network.detail_width == 8
+    assert checkpoint.config.network.enlarged == size / 16
+    model = load_model(checkpoint, device="cpu", dtype="bf16", tile=2)
+    [image] = generate(model, [checkpoint.spec.request("red apple", 1, steps=2)])
+    assert (image.width, image.height) == (size, size)
+    assert examine(model).seed_exact
+    # The start is not needed to go on.
+    on = Listener()
+    start_training(replace(grown, out=tmp_path / "larger", init=None, steps=2), on)
+    assert len(on.losses) == 1
     assert checkpoint.tokenizer.vocabulary <= 400
 
 

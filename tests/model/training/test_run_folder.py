@@ -213,7 +213,8 @@ def test_a_run_of_an_older_release_goes_on(options: TrainingOptions) -> None:
     del state["tokenizer"]
     config = json.loads(state["config"])
     del config["data"]
-    del config["network"]["detail_width"], config["network"]["polish_channels"]
+    for name in ("detail_width", "polish_channels", "enlarged"):
+        del config["network"][name]
     config["optimizer"] |= {"learning_rate": 1e-3, "cooldown": 0.4}
     torch.save({**state, "config": json.dumps(config)}, resume)
     listener = Listener()
