@@ -13,16 +13,14 @@ checkpoint is written at the end.
 from __future__ import annotations
 
 import math
-import multiprocessing
-import os
 import random
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -31,37 +29,31 @@ import typer
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from app.cli.console import UserError, one_line_errors, output, progress_bar
+from app.cli.console import UserError, one_line_errors, output, progress_bar, say
 from app.cli.evaluation import evaluating
 from model.checkpoint import WEIGHTS
 from model.data import load
+from model.data.concepts import Concepts
+from model.data.emoji import read_records, select
 from model.data.pictures import PictureFormat, PictureSet
 from model.flow.config import FlowCheckpoint
 from model.flow.network import FlowTransformer
 from model.flow.objective import FlowObjective
-from model.flow.training import FlowLoss, FlowTraining
+from model.flow.training import FlowTraining
 from model.layers import Attention, rotate
 from model.loading import load_weights, save_checkpoint
 from model.registry import open_checkpoint
-from model.tokenizer import PADDING, PromptTokenizer
 from model.training.optimizer import Average, OptimizerConfig, split
-from model.training.recipe import Start
 
 TRAINING = FlowTraining()
-"""How many tokens a prompt has, and how many images are trained without one."""
+"""How many images are trained without a prompt."""
 
-BLOCK = 64  # steps whose prompts are made together
+BLOCK = 64  # steps whose images are chosen together
+NO_STYLE, ONLY_STYLE = 0.12, 0.02
+"""Shares of images that are asked for without a style, and by nothing else."""
 
 SETTLED = 10**9
 """A step at which the average has its whole decay: the run begins with trained weights."""
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """What ``BLOCK`` steps are made of."""
-
-    rows: NDArray[np.int32]  # [BLOCK, batch], of the images
-    tokens: NDArray[np.int32]  # [BLOCK, batch, T], padded
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +127,22 @@ def fused_attention(
     return out
 
 
+class ConceptLoss(nn.Module):
+    """`model.flow.training.FlowLoss` of images whose concepts are known by number."""
+
+    def __init__(self, network: FlowTransformer, objective: FlowObjective) -> None:
+        super().__init__()
+        assert network.reader.concepts is not None
+        self.network, self.concepts = network, network.reader.concepts
+        self.objective = objective
+
+    def forward(self, image: Tensor, noise: Tensor, time: Tensor, numbers: Tensor) -> Tensor:
+        """image and noise [B, C, H, W], time [B], numbers [B, kinds] → a scalar."""
+        noisy = self.objective.noisy(image, noise, time)
+        prompt = self.network.reader.prepared(self.concepts.of_numbers(numbers))
+        return self.objective.loss(self.network.denoise(noisy, time, prompt), image, noisy, time)
+
+
 class GraphedTraining:
     """A network and all that a step changes. On CUDA a step is a graph, captured once."""
 
@@ -153,11 +161,13 @@ class GraphedTraining:
         self._network, self._images = network, images
         self._objective = FlowObjective.for_size(network.config.image_size)
         self._rows = torch.zeros(batch, dtype=torch.int32, device=device)
-        self._tokens = torch.full(
-            (batch, TRAINING.prompt_tokens), PADDING, dtype=torch.int32, device=device
-        )
+        self._numbers = torch.zeros(batch, 3, dtype=torch.int32, device=device)
         self._rate = torch.zeros((), device=device)
-        matrices, others = split(network)
+        # What reads prompts is not trained here.
+        network.reader.encoder.requires_grad_(False)
+        assert network.reader.concepts is not None
+        network.reader.concepts.keys.requires_grad_(False)
+        matrices, others = ([one for one in some if one.requires_grad] for some in split(network))
         self._parameters = [*matrices, *others]
         self._muons = Muon.of(matrices, self._rate)
         self._adamw = torch.optim.AdamW(
@@ -165,7 +175,7 @@ class GraphedTraining:
         )
         self.average = Average(network, average)
         self._loss_sum = torch.zeros((), device=device)
-        loss = FlowLoss(network, self._objective)
+        loss = ConceptLoss(network, self._objective)
         self._loss = torch.compile(loss, dynamic=False) if compiled else loss
         # The device's own: a graph draws other numbers from it at every replay.
         self._generator = (
@@ -177,10 +187,15 @@ class GraphedTraining:
         if self._on_gpu:
             self._capture()
 
-    def step(self, rows: Tensor, tokens: Tensor, rate: float) -> None:
-        """One step, on images by their rows [batch] and prompts' tokens [batch, T]."""
-        self._rows.copy_(rows, non_blocking=True)
-        self._tokens.copy_(tokens, non_blocking=True)
+    def placed(self, block: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """A block on the device."""
+        rows, numbers = block
+        return rows.to(self._rows.device), numbers.to(self._rows.device)
+
+    def step(self, rows: Tensor, numbers: Tensor, rate: float) -> None:
+        """One step, on images by their rows [batch] and concepts [batch, kinds]."""
+        self._rows.copy_(rows)
+        self._numbers.copy_(numbers)
         self._rate.fill_(rate)
         if self._graph is None:
             self._step()
@@ -197,7 +212,7 @@ class GraphedTraining:
         image = self._images[self._rows].float() / 127.5 - 1
         times = self._objective.times(len(image), self._generator)
         with torch.autocast(image.device.type, torch.bfloat16):
-            loss = self._loss(image, torch.randn_like(image), times, self._tokens)
+            loss = self._loss(image, torch.randn_like(image), times, self._numbers)
         for parameter in self._parameters:
             parameter.grad = None
         loss.backward()
@@ -225,40 +240,29 @@ class GraphedTraining:
         self.take_loss()
 
 
-def make_block(
-    data: PictureSet, tokenizer: PromptTokenizer, batch: int, draw: random.Random
-) -> Block:
-    """Images and prompts as `PictureSet.sample` draws them."""
-    rows = data.rows(batch * BLOCK, draw)
-    dropout, length = TRAINING.prompt_dropout, TRAINING.prompt_tokens
-    prompts = ["" if draw.random() < dropout else data.prompters[row](draw) for row in rows]
-    tokens = Start(tokenizer).tokens(prompts, length).numpy().astype(np.int32)
-    return Block(np.array(rows, np.int32).reshape(BLOCK, batch), tokens.reshape(BLOCK, batch, -1))
+@dataclass(frozen=True)
+class Sampling:
+    """Draws images and what they are asked for by, as `PictureSet.sample` does."""
 
+    data: PictureSet
+    numbers: NDArray[np.int32]  # [images, kinds]
+    batch: int
+    draw: np.random.Generator
 
-def _fill(data: PictureSet, tokenizer: PromptTokenizer, batch: int, maker: int, out: Any) -> None:
-    """A process's life."""
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    for number in range(2**31):
-        out.put(make_block(data, tokenizer, batch, random.Random(f"{maker}/{number}")))
-
-
-def blocks(
-    data: PictureSet, tokenizer: PromptTokenizer, batch: int, processes: int
-) -> Iterator[Block]:
-    """Without end, in an order that does not depend on the processes' speed. Forks at once."""
-    context = multiprocessing.get_context("fork")
-    queues: list[Any] = [context.Queue(maxsize=2) for _ in range(processes)]
-    for maker, queue in enumerate(queues):
-        given = (data, tokenizer, batch, maker, queue)
-        context.Process(target=_fill, args=given, daemon=True).start()
-
-    def taken() -> Iterator[Block]:
-        while True:
-            for queue in queues:
-                yield queue.get()
-
-    return taken()
+    def block(self) -> tuple[Tensor, Tensor]:
+        """Rows [BLOCK, batch] and numbers [BLOCK, batch, kinds]."""
+        count = BLOCK * self.batch
+        rows = np.array(self.data.rows(count, random.Random(int(self.draw.integers(2**62)))))
+        numbers = self.numbers[rows]
+        kind = self.draw.random(count)
+        numbers[kind < TRAINING.prompt_dropout + ONLY_STYLE, :2] = 0
+        numbers[kind < TRAINING.prompt_dropout, 2] = 0
+        numbers[kind > 1 - NO_STYLE, 2] = 0
+        shape = (BLOCK, self.batch)
+        return (
+            torch.from_numpy(rows.astype(np.int32)).view(shape),
+            torch.from_numpy(numbers).view(*shape, -1),
+        )
 
 
 def rate_at(step: int, done: float, config: OptimizerConfig) -> float:
@@ -267,8 +271,8 @@ def rate_at(step: int, done: float, config: OptimizerConfig) -> float:
 
 
 def main(
-    sets: Annotated[list[Path], typer.Argument(help="Emoji sets, and a folder with words.")],
-    init: Annotated[Path, typer.Option(help="A flow to begin with, by name or folder.")],
+    sets: Annotated[list[Path], typer.Argument(help="Emoji sets.")],
+    init: Annotated[Path, typer.Option(help="A flow that knows their concepts.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the new checkpoint.")],
     minutes: Annotated[float, typer.Option(min=0, help="After which it ends.")] = 9.0,
     steps: Annotated[int, typer.Option(min=1, help="The most that are done.")] = 10**9,
@@ -276,21 +280,25 @@ def main(
     learning_rate: Annotated[float, typer.Option(min=0)] = 1e-3,
     cooldown: Annotated[float, typer.Option(min=0, max=1, help="Share of the run.")] = 0.5,
     average: Annotated[float, typer.Option(min=0, max=1, help="Decay of the average.")] = 0.9995,
-    processes: Annotated[int, typer.Option(min=1, help="That make prompts.")] = 8,
+    save_every: Annotated[float, typer.Option(min=0.01, help="Minutes.")] = 3.0,
     device: Annotated[str, typer.Option(help="cuda; cpu to try it.")] = "cuda",
     compiled: Annotated[bool, typer.Option("--compile/--no-compile")] = True,
 ) -> None:
     """Trains a flow on one GPU, with a step as one CUDA graph."""
+    began = time.monotonic()
     with one_line_errors(), evaluating():
         checkpoint = open_checkpoint(init)
-        if not isinstance(checkpoint, FlowCheckpoint):
-            raise UserError(f"{init}: is a {checkpoint.spec.family}, not a flow")
+        if not isinstance(checkpoint, FlowCheckpoint) or not checkpoint.config.network.concepts:
+            raise UserError(f"{init}: is no flow that knows concepts (tools.concept_start)")
         shape = checkpoint.config.network
+        concepts = Concepts.load(checkpoint.folder)
         with tempfile.TemporaryDirectory() as cache:
             form = PictureFormat(shape.image_size, 4 if shape.channels == 4 else 3)
             data = load(sets, form, Path(cache))
-            makers = blocks(data, checkpoint.tokenizer, batch, processes)  # before CUDA is begun
             images = torch.from_numpy(np.array(data.pictures)).to(device)
+        records = select(read_records(sets), "train")
+        numbers = np.array([concepts.numbers(record) for record in records], np.int32)
+        sampling = Sampling(data, numbers, batch, np.random.default_rng(0))
         torch.backends.cudnn.benchmark = True
         Attention.forward = fused_attention  # type: ignore[method-assign]
         network = FlowTransformer(shape).to(device)
@@ -299,39 +307,50 @@ def main(
             if isinstance(module, nn.Conv2d):  # 14.5 ms a step; 17.0 as [C, H, W]
                 module.weight.data = module.weight.to(memory_format=torch.channels_last)
         training = GraphedTraining(network, images, batch=batch, average=average, compiled=compiled)
+
+        def save() -> None:
+            save_checkpoint(out, checkpoint.config, training.average.state, checkpoint.tokenizer)
+            concepts.save(out)
+
         config = OptimizerConfig(learning_rate, cooldown=cooldown)
-        _run(training, makers, minutes, steps, config)
-        save_checkpoint(out, checkpoint.config, training.average.state, checkpoint.tokenizer)
+        left = max(1.0, 60 * minutes - (time.monotonic() - began))
+        _run(training, sampling, left, steps, config, save, 60 * save_every)
+        save()
         output.print(str(out), highlight=False, markup=False, soft_wrap=True)
 
 
 def _run(
     training: GraphedTraining,
-    makers: Iterator[Block],
-    minutes: float,
+    sampling: Sampling,
+    seconds: float,
     steps: int,
     config: OptimizerConfig,
+    save: Callable[[], None],
+    save_every: float,
 ) -> None:
-    began, step, done = time.monotonic(), 0, 0.0
+    began, step, saved = time.monotonic(), 0, 0.0
     with progress_bar("step {task.fields[step]} loss {task.fields[loss]:.4f}") as bar:
         task = bar.add_task("training", total=1.0, step=0, loss=float("nan"))
-        for block in makers:
-            rows, tokens = torch.from_numpy(block.rows), torch.from_numpy(block.tokens)
-            if torch.cuda.is_available():
-                rows, tokens = rows.pin_memory(), tokens.pin_memory()
+        rows, numbers = training.placed(sampling.block())
+        while True:
             first = step
             for place in range(BLOCK):
-                done = max(step / steps, (time.monotonic() - began) / (60 * minutes))
+                done = max(step / steps, (time.monotonic() - began) / seconds)
                 if done >= 1:
                     break
-                training.step(rows[place], tokens[place], rate_at(step, done, config))
+                training.step(rows[place], numbers[place], rate_at(step, done, config))
                 step += 1
+            rows, numbers = training.placed(sampling.block())  # while the GPU computes
             loss = training.take_loss() / max(1, step - first)
             if not math.isfinite(loss):
                 raise UserError(f"the loss is {loss} at step {step}; a lower --learning-rate helps")
             bar.update(task, completed=min(done, 1.0), step=step, loss=loss)
             if done >= 1:
                 return
+            if time.monotonic() - began > saved + save_every:
+                saved = time.monotonic() - began
+                save()
+                say(f"saved after {saved:.0f} s, step {step}, loss {loss:.4f}")
 
 
 if __name__ == "__main__":

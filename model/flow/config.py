@@ -61,6 +61,7 @@ class FlowConfig:
     detail_width: int = 0  # hidden width of a second way from a token to its patch; 0: none
     polish_channels: int = 0  # of convolutions over the whole image, at the end; 0: none
     enlarged: float = 0  # times that images are larger than where training began; 0: as large
+    concepts: tuple[int, ...] = ()  # how many of each kind prompts are read as; (): none
     text: TextConfig = field(default_factory=TextConfig)
 
     def __post_init__(self) -> None:
@@ -70,6 +71,11 @@ class FlowConfig:
         if self.image_size % self.patch_size:
             raise ValueError(
                 f"image_size {self.image_size} must be a multiple of patch_size {self.patch_size}"
+            )
+        if min(self.concepts, default=1) < 1 or len(self.concepts) > self.text.summary:
+            raise ValueError(
+                f"concepts is {list(self.concepts)}: at most {self.text.summary} numbers above 0 "
+                "are accepted, one for each summary token"
             )
         if self.layout_size % self.grid:
             raise ValueError(
@@ -96,7 +102,7 @@ class SamplingConfig(BaseModel):
     solver: Literal["euler", "heun"] = "euler"
 
 
-ADDED = ("detail_width", "polish_channels", "enlarged", "frozen_channels")
+ADDED = ("detail_width", "polish_channels", "enlarged", "concepts", "frozen_channels")
 """What older checkpoints are without."""
 
 

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.flow.concepts import ConceptMemory
 from model.flow.config import FlowConfig
 from model.layers import (
     ModulatedBlock,
@@ -88,6 +89,7 @@ class PromptReader(nn.Module):
     def __init__(self, config: FlowConfig) -> None:
         super().__init__()
         self.encoder = PromptEncoder(**asdict(config.text))
+        self.concepts = ConceptMemory(config.concepts, config.text) if config.concepts else None
         summary = config.text.summary * config.text.width
         self.prefix = nn.Linear(config.text.width, config.width)
         self.vector = nn.Linear(summary, config.width)
@@ -101,6 +103,10 @@ class PromptReader(nn.Module):
     def forward(self, tokens: Tensor) -> PromptEncoding:
         """tokens [B, T ≤ max_tokens], padded."""
         summary = self.encoder(tokens)
+        return self.prepared(summary if self.concepts is None else self.concepts(summary))
+
+    def prepared(self, summary: Tensor) -> PromptEncoding:
+        """What follows from the summary tokens [B, summary, text width]."""
         flat = summary.flatten(1)
         return PromptEncoding(
             self.prefix(summary), self.vector(flat), self.lay_out(self.layout_in(flat))
