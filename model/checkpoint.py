@@ -165,9 +165,13 @@ C = TypeVar("C", bound=CheckpointConfig)
 
 
 class TokenizedCheckpoint(Checkpoint, Generic[C]):
-    """``config.json``, ``model.safetensors``, ``tokenizer.json`` and ``more_files``."""
+    """``config.json``, ``model.safetensors``, ``tokenizer.json`` and ``more_files``.
+
+    Of ``optional_files`` it has those that are there.
+    """
 
     more_files: ClassVar[tuple[str, ...]] = ()
+    optional_files: ClassVar[tuple[str, ...]] = ()
     config_type: ClassVar[type[CheckpointConfig]]
 
     def __init__(
@@ -182,7 +186,7 @@ class TokenizedCheckpoint(Checkpoint, Generic[C]):
     def open(cls, folder: Path) -> Self:
         """See `Checkpoint.open`."""
         folder = folder.absolute()  # a link's name is the model's
-        files = (CONFIG, WEIGHTS, TOKENIZER, *cls.more_files)
+        files = cls._files(folder)
         check_files(folder, files)
         config: Any = read_config(folder / CONFIG, cls.config_type)
         tokenizer = _read_tokenizer(folder / TOKENIZER)
@@ -202,10 +206,15 @@ class TokenizedCheckpoint(Checkpoint, Generic[C]):
         """See `Checkpoint.copied`."""
         folder = within / self.spec.id  # the folder's name is the model's
         folder.mkdir()
-        for name in (CONFIG, WEIGHTS, TOKENIZER, *self.more_files):
+        for name in self._files(self.folder):
             shutil.copyfile(self.folder / name, folder / name)
         opened = self.open(folder)
         return opened if self._name is None else opened.named(self._name)
+
+    @classmethod
+    def _files(cls, folder: Path) -> tuple[str, ...]:
+        found = (name for name in cls.optional_files if (folder / name).exists())
+        return (CONFIG, WEIGHTS, TOKENIZER, *cls.more_files, *found)
 
 
 _SNAPSHOT = re.compile(r"models--(?P<owner>.+?)--(?P<name>.+)")

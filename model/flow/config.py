@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     BaseModel,
@@ -18,7 +18,14 @@ from pydantic import (
     field_serializer,
 )
 
-from model.checkpoint import CheckpointConfig, Placement, TokenizedCheckpoint, check_shape
+from model.checkpoint import (
+    CAPTIONS,
+    CheckpointConfig,
+    Placement,
+    TokenizedCheckpoint,
+    check_shape,
+    load_captions,
+)
 from model.protocol import ModelSpec, Parameter, Sizes
 from model.request import ImageRequest, Operation
 
@@ -195,6 +202,7 @@ class FlowCheckpoint(TokenizedCheckpoint[FlowCheckpointConfig]):
     """See `model.checkpoint.Checkpoint`."""
 
     config_type = FlowCheckpointConfig
+    optional_files: ClassVar[tuple[str, ...]] = (CAPTIONS,)
 
     def cost(self, request: ImageRequest) -> int:
         return cost(request)
@@ -209,4 +217,7 @@ class FlowCheckpoint(TokenizedCheckpoint[FlowCheckpointConfig]):
         from model.loading import place
 
         network = place(FlowTransformer(self.config.network), self.folder, placement)
-        return FlowSampler(self.spec, network, self.tokenizer, placement.tile, placement.mode)
+        captions = load_captions(self.folder) if (self.folder / CAPTIONS).exists() else ()
+        return FlowSampler(
+            self.spec, network, self.tokenizer, placement.tile, placement.mode, captions
+        )

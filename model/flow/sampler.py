@@ -20,9 +20,9 @@ from model.flow.inpainting import Known, begin
 from model.flow.network import FlowTransformer, PromptEncoding
 from model.flow.solver import Trajectory
 from model.protocol import ModelSpec, Pass
-from model.request import ImageRequest, Picture, Source
+from model.request import SEEDS, ImageRequest, Picture, Source
 from model.runtime.fixed_pass import FixedPass, Mode, by_kind
-from model.runtime.noise import noise_of
+from model.runtime.noise import noise_of, one_of
 from model.runtime.pixels import paste, to_picture
 from model.runtime.rungs import Rungs
 from model.tokenizer import PromptTokenizer
@@ -91,7 +91,9 @@ class FlowSampler:
         tokenizer: PromptTokenizer,
         tile: int,
         mode: Mode = "eager",
+        captions: Sequence[str] = (),
     ) -> None:
+        """An image that is asked for by nothing is of one of the ``captions``, where there are."""
         if tile < 2:
             raise ValueError(f"tile is {tile}, guidance needs at least 2")
         self.spec = spec
@@ -100,6 +102,11 @@ class FlowSampler:
         self.rungs = rungs = Rungs(tile)
         self._network = network.eval().requires_grad_(False)
         self._tokenizer = tokenizer
+        self._captions = [
+            caption
+            for caption in captions
+            if len(tokenizer.tokens(caption)) <= spec.max_prompt_tokens
+        ]
         self._dtype = network.patch_embed.weight.dtype
         self._shape = (spec.channels, spec.sizes.height, spec.sizes.width)
         device = network.patch_embed.weight.device
@@ -125,13 +132,18 @@ class FlowSampler:
     def start(self, request: ImageRequest) -> FlowRow:
         """See `ImageModel.start`."""
         self.spec.check(request)
-        tokens = self._tokenizer.padded(request.prompt, self.spec.max_prompt_tokens)
+        prompt = request.prompt
+        captioned = not prompt.strip() and request.operation == "generate" and self._captions
+        if captioned:
+            choice = torch.Generator().manual_seed(request.seed % SEEDS)
+            prompt = one_of(self._captions, choice)
+        tokens = self._tokenizer.padded(prompt, self.spec.max_prompt_tokens)
         start = begin(request, noise_of(request, self._shape))
         steps, order = int(request.value("steps")), int(request.value("solver_order"))
         return FlowRow(
             trajectory=Trajectory(start.latent, steps, order, start.time),
             tokens=tokens,
-            guidance=request.value("guidance"),
+            guidance=1.0 if captioned else request.value("guidance"),
             predicted=start.latent,
             known=start.known,
             pasted=request.source if request.operation == "inpaint" else None,
