@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from app.cli.console import UserError, one_line_errors, output, progress_bar
 from app.cli.evaluation import evaluating
-from model.checkpoint import WEIGHTS
+from model.checkpoint import WEIGHTS, save_captions
 from model.data.concepts import NOTHING, Concepts, Numbers, says_style
 from model.data.emoji import Emoji, read_records, select
 from model.data.prompts import prompt_for
@@ -91,6 +91,11 @@ class Sampling:
         padded = [row + [PADDING] * (TOKENS - len(row)) for row in tokens]
         numbers = [known for _, known in pairs]
         return Block(np.array(padded, np.int32), np.array(numbers, np.int32))
+
+    def captions(self) -> list[str]:
+        """One for each symbol, without skin tone and in the style that it is drawn in by itself."""
+        plain = ([r for r in group if not r.toned] or group for group in self.groups)
+        return [min(group, key=_preference).caption for group in plain]
 
     def _prompt(self, record: Emoji, draw: random.Random) -> tuple[str, Numbers]:
         kind = draw.random()
@@ -191,6 +196,7 @@ def main(
         state = {**network.state_dict(), **trained}
         save_checkpoint(out, checkpoint.config, state, checkpoint.tokenizer)
         concepts.save(out)
+        save_captions(out, sampling.captions())
         output.print(str(out), highlight=False, markup=False, soft_wrap=True)
 
 
