@@ -40,12 +40,35 @@ class Gallery:
 
     def finds(self, pixels: Thumbnail, wanted: Emoji, style: str | None) -> bool:
         """Whether the nearest image, of a style or of all, is the wanted one or looks like it."""
-        distance = self._squares - 2 * self._pixels @ pixels
-        if style is not None:
-            distance[~self._of(style)] = np.inf
-        nearest = int(distance.argmin())
+        nearest = int(self._distance(pixels, style).argmin())
         counterpart = self._index.get((self.records[nearest].style, wanted.codepoints))
         return counterpart is not None and self._alike(nearest, counterpart)
+
+    def ranking(self, pixels: Thumbnail, style: str, count: int) -> list[Emoji]:
+        """The nearest images of a style, nearest first, one of each of ``count`` symbols."""
+        distance = self._distance(pixels, style)
+        ranked: dict[str, Emoji] = {}
+        for index in distance.argsort(kind="stable")[: self._of(style).sum()]:
+            ranked.setdefault(self.records[index].base, self.records[index])
+            if len(ranked) == count:
+                break
+        return list(ranked.values())
+
+    def shows(self, found: Emoji, wanted: Emoji) -> bool:
+        """Whether an image is of the wanted symbol, in any skin tone, or looks like its image."""
+        if (found.style, found.base) == (wanted.style, wanted.base):
+            return True
+        return self._alike(self._index_of(found), self._index_of(wanted))
+
+    def _distance(self, pixels: Thumbnail, style: str | None) -> NDArray[np.float32]:
+        """To every image, squared, less a constant; infinite to those of another style."""
+        distance: NDArray[np.float32] = self._squares - 2 * self._pixels @ pixels
+        if style is not None:
+            distance[~self._of(style)] = np.inf
+        return distance
+
+    def _index_of(self, record: Emoji) -> int:
+        return self._index[record.style, record.codepoints]
 
     def _alike(self, one: int, other: int) -> bool:
         difference = np.square(self._pixels[one] - self._pixels[other]).mean()
@@ -59,7 +82,7 @@ class Gallery:
 
     def true(self, wanted: Emoji) -> Thumbnail:
         """The real image itself."""
-        return self._pixels[self._index[wanted.style, wanted.codepoints]]
+        return self._pixels[self._index_of(wanted)]
 
     def ceiling(self, style: str) -> Share:
         """Real images that no other of their style looks like: what drawing one cannot beat."""

@@ -48,6 +48,23 @@ def test_the_ceiling_leaves_out_pictures_that_look_alike(folders: list[Path]) ->
     assert gallery.ceiling("noto") == Share(2, 4)
 
 
+def test_a_ranking_is_of_different_symbols(folders: list[Path]) -> None:
+    """A symbol in six skin tones would otherwise fill the first places alone."""
+    first, second, third, fourth = read_records(folders)
+    toned = replace(second, base=first.base, codepoints="toned", tones=("dark",))
+    gallery = Gallery([first, toned, third, fourth])
+    for record in (first, toned, third, fourth):
+        ranking = gallery.ranking(gallery.true(record), "noto", 3)
+        assert ranking[0] is record
+        assert len({found.base for found in ranking}) == 3
+    assert len(gallery.ranking(gallery.true(first), "noto", 9)) == 3
+    assert gallery.ranking(gallery.true(first), "blob", 9) == []
+    assert gallery.shows(toned, first)
+    assert not gallery.shows(third, first)
+    gallery._pixels[2] = gallery._pixels[0] + 0.001
+    assert gallery.shows(third, first)  # nobody could draw the difference
+
+
 def test_the_interval_is_wilsons() -> None:
     low, high = Share(95, 100).interval
     assert (round(low, 4), round(high, 4)) == (0.8882, 0.9785)
