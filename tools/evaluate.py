@@ -1,8 +1,9 @@
 """``python -m tools.evaluate``: what the cards and pages of this repository report of its models.
 
 How well transforms restore images (docs/transform.md), whether images are named rightly, what a
-codec keeps of them (the gpt's card), and what a classifier learns from CIFAR-10 images that were
-drawn (docs/families.md). ``tessera evaluate`` has what is measured of any model.
+codec keeps of them (the gpt's card), what a classifier learns from CIFAR-10 images that were drawn
+(docs/families.md), and whether everyday wordings are understood (docs/training.md).
+``tessera evaluate`` has what is measured of any model.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from tools.naming import Describer, NamingEvaluation
 from tools.reconstruction import CodecEvaluation, reconstruction_table
 from tools.steps import StepsEvaluation
 from tools.transforms import TransformEvaluation
+from tools.words import WordsEvaluation
 
 evaluation = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Measure a checkpoint against real images."
@@ -131,6 +133,26 @@ def cas(
         sampler = Sampler(load_chosen(asked.checkpoint, device, dtype, TILE), asked.parameters)
         cas_evaluation = CasEvaluation(sampler, data, n, CasTraining(training))
         carry_out(cas_evaluation, "drawing and learning", out)
+
+
+@evaluation.command(cls=ModelCommand)
+def words(
+    ctx: typer.Context,
+    data: Data,
+    style: Annotated[str, typer.Option(help="Of the images, as captions name it.")] = "fluent 3d",
+    out: Out = Path("evaluation"),
+    n: Annotated[int, typer.Option("-n", min=1, help="Prompts of two keywords.")] = 200,
+    device: Device = "cpu",
+    dtype: Precision = "auto",
+) -> None:
+    """Is what people ask for in their own words found? Writes words.json, words.md, words.png.
+
+    Texts are those of tools/everyday.jsonl, in English and in 16 other languages.
+    """
+    with evaluating():
+        asked: Asked = ctx.obj
+        sampler = Sampler(load_chosen(asked.checkpoint, device, dtype, TILE), asked.parameters)
+        carry_out(WordsEvaluation(sampler, data, style, n), "drawing", out)
 
 
 if __name__ == "__main__":
