@@ -6,20 +6,30 @@ Each kind has numbers from 1; 0 is what a prompt does not say.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 from model.data.emoji import Emoji
+from model.data.pictures import DataError
 from model.files import write_aside
 
 CONCEPTS = "concepts.json"
+"""What a checkpoint's numbers stand for. Serving does without: prompts are read by the weights."""
 
-Numbers = tuple[int, int, int]
-"""Of a symbol, a skin tone and a style."""
 
-NOTHING: Numbers = (0, 0, 0)
+class Numbers(NamedTuple):
+    """The concepts of an image, or of a prompt."""
+
+    symbol: int
+    tone: int
+    style: int
+
+
+NOTHING = Numbers(0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,7 @@ class Concepts:
 
     @classmethod
     def load(cls, folder: Path) -> Concepts:
+        """Those of a checkpoint's folder. Raises ``OSError``."""
         kinds = json.loads((folder / CONCEPTS).read_text("utf-8"))
         return cls(**{kind: tuple(names) for kind, names in kinds.items()})
 
@@ -52,14 +63,22 @@ class Concepts:
         write_aside(folder / CONCEPTS, lambda part: part.write_text(text, encoding="utf-8"))
 
     @property
-    def counts(self) -> Numbers:
-        """Of each kind, 0 included."""
+    def counts(self) -> tuple[int, int, int]:
+        """How many numbers each kind has, 0 included: `model.flow.config.FlowConfig.concepts`."""
         return (len(self.symbols) + 1, len(self.tones) + 1, len(self.styles) + 1)
 
     def numbers(self, record: Emoji) -> Numbers:
-        """Those of an image. Raises ``KeyError`` for one of unknown concepts."""
+        """Those of an image. Raises `DataError` where one of its concepts is not among these."""
         symbols, tones, styles = self._numbers
-        return (symbols[record.base], tones[" ".join(record.tones)], styles[record.style])
+        try:
+            return Numbers(
+                symbols[record.base], tones[" ".join(record.tones)], styles[record.style]
+            )
+        except KeyError as error:
+            raise DataError(
+                f"{record.folder}: {record.file}: {error} is no symbol, skin tone or style that "
+                "the model knows by number"
+            ) from error
 
     @cached_property
     def _numbers(self) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
@@ -69,5 +88,9 @@ class Concepts:
 
 
 def says_style(prompt: str, record: Emoji) -> bool:
-    """Whether one of the record's prompts (`model.data.prompts`) has its style."""
-    return record.style in prompt or record.chinese_style in prompt
+    """Whether one of the record's prompts (`model.data.prompts`) names its style.
+
+    "sensational" does not name the style "sensa".
+    """
+    named = re.search(rf"\b{re.escape(record.style)}\b", prompt) is not None
+    return named or record.chinese_style in prompt

@@ -20,48 +20,57 @@ from model.layers import Block, rotary_table
 class ConceptMemory(nn.Module):
     """Key-value memories (Miller et al. 2016), one for each kind of concept.
 
-    The encoder's first token is compared with the keys of the first kind (symbols), and so on;
-    what is read is the mean of the kind's values, weighted by the softmax. A value of the first
-    kind is as many tokens as the summary has, of the others one. Blocks then put them together.
-    Concept 0 of each kind is for prompts that name none.
+    The encoder's first token is compared with the keys of the first kind (symbols), its second one
+    with those of the second, and so on. What is read is the mean of a kind's values, weighted by
+    the softmax. A value of the first kind is as many tokens as the summary has, one of another kind
+    is a single token; a block mixes them. Concept 0 of each kind is for prompts that name none.
     """
 
-    def __init__(self, counts: Sequence[int], text: TextConfig, depth: int = 1) -> None:
+    def __init__(self, counts: Sequence[int], text: TextConfig) -> None:
+        """``counts`` has how many concepts of each kind there are, at most a kind a summary token
+        (`model.flow.config.FlowConfig.concepts`)."""
         super().__init__()
         self.counts = tuple(counts)
         first, *others = counts
         width = text.width
         self.keys = nn.Parameter(torch.randn(sum(counts), width) * width**-0.5)
+        # Values are as large as the embeddings of a `PromptEncoder`.
         self.first = nn.Parameter(torch.randn(first, text.summary, width) * 0.5)
         self.others = nn.Parameter(torch.randn(sum(others), width) * 0.5)
-        self.blocks = nn.ModuleList(Block(width, text.heads) for _ in range(depth))
+        self.blocks = nn.ModuleList([Block(width, text.heads)])
         positions = torch.arange(text.summary + len(others))[:, None]
         self.table: Tensor
         table = rotary_table(positions, width // text.heads)
         self.register_buffer("table", table, persistent=False)
 
     def forward(self, encoded: Tensor) -> Tensor:
-        """encoded [B, summary, W] → what the concepts are that it means: [B, summary, W]."""
+        """A `PromptEncoder`'s output [B, summary, W] → what it means: [B, summary, W]."""
         first, *others = (logits.softmax(-1).to(encoded.dtype) for logits in self.logits(encoded))
-        values = self.others.split(self.counts[1:])
-        read = [weights @ value for weights, value in zip(others, values, strict=True)]
-        return self._together((first @ self.first.flatten(1)).view_as(encoded), read)
+        read = [weights @ values for weights, values in zip(others, self._others(), strict=True)]
+        return self._mixed((first @ self.first.flatten(1)).view_as(encoded), read)
 
     def logits(self, encoded: Tensor) -> tuple[Tensor, ...]:
-        """How much each concept is meant: for each kind, fp32 [B, count]."""
+        """How much encoded [B, summary, W] means each concept: for each kind, fp32 [B, count].
+
+        Summary tokens beyond the number of kinds are not looked at.
+        """
         kinds = self.keys.float().split(self.counts)
         asked = encoded.float().unbind(1)
-        return tuple(F.linear(one, keys) for one, keys in zip(asked, kinds, strict=False))
+        return tuple(F.linear(token, keys) for token, keys in zip(asked, kinds, strict=False))
 
     def of_numbers(self, numbers: Tensor) -> Tensor:
-        """What concepts are whose numbers [B, kinds] are known: [B, summary, W]."""
+        """What the concepts with numbers [B, kinds] are: [B, summary, W]."""
         first, *others = numbers.unbind(1)
-        values = self.others.split(self.counts[1:])
-        read = [value[one] for one, value in zip(others, values, strict=True)]
-        return self._together(self.first[first], read)
+        read = [values[number] for number, values in zip(others, self._others(), strict=True)]
+        return self._mixed(self.first[first], read)
 
-    def _together(self, first: Tensor, others: Sequence[Tensor]) -> Tensor:
-        x = torch.cat((first, *(one[:, None] for one in others)), dim=1)
+    def _others(self) -> tuple[Tensor, ...]:
+        """The values of each kind but the first, [count, W]."""
+        return self.others.split(self.counts[1:])
+
+    def _mixed(self, first: Tensor, others: Sequence[Tensor]) -> Tensor:
+        """first [B, summary, W] and others, each [B, W] → [B, summary, W]."""
+        x = torch.cat((first, *(token[:, None] for token in others)), dim=1)
         for block in self.blocks:
             x = block(x, self.table)
         return x[:, : first.shape[1]]
