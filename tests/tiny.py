@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from model.checkpoint import CheckpointConfig, save_captions
+from model.data.concepts import Concepts
 from model.flow.config import FlowCheckpointConfig, FlowConfig, SamplingConfig, TextConfig
 from model.flow.network import FlowTransformer
 from model.gan.config import GanCheckpointConfig, GanConfig
@@ -30,6 +31,20 @@ def tiny_flow(folder: Path, seed: int = 0, channels: Channels = 4) -> Path:
     """Writes a random 16 px checkpoint into ``folder`` (made if missing) and returns it."""
     config = _flow(channels)
     return _save(folder, config, lambda: FlowTransformer(config.network), seed)
+
+
+def tiny_knowing_flow(folder: Path, concepts: Concepts) -> Path:
+    """The same of a flow that knows these concepts by number.
+
+    Its prompt encoder is as deep as `tessera train` makes one, which can begin with it.
+    """
+    text = TextConfig(TOKENIZER.vocabulary, width=32, heads=1)
+    shape = _shape(4) | {"concepts": concepts.counts, "text": text}
+    config = FlowCheckpointConfig(
+        network=FlowConfig(**shape), sampling=SamplingConfig(steps=4), **ABOUT
+    )
+    concepts.save(folder)
+    return _save(folder, config, lambda: FlowTransformer(config.network), seed=0)
 
 
 def tiny_gpt(folder: Path, seed: int = 0, channels: Channels = 4) -> Path:

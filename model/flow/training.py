@@ -103,7 +103,11 @@ def fitted(
 
 
 def shape(options: TrainingOptions, preset: Preset, start: Start) -> FlowConfig:
-    """A network as the options have it. Raises ``ValueError`` for sizes that do not divide."""
+    """A network as the options have it, which knows concepts if the one it begins with does.
+
+    It then learns from prompts what they mean, as all else. Raises ``ValueError`` for sizes that do
+    not divide.
+    """
     given = options.shape(preset)
     grid = options.size // given.patch
     text_width = min(given.width, TextConfig().width)
@@ -117,6 +121,7 @@ def shape(options: TrainingOptions, preset: Preset, start: Start) -> FlowConfig:
         layout_size=-(-8 // grid) * grid if grid < 8 else grid,  # a multiple of it, 8 or more
         detail_width=options.detail_width,
         polish_channels=options.polish_channels,
+        concepts=tuple((start.shape or {}).get("concepts", ())),
         text=TextConfig(
             vocabulary=start.vocabulary,
             width=text_width,

@@ -54,7 +54,12 @@ def two_colours() -> GanRecipe:
     )
     tokenizer = PromptTokenizer.train(["a"], 257)
     text = TextConfig(tokenizer.vocabulary, 16, depth=1, heads=1, summary=1, max_tokens=4)
-    shape = {"image_size": 8, "layout_width": 8, "layout_size": 2, "layout_channels": 2}
+    shape: dict[str, Any] = {
+        "image_size": 8,
+        "layout_width": 8,
+        "layout_size": 2,
+        "layout_channels": 2,
+    }
     training = GanTraining(
         network=GanConfig(
             patch_size=4,
