@@ -2,12 +2,12 @@
 
 `tessera train` starts the thousand kernels of a step one by one, and makes its prompts in between:
 with small batches, a fast GPU waits for it. Here a step is one CUDA graph (noise, forward and
-backward pass, both optimizers, the average), and other processes make the prompts. Its first form
-took 14.9 ms on an H200 for a step of 256 images, with a flow of 16.7 million weights at 128 pixels;
-this one has run on CPUs only.
+backward pass, both optimizers, the average), and images are asked for by the numbers of their
+concepts (`model.flow.concepts`), so there are no prompts to make.
 
-A run begins with a flow's weights and keeps its shape and its tokenizer. It cannot be resumed; its
-checkpoint is written at the end.
+A run begins with a flow that knows concepts (`tools.concept_start`) and keeps its shape, its
+tokenizer, and what reads prompts, which `tools.concept_reader` trains. It cannot be resumed. Its
+checkpoint is written every few minutes and at the end.
 """
 
 from __future__ import annotations
@@ -29,28 +29,24 @@ import typer
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from app.cli.console import UserError, one_line_errors, output, progress_bar, say
+from app.cli.console import UserError, one_line_errors, output, progress_bar
 from app.cli.evaluation import evaluating
-from model.checkpoint import WEIGHTS
 from model.data import load
-from model.data.concepts import Concepts
 from model.data.emoji import read_records, select
 from model.data.pictures import PictureFormat, PictureSet
-from model.flow.config import FlowCheckpoint
 from model.flow.network import FlowTransformer
 from model.flow.objective import FlowObjective
 from model.flow.training import FlowTraining
 from model.layers import Attention, rotate
-from model.loading import load_weights, save_checkpoint
-from model.registry import open_checkpoint
 from model.training.optimizer import Average, OptimizerConfig, split
-
-TRAINING = FlowTraining()
-"""How many images are trained without a prompt."""
+from tools.concept_flow import load_network, open_knowing, save_knowing
 
 BLOCK = 64  # steps whose images are chosen together
-NO_STYLE, ONLY_STYLE = 0.12, 0.02
-"""Shares of images that are asked for without a style, and by nothing else."""
+
+NO_PROMPT = FlowTraining().prompt_dropout
+STYLE_ALONE = 0.02
+NO_STYLE = 0.12
+"""Shares of images that are asked for by nothing, by their style alone, and without their style."""
 
 SETTLED = 10**9
 """A step at which the average has its whole decay: the run begins with trained weights."""
@@ -155,17 +151,20 @@ class GraphedTraining:
         average: float,
         compiled: bool,
     ) -> None:
-        """``images`` are [N, C, H, W] of bytes, on the network's device."""
+        """``images`` are [N, C, H, W] of bytes, on the device of the network, which knows concepts.
+
+        The prompt encoder and the keys that it is compared with are not trained.
+        """
+        assert network.reader.concepts is not None
         device = images.device
         self._on_gpu = device.type == "cuda"
         self._network, self._images = network, images
         self._objective = FlowObjective.for_size(network.config.image_size)
         self._rows = torch.zeros(batch, dtype=torch.int32, device=device)
-        self._numbers = torch.zeros(batch, 3, dtype=torch.int32, device=device)
+        kinds = len(network.reader.concepts.counts)
+        self._numbers = torch.zeros(batch, kinds, dtype=torch.int32, device=device)
         self._rate = torch.zeros((), device=device)
-        # What reads prompts is not trained here.
         network.reader.encoder.requires_grad_(False)
-        assert network.reader.concepts is not None
         network.reader.concepts.keys.requires_grad_(False)
         matrices, others = ([one for one in some if one.requires_grad] for some in split(network))
         self._parameters = [*matrices, *others]
@@ -187,10 +186,10 @@ class GraphedTraining:
         if self._on_gpu:
             self._capture()
 
-    def placed(self, block: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """A block on the device."""
-        rows, numbers = block
-        return rows.to(self._rows.device), numbers.to(self._rows.device)
+    @property
+    def device(self) -> torch.device:
+        """Where it trains."""
+        return self._images.device
 
     def step(self, rows: Tensor, numbers: Tensor, rate: float) -> None:
         """One step, on images by their rows [batch] and concepts [batch, kinds]."""
@@ -240,34 +239,41 @@ class GraphedTraining:
         self.take_loss()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
+class Block:
+    """What ``BLOCK`` steps are made of."""
+
+    rows: Tensor  # int32 [BLOCK, batch], of the images
+    numbers: Tensor  # int32 [BLOCK, batch, kinds], what they are asked for by
+
+    def to(self, device: torch.device) -> Block:
+        """The same on a device."""
+        return Block(self.rows.to(device), self.numbers.to(device))
+
+
+@dataclass(frozen=True, slots=True)
 class Sampling:
-    """Draws images and what they are asked for by, as `PictureSet.sample` does."""
+    """Draws images as `PictureSet.sample` does, and what they are asked for by."""
 
     data: PictureSet
-    numbers: NDArray[np.int32]  # [images, kinds]
+    numbers: NDArray[np.int32]  # [images, kinds], each a `model.data.concepts.Numbers`
     batch: int
     draw: np.random.Generator
 
-    def block(self) -> tuple[Tensor, Tensor]:
-        """Rows [BLOCK, batch] and numbers [BLOCK, batch, kinds]."""
+    def block(self) -> Block:
+        """The next one."""
         count = BLOCK * self.batch
         rows = np.array(self.data.rows(count, random.Random(int(self.draw.integers(2**62)))))
         numbers = self.numbers[rows]
         kind = self.draw.random(count)
-        numbers[kind < TRAINING.prompt_dropout + ONLY_STYLE, :2] = 0
-        numbers[kind < TRAINING.prompt_dropout, 2] = 0
-        numbers[kind > 1 - NO_STYLE, 2] = 0
+        numbers[kind < NO_PROMPT] = 0
+        numbers[kind < NO_PROMPT + STYLE_ALONE, :-1] = 0
+        numbers[kind > 1 - NO_STYLE, -1] = 0
         shape = (BLOCK, self.batch)
-        return (
+        return Block(
             torch.from_numpy(rows.astype(np.int32)).view(shape),
             torch.from_numpy(numbers).view(*shape, -1),
         )
-
-
-def rate_at(step: int, done: float, config: OptimizerConfig) -> float:
-    """The learning rate of a step (from 0), when ``done`` of the run is over (0…1)."""
-    return config.rate(step, round(step / done) if done else SETTLED)
 
 
 def main(
@@ -284,37 +290,33 @@ def main(
     device: Annotated[str, typer.Option(help="cuda; cpu to try it.")] = "cuda",
     compiled: Annotated[bool, typer.Option("--compile/--no-compile")] = True,
 ) -> None:
-    """Trains a flow on one GPU, with a step as one CUDA graph."""
+    """Train a flow on one GPU, with a step as one CUDA graph."""
     began = time.monotonic()
     with one_line_errors(), evaluating():
-        checkpoint = open_checkpoint(init)
-        if not isinstance(checkpoint, FlowCheckpoint) or not checkpoint.config.network.concepts:
-            raise UserError(f"{init}: is no flow that knows concepts (tools.concept_start)")
+        checkpoint, concepts = open_knowing(init)
         shape = checkpoint.config.network
-        concepts = Concepts.load(checkpoint.folder)
         with tempfile.TemporaryDirectory() as cache:
             form = PictureFormat(shape.image_size, 4 if shape.channels == 4 else 3)
             data = load(sets, form, Path(cache))
             images = torch.from_numpy(np.array(data.pictures)).to(device)
-        records = select(read_records(sets), "train")
+        records = select(read_records(sets), "train")  # whose images ``data`` has, in this order
         numbers = np.array([concepts.numbers(record) for record in records], np.int32)
         sampling = Sampling(data, numbers, batch, np.random.default_rng(0))
         torch.backends.cudnn.benchmark = True
         Attention.forward = fused_attention  # type: ignore[method-assign]
-        network = FlowTransformer(shape).to(device)
-        network.load_state_dict(load_weights(checkpoint.folder / WEIGHTS))
+        network = load_network(checkpoint).to(device)
         for module in network.modules():
             if isinstance(module, nn.Conv2d):  # 14.5 ms a step; 17.0 as [C, H, W]
                 module.weight.data = module.weight.to(memory_format=torch.channels_last)
         training = GraphedTraining(network, images, batch=batch, average=average, compiled=compiled)
 
         def save() -> None:
-            save_checkpoint(out, checkpoint.config, training.average.state, checkpoint.tokenizer)
-            concepts.save(out)
+            state = training.average.state
+            save_knowing(out, checkpoint.config, state, checkpoint.tokenizer, concepts)
 
         config = OptimizerConfig(learning_rate, cooldown=cooldown)
-        left = max(1.0, 60 * minutes - (time.monotonic() - began))
-        _run(training, sampling, left, steps, config, save, 60 * save_every)
+        seconds = max(1.0, 60 * minutes - (time.monotonic() - began))
+        _run(training, sampling, seconds, steps, config, save, 60 * save_every)
         save()
         output.print(str(out), highlight=False, markup=False, soft_wrap=True)
 
@@ -331,16 +333,17 @@ def _run(
     began, step, saved = time.monotonic(), 0, 0.0
     with progress_bar("step {task.fields[step]} loss {task.fields[loss]:.4f}") as bar:
         task = bar.add_task("training", total=1.0, step=0, loss=float("nan"))
-        rows, numbers = training.placed(sampling.block())
+        block = sampling.block().to(training.device)
         while True:
             first = step
             for place in range(BLOCK):
                 done = max(step / steps, (time.monotonic() - began) / seconds)
                 if done >= 1:
                     break
-                training.step(rows[place], numbers[place], rate_at(step, done, config))
+                rate = config.rate_at(step, done)
+                training.step(block.rows[place], block.numbers[place], rate)
                 step += 1
-            rows, numbers = training.placed(sampling.block())  # while the GPU computes
+            block = sampling.block().to(training.device)  # while the GPU computes
             loss = training.take_loss() / max(1, step - first)
             if not math.isfinite(loss):
                 raise UserError(f"the loss is {loss} at step {step}; a lower --learning-rate helps")
@@ -350,7 +353,8 @@ def _run(
             if time.monotonic() - began > saved + save_every:
                 saved = time.monotonic() - began
                 save()
-                say(f"saved after {saved:.0f} s, step {step}, loss {loss:.4f}")
+                line = f"saved after {saved:.0f} s, step {step}, loss {loss:.4f}"
+                bar.console.print(line, highlight=False, markup=False)
 
 
 if __name__ == "__main__":

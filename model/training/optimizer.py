@@ -6,6 +6,7 @@ scalable for LLM training") gives it AdamW's update size, so that one learning r
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 
 import torch
@@ -29,6 +30,13 @@ class OptimizerConfig:
         warmup = (step + 1) / max(1, self.warmup_steps)
         left = (steps - step) / max(1, round(steps * self.cooldown))
         return self.learning_rate * min(1.0, warmup, left)
+
+    def rate_at(self, step: int, done: float) -> float:
+        """That of step ``step`` when ``done`` of the run (0…1) is over: a run may end by the clock.
+
+        The steps that it will have had are those so far, carried on at the same pace.
+        """
+        return self.rate(step, round(step / done) if step else sys.maxsize)
 
 
 def split(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

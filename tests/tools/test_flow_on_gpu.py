@@ -5,9 +5,9 @@ Graphs need a GPU; what they are made of is tested here.
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import typer
@@ -15,16 +15,25 @@ from torch import nn
 from typer.testing import CliRunner
 
 from model.data import load
+from model.data.concepts import Concepts
+from model.data.emoji import read_records, select
 from model.data.pictures import PictureFormat
 from model.layers import Attention, rotary_table
 from model.loading import load_weights
 from model.registry import open_checkpoint
-from model.tokenizer import PADDING
 from model.training.optimizer import OptimizerConfig, optimizers, split
 from tests.emoji_sets import MANY, make_set
-from tests.tiny import tiny_flow
+from tests.tiny import tiny_flow, tiny_knowing_flow
 from tools import flow_on_gpu
-from tools.flow_on_gpu import BLOCK, TRAINING, Muon, fused_attention, make_block, rate_at
+from tools.flow_on_gpu import (
+    BLOCK,
+    NO_PROMPT,
+    NO_STYLE,
+    STYLE_ALONE,
+    Muon,
+    Sampling,
+    fused_attention,
+)
 
 
 def test_muon_moves_matrices_as_torchs_does() -> None:
@@ -73,34 +82,55 @@ def test_attention_in_one_kernel_is_attention(hidden: int) -> None:
     )
 
 
-def test_a_block_has_images_with_their_prompts(tmp_path: Path) -> None:
-    data = load([make_set(tmp_path / "emoji", "noto", MANY)], PictureFormat(16))
-    tokenizer = open_checkpoint(tiny_flow(tmp_path / "flow")).tokenizer  # type: ignore[attr-defined]
-    block = make_block(data, tokenizer, 8, random.Random(0))
-    assert block.rows.shape == (BLOCK, 8)
-    assert block.tokens.shape == (BLOCK, 8, TRAINING.prompt_tokens)
-    assert set(block.rows.flat) == set(range(len(data)))
-    empty = (block.tokens == PADDING).all(-1).mean()
-    assert 0.05 < empty < 0.16
-    again = make_block(data, tokenizer, 8, random.Random(0))
-    assert (block.rows == again.rows).all()
-    assert (block.tokens == again.tokens).all()
+def test_a_block_has_images_with_their_numbers(tmp_path: Path) -> None:
+    sets = [make_set(tmp_path / "emoji", "noto", MANY)]
+    data = load(sets, PictureFormat(16))
+    records = select(read_records(sets), "train")
+    assert [record.caption for record in records] == list(data.captions)  # in the same order
+    concepts = Concepts.of(records)
+    known = np.array([concepts.numbers(record) for record in records], np.int32)
+    known[:, 1] = 1  # as if all were in a skin tone, to see where it is left out
+    block = Sampling(data, known, 40, np.random.default_rng(0)).block()
+    assert block.rows.shape == (BLOCK, 40)
+    assert block.numbers.shape == (BLOCK, 40, 3)
+    assert set(block.rows.flatten().tolist()) == set(range(len(data)))
+    given, images = block.numbers.flatten(0, 1).numpy(), known[block.rows.flatten()]
+    assert ((given == images) | (given == 0)).all()
+    said = (given > 0) @ [4, 2, 1]
+    assert set(said) == {0, 1, 6, 7}
+    shares = [(said == kind).mean() for kind in (0, 1, 6)]
+    assert shares == pytest.approx([NO_PROMPT, STYLE_ALONE, NO_STYLE], rel=0.3)
+    again = Sampling(data, known, 40, np.random.default_rng(0)).block()
+    assert torch.equal(block.rows, again.rows)
+    assert torch.equal(block.numbers, again.numbers)
 
 
 def test_the_rate_rises_stays_and_falls_to_zero() -> None:
     config = OptimizerConfig(1.0, cooldown=0.5)
-    assert rate_at(0, 0.0, config) == pytest.approx(1 / 200)
-    assert rate_at(5000, 0.5, config) == 1.0
-    assert rate_at(5000, 0.75, config) == pytest.approx(0.5)
-    assert rate_at(5000, 1.0, config) == 0.0
+    assert config.rate_at(0, 0.0) == pytest.approx(1 / 200)
+    assert config.rate_at(0, 0.1) == pytest.approx(1 / 200)  # capturing a graph took time
+    assert config.rate_at(5000, 0.5) == 1.0
+    assert config.rate_at(5000, 0.75) == pytest.approx(0.5)
+    assert config.rate_at(5000, 1.0) == 0.0
+
+
+def command(given: str) -> str:
+    """What the tool prints. Raises ``AssertionError`` where it fails."""
+    app = typer.Typer()
+    app.command()(flow_on_gpu.main)
+    result = CliRunner().invoke(app, given.split())
+    assert result.exit_code == 0, result.output
+    return result.output
 
 
 def test_it_writes_a_checkpoint_that_draws_better(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """And as little as a bit of what reads prompts may move: it was trained apart."""
     monkeypatch.setattr(Attention, "forward", Attention.forward)  # taken back afterwards
-    sets, init = make_set(tmp_path / "emoji", "noto", MANY), tiny_flow(tmp_path / "flow")
-    out = tmp_path / "out"
+    sets = make_set(tmp_path / "emoji", "noto", MANY)
+    concepts = Concepts.of(read_records([sets]))
+    init, out = tiny_knowing_flow(tmp_path / "flow", concepts), tmp_path / "out"
     losses: list[float] = []
     taking = flow_on_gpu.GraphedTraining.take_loss
 
@@ -109,14 +139,31 @@ def test_it_writes_a_checkpoint_that_draws_better(
         return losses[-1]
 
     monkeypatch.setattr(flow_on_gpu.GraphedTraining, "take_loss", take_loss)
-    app = typer.Typer()
-    app.command()(flow_on_gpu.main)
-    given = f"{sets} --init {init} -o {out} --steps 192 --batch 8 --processes 1"
-    given += " --device cpu --no-compile"
-    result = CliRunner().invoke(app, given.split())
-    assert result.exit_code == 0, result.output
+    command(f"{sets} --init {init} -o {out} --steps 192 --batch 8 --device cpu --no-compile")
     assert losses[2] < 0.8 * losses[0]
     before, after = (load_weights(folder / "model.safetensors") for folder in (init, out))
     assert before.keys() == after.keys()
     assert open_checkpoint(out).spec.sizes == open_checkpoint(init).spec.sizes
-    assert any(not torch.equal(before[name], after[name]) for name in before)
+    assert Concepts.load(out) == concepts
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert "reader.concepts.first" in moved
+    assert "reader.concepts.keys" not in moved
+    assert not any(name.startswith("reader.encoder.") for name in moved)
+
+
+def test_a_flow_that_knows_no_concepts_is_refused(tmp_path: Path) -> None:
+    sets = make_set(tmp_path / "emoji", "noto", MANY)
+    plain = tiny_flow(tmp_path / "flow")
+    with pytest.raises(AssertionError, match="is no flow that knows concepts"):
+        command(f"{sets} --init {plain} -o {tmp_path / 'out'} --steps 1 --device cpu")
+    other = Concepts.of(read_records([sets])[:3])
+    knowing = tiny_knowing_flow(tmp_path / "knowing", other)
+    given = f"{sets} --init {knowing} -o {tmp_path / 'out'} --steps 1 --device cpu"
+    with pytest.raises(AssertionError, match="is no symbol, skin tone or style"):
+        command(given)
+    Concepts.of(read_records([sets])[:2]).save(knowing)
+    with pytest.raises(AssertionError, match="the network has"):
+        command(given)
+    (knowing / "concepts.json").unlink()
+    with pytest.raises(AssertionError, match=r"concepts\.json: missing"):
+        command(given)
