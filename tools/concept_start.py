@@ -1,14 +1,14 @@
 """``python -m tools.concept_start FLOW SETS… --vectors V -o OUT``: a flow that knows concepts.
 
-It draws what ``FLOW`` does, at another size and with more layers, but is told by numbers what to
+It begins as ``FLOW``, with more layers and perhaps larger images, but is told by numbers what to
 draw: the symbols, skin tones and styles of the sets (`model.flow.concepts`). What the new memory
 holds is learned from the old prompt encoder, without images; styles that the old flow did not know
-begin as one that it did. The new prompt encoder has learned nothing yet (`tools.concept_reader`).
+begin as one that it did. What reads prompts has learned nothing yet (`tools.concept_reader`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -24,16 +24,23 @@ from model.data.concepts import NOTHING, Concepts, Numbers
 from model.data.emoji import FLUENT, Emoji, read_records, select
 from model.flow.concepts import ConceptMemory
 from model.flow.config import FlowCheckpoint, FlowConfig
-from model.flow.inheritance import EMBEDDING, resized
+from model.flow.inheritance import resized
 from model.flow.network import FlowTransformer
-from model.loading import load_weights, save_checkpoint
-from model.registry import open_checkpoint
-from model.training.recipe import load_vectors, set_vectors
+from model.flow.training import FlowTraining
+from model.loading import load_weights
+from model.training.recipe import Start, load_vectors, set_vectors
+from tools.concept_flow import load_network, open_flow, save_knowing
 
-KNOWN = ("noto", "fluent 3d")
-"""Styles of release 0.1's flow."""
-BLOCK = "blocks."
-ENCODER = "reader.encoder."
+NOTO, FLUENT_3D = "noto", "fluent 3d"
+"""The styles that the old flow knows."""
+
+BLOCKS = "blocks."
+EMBEDDING = "reader.encoder.embedding."
+LAST = ("attention.out.weight", "feed_forward.down.weight")
+"""Of a block's two branches: where these are zero, the block adds nothing."""
+
+RATE = 2e-3  # of learning the memory; falls to zero over the last half
+READ_AT_ONCE = 256  # prompts
 
 
 def main(
@@ -41,84 +48,86 @@ def main(
     sets: Annotated[list[Path], typer.Argument(help="Emoji sets, and a folder with words.")],
     vectors: Annotated[Path, typer.Option(help="A folder by tools.word_vectors.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the new checkpoint.")],
-    size: Annotated[int, typer.Option(min=8)] = 128,
-    patch: Annotated[int, typer.Option(min=1)] = 16,
+    size: Annotated[int, typer.Option(min=8, help="Pixels along each side.")] = 128,
+    patch: Annotated[int, typer.Option(min=1, help="Pixels along a patch's side.")] = 16,
     depth: Annotated[int, typer.Option(min=1, help="Blocks.")] = 10,
-    detail_width: Annotated[int, typer.Option(min=0)] = 512,
-    polish_channels: Annotated[int, typer.Option(min=0)] = 16,
+    detail_width: Annotated[int, typer.Option(min=0, help="See tessera train.")] = 512,
+    polish_channels: Annotated[int, typer.Option(min=0, help="See tessera train.")] = 16,
     steps: Annotated[int, typer.Option(min=0, help="Of learning the memory.")] = 600,
     batch: Annotated[int, typer.Option(min=1, help="Concepts a step.")] = 512,
 ) -> None:
     """Make a flow that is told by numbers what to draw."""
     with one_line_errors(), evaluating():
-        checkpoint = open_checkpoint(flow)
-        if not isinstance(checkpoint, FlowCheckpoint):
-            raise UserError(f"{flow}: is a {checkpoint.spec.family}, not a flow")
+        checkpoint = open_flow(flow)
         torch.manual_seed(0)
         before = checkpoint.config.network
+        if before.concepts:
+            raise UserError(f"{flow}: knows concepts already")
         known, tokenizer = load_vectors(vectors)
         records = select(read_records(sets), "train")
         concepts = Concepts.of(records)
-        after = replace(
-            before,
-            image_size=size,
-            patch_size=patch,
-            depth=depth,
-            detail_width=detail_width,
-            polish_channels=polish_channels,
-            concepts=concepts.counts,
-            text=replace(
-                before.text,
-                vocabulary=tokenizer.vocabulary,
-                frozen_channels=known["codes"].shape[1],
-            ),
+        text = replace(
+            before.text,
+            vocabulary=tokenizer.vocabulary,
+            frozen_channels=known["codes"].shape[1],
         )
-        old = load_weights(checkpoint.folder / WEIGHTS)
-        network = FlowTransformer(after)
-        set_vectors(network, known)
-        network.load_state_dict(grown(old, before, network))
+        try:
+            after = replace(
+                before,
+                image_size=size,
+                patch_size=patch,
+                depth=depth,
+                detail_width=detail_width,
+                polish_channels=polish_channels,
+                concepts=concepts.counts,
+                text=text,
+            )
+            network = FlowTransformer(after)
+            set_vectors(network, known)
+            old = load_weights(checkpoint.folder / WEIGHTS)
+            network.load_state_dict(grown(old, before, network))
+        except ValueError as error:
+            raise UserError(f"{flow}: cannot be the beginning: {error}") from error
         memory = network.reader.concepts
         assert memory is not None
-        asked, wanted = _wanted(checkpoint, records, concepts)
-        _begin(memory, concepts, asked, wanted)
-        with progress_bar("error {task.fields[loss]:.4f}") as bar:
-            task = bar.add_task("learning concepts", total=steps, loss=float("nan"))
-            rate = torch.optim.AdamW(memory.parameters(), 2e-3, (0.9, 0.99), weight_decay=0.0)
-            variance = wanted.var(0).mean()
-            for step in range(steps):
-                rate.param_groups[0]["lr"] = 2e-3 * min(1.0, 2 * (1 - step / steps))
-                rows = torch.randint(len(asked), (batch,))
-                error = (memory.of_numbers(asked[rows]) - wanted[rows]).square().mean() / variance
-                error.backward()
-                rate.step()
-                rate.zero_grad()
-                bar.update(task, advance=1, loss=float(error.detach()))
+        prompts = prompts_of(records, concepts)
+        summaries = _read(checkpoint, list(prompts.values()))
+        begin(memory, list(prompts), summaries)
+        learn(memory, list(prompts), summaries, steps, batch)
         config = checkpoint.config.model_copy(update={"network": after})
-        save_checkpoint(out, config, network.state_dict(), tokenizer)
-        concepts.save(out)
+        save_knowing(out, config, network.state_dict(), tokenizer, concepts)
         output.print(str(out), highlight=False, markup=False, soft_wrap=True)
 
 
 def grown(
-    old: dict[str, Tensor], before: FlowConfig, network: FlowTransformer
+    old: Mapping[str, Tensor], before: FlowConfig, network: FlowTransformer
 ) -> dict[str, Tensor]:
-    """A state of ``network`` that draws what the old weights did: what is new adds nothing yet.
+    """A state of ``network`` with the old weights, to which what is new adds nothing yet.
 
-    New blocks lie evenly between the old ones. The prompt encoder keeps its new embeddings.
+    So it draws what the old one did, if images have the same size and it is asked with the same
+    summary tokens. New blocks lie evenly between the old ones. Embeddings are the network's own,
+    as it has another tokenizer. Raises ``ValueError`` for old weights that do not fit.
     """
     after = network.config
+    if after.depth < before.depth:
+        raise ValueError(f"depth {after.depth} is less than the {before.depth} blocks that it has")
     state = dict(network.state_dict())
-    place = _places(before.depth, after.depth)
+    places = _places(before.depth, after.depth)
     for name, weight in resized(old, before, after).items():
+        if name.startswith(EMBEDDING):
+            continue
         new = name
-        if name.startswith(BLOCK):
+        if name.startswith(BLOCKS):
             _, number, rest = name.split(".", 2)
-            new = f"{BLOCK}{place[int(number)]}.{rest}"
-        if new in state and state[new].shape == weight.shape and new != EMBEDDING:
-            state[new] = weight
-    for number in set(range(after.depth)) - set(place):
-        for last in ("attention.out.weight", "feed_forward.down.weight"):
-            state[f"{BLOCK}{number}.{last}"] = torch.zeros_like(state[f"{BLOCK}{number}.{last}"])
+            new = f"{BLOCKS}{places[int(number)]}.{rest}"
+        if new not in state or state[new].shape != weight.shape:
+            has = list(state[new].shape) if new in state else "none"
+            raise ValueError(f"{name} is {list(weight.shape)}, the new network has {has}")
+        state[new] = weight
+    for added in set(range(after.depth)) - set(places):
+        for last in LAST:
+            name = f"{BLOCKS}{added}.{last}"
+            state[name] = torch.zeros_like(state[name])
     return state
 
 
@@ -128,42 +137,71 @@ def _places(before: int, after: int) -> list[int]:
     return [block + block * new // before for block in range(before)]
 
 
-@torch.inference_mode()
-def _wanted(
-    checkpoint: FlowCheckpoint, records: Sequence[Emoji], concepts: Concepts
-) -> tuple[Tensor, Tensor]:
-    """Numbers [N, 3] of what the old flow knew, and its prompts' summaries [N, summary, W]."""
-    network = FlowTransformer(checkpoint.config.network)
-    network.load_state_dict(load_weights(checkpoint.folder / WEIGHTS))
-    prompts: dict[Numbers, str] = {NOTHING: ""}
+def prompts_of(records: Iterable[Emoji], concepts: Concepts) -> dict[Numbers, str]:
+    """For each image, with its style and without, the prompt by which the old flow knows it best.
+
+    Of a style that it does not know, that is the name in the more similar one of those it knows.
+    """
+    prompts = {NOTHING: ""}
     for record in records:
-        symbol, tone, style = concepts.numbers(record)
-        if record.style in KNOWN:
-            prompts[symbol, tone, style] = record.caption
-        like = "fluent 3d" if record.style in FLUENT else "noto"
-        prompts.setdefault((symbol, tone, style), f"{record.name}, {like} style")
-        prompts.setdefault((symbol, tone, 0), record.name)
-    limit = checkpoint.config.network.text.max_tokens
-    texts = list(prompts.values())
-    found = []
-    for begin in range(0, len(texts), 256):
-        rows = [checkpoint.tokenizer.tokens(text)[:limit] for text in texts[begin : begin + 256]]
-        length = max(1, *map(len, rows))
-        tokens = torch.tensor([row + [0] * (length - len(row)) for row in rows])
-        found.append(network.reader.encoder(tokens))
-    return torch.tensor(list(prompts)), torch.cat(found).clone()
+        numbers = concepts.numbers(record)
+        like = FLUENT_3D if record.style in FLUENT else NOTO
+        prompts[numbers] = f"{record.name}, {like} style"
+        prompts.setdefault(numbers._replace(style=0), record.name)
+    return prompts
 
 
 @torch.no_grad()
-def _begin(memory: ConceptMemory, concepts: Concepts, asked: Tensor, wanted: Tensor) -> None:
-    """Symbols begin as what the old encoder made of their names, styles and tones as nothing."""
-    for block in memory.blocks:
-        block.attention.out.weight.zero_()  # type: ignore[union-attr,operator]
-        block.feed_forward.down.weight.zero_()  # type: ignore[union-attr,operator]
-    plain = {int(n[0]): at for at, n in enumerate(asked) if int(n[1]) == 0}
-    for symbol, at in plain.items():
-        memory.first[symbol] = wanted[at]
-    # (0, 0, 0) is among them
+def _read(checkpoint: FlowCheckpoint, prompts: Sequence[str]) -> Tensor:
+    """What the old prompt encoder makes of prompts: [N, summary, W]."""
+    encoder = load_network(checkpoint).reader.encoder
+    start, length = Start(checkpoint.tokenizer), FlowTraining().prompt_tokens
+    parts = (prompts[at : at + READ_AT_ONCE] for at in range(0, len(prompts), READ_AT_ONCE))
+    return torch.cat([encoder(start.tokens(part, length)) for part in parts])
+
+
+@torch.no_grad()
+def begin(memory: ConceptMemory, asked: Sequence[Numbers], wanted: Tensor) -> None:
+    """Symbols begin as what the old encoder made of their plainest prompts; the block, as nothing.
+
+    ``wanted`` [N, summary, W] is what is to be read for the numbers in ``asked``.
+    """
+    for name, parameter in memory.blocks.named_parameters():
+        if name.endswith(LAST):
+            parameter.zero_()
+    for numbers, summary in sorted(zip(asked, wanted, strict=True), key=_plainest_last):
+        memory.first[numbers.symbol] = summary
+
+
+def _plainest_last(pair: tuple[Numbers, Tensor]) -> tuple[int, int]:
+    """Sorts prompts without skin tone and style behind those that have them."""
+    numbers, _ = pair
+    return (-numbers.tone, -numbers.style)
+
+
+def learn(
+    memory: ConceptMemory, asked: Sequence[Numbers], wanted: Tensor, steps: int, batch: int
+) -> float:
+    """Moves the memory's values towards ``wanted`` [N, summary, W] for the numbers in ``asked``.
+
+    Returns the last step's mean squared error, as a share of the variance; NaN after no step.
+    """
+    numbers = torch.tensor(asked)
+    optimizer = torch.optim.AdamW(memory.parameters(), RATE, (0.9, 0.99), weight_decay=0.0)
+    variance = wanted.var(0).mean()
+    loss = float("nan")
+    with progress_bar("error {task.fields[loss]:.4f}") as bar:
+        task = bar.add_task("learning concepts", total=steps, loss=loss)
+        for step in range(steps):
+            optimizer.param_groups[0]["lr"] = RATE * min(1.0, 2 * (1 - step / steps))
+            rows = torch.randint(len(numbers), (batch,))
+            error = (memory.of_numbers(numbers[rows]) - wanted[rows]).square().mean() / variance
+            error.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            loss = error.item()
+            bar.update(task, advance=1, loss=loss)
+    return loss
 
 
 if __name__ == "__main__":
