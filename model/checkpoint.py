@@ -19,12 +19,19 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+)
 from safetensors import SafetensorError, safe_open
 
 from model.files import write_aside
 from model.pipelines.settings import PipelineSettings
-from model.protocol import ImageModel, ModelSpec
+from model.protocol import ImageModel, ModelSpec, Style
 from model.request import ImageRequest, InvalidField
 from model.tokenizer import PromptTokenizer
 
@@ -150,6 +157,17 @@ class CheckpointConfig(BaseModel):
     family: str
     description: str
     license: str = Field(validation_alias=AliasChoices("license", "licence"))
+    styles: tuple[Style, ...] = Field((), exclude_if=lambda styles: not styles)
+    examples: tuple[str, ...] = Field((), exclude_if=lambda examples: not examples)
+
+    @field_validator("styles")
+    @classmethod
+    def _told_apart(cls, styles: tuple[Style, ...]) -> tuple[Style, ...]:
+        for name in ("name", "prompt", "chinese"):
+            values = [getattr(style, name) for style in styles]
+            if twice := next((value for value in values if values.count(value) > 1), None):
+                raise ValueError(f"two have the {name} {twice!r}")
+        return styles
 
     @property
     def vocabulary(self) -> int:
@@ -196,7 +214,15 @@ class TokenizedCheckpoint(Checkpoint, Generic[C]):
                 f"{CONFIG} has room for {config.vocabulary}"
             )
         id_ = name_of(folder).rpartition("/")[2]
-        return cls(folder, config, config.spec(id_, digest(folder, files)), tokenizer)
+        opened = cls(folder, config, config.spec(id_, digest(folder, files)), tokenizer)
+        for example in config.examples:
+            try:
+                opened.check_prompt(example, "examples")
+            except InvalidField as error:
+                raise CheckpointError(
+                    f"{folder / CONFIG}: examples: {example!r} {error}"
+                ) from error
+        return opened
 
     def count_tokens(self, prompt: str) -> int:
         """See `Checkpoint.count_tokens`."""

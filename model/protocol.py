@@ -8,7 +8,7 @@ module imports no torch, so that a process without torch can speak of models and
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from math import ceil, floor, log, sqrt
 from typing import Protocol, TypeVar, get_args
 
@@ -90,6 +90,21 @@ class Parameter:
             message = f"{value:g} was given, a whole number, {accepted}, is accepted"
             raise InvalidField(self.name, message)
         return float(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """A style that a model knows, and what a prompt ends with to ask for it."""
+
+    name: str  # e.g. "fluent 3d"
+    label: str  # for people: "Fluent 3D"
+    prompt: str  # the end of an English prompt: ", fluent 3d style"
+    chinese: str  # the end of a Chinese one: "，fluent 3d 风格"
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            if not getattr(self, field.name).strip():
+                raise ValueError(f"{field.name} is empty")
 
 
 def aspect_of(width: int, height: int) -> float:
@@ -251,7 +266,8 @@ class ModelSpec:
     negative_prompt: bool = False  # whether it takes one
     images: int = 1  # the most images that one edit takes
     loras: tuple[str, ...] = ()  # adapters that a request may name
-    examples: tuple[str, ...] = ()  # prompts that show what it draws; (): it takes any text
+    styles: tuple[Style, ...] = ()  # the first is the one that the page begins with
+    examples: tuple[str, ...] = ()  # prompts that show what it draws, in any language
 
     @property
     def own_parameters(self) -> tuple[Parameter, ...]:

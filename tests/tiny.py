@@ -18,10 +18,15 @@ from model.gan.network import Generator
 from model.gpt.config import CodecConfig, GptCheckpointConfig, GptConfig
 from model.gpt.network import Gpt
 from model.loading import save_checkpoint
+from model.protocol import Style
 from model.tokenizer import PromptTokenizer
 
 PROMPTS = ["red apple, noto style", "blue square", "绿色圆形", "a grinning face with big eyes"]
 TOKENIZER = PromptTokenizer.train(PROMPTS, 300)
+STYLES: tuple[Style, ...] = tuple(
+    Style(name, label, f", {name} style", f"，{name} 风格")
+    for name, label in (("fluent 3d", "Fluent 3D"), ("noto", "Noto"))
+)
 ABOUT: dict[str, Any] = {"description": "random weights for tests", "license": "Apache-2.0"}
 
 Channels = Literal[3, 4]
@@ -54,7 +59,7 @@ def tiny_gpt(folder: Path, seed: int = 0, channels: Channels = 4) -> Path:
 
 
 def tiny_gan(folder: Path, seed: int = 0, channels: Channels = 4) -> Path:
-    """The same of a gan."""
+    """The same of a gan, which has styles and examples."""
     config = _gan(channels)
     return _save(folder, config, lambda: Generator(config.network), seed, captions=True)
 
@@ -97,7 +102,8 @@ def _gpt(channels: Channels) -> GptCheckpointConfig:
 
 
 def _gan(channels: Channels) -> GanCheckpointConfig:
-    return GanCheckpointConfig(network=GanConfig(**_shape(channels), latent=64), **ABOUT)
+    network = GanConfig(**_shape(channels), latent=64)
+    return GanCheckpointConfig(network=network, styles=STYLES, examples=tuple(PROMPTS), **ABOUT)
 
 
 FLOW_SPEC, GPT_SPEC, GAN_SPEC = (config(4).spec("tiny", "") for config in (_flow, _gpt, _gan))

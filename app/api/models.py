@@ -12,7 +12,7 @@ from app.api.errors import ErrorAnswer
 from app.generation.editing.operations import EDITS, EditName, EditSpec, offered
 from app.settings import Settings
 from model.checkpoint import Checkpoint
-from model.protocol import Parameter, Sizes
+from model.protocol import Parameter, Sizes, Style
 
 router = APIRouter(tags=["models"])
 
@@ -44,8 +44,12 @@ class Model(BaseModel):
     operations: list[str] = Field(examples=[["generate", "vary"]])
     images: int = Field(description="The most images that `edit` takes.", examples=[1])
     loras: list[str] = Field(description="Adapters that requests may name as `lora`.")
+    styles: list[Style] = Field(
+        description="Styles that it knows by name, and what an English or a Chinese prompt ends "
+        "with to ask for each."
+    )
     examples: list[str] = Field(
-        description="Prompts that show what it draws; none where it takes any text.",
+        description="Prompts that show what it draws, in English or other languages.",
         examples=[["golden retriever"]],
     )
     max_prompt_tokens: int
@@ -129,7 +133,7 @@ def _model(checkpoint: Checkpoint, services: Services) -> Model:
     loaded = services.engine.models.get(spec.id)
     of_spec = (
         *("id", "family", "description", "license", "digest", "sizes", "negative_prompt"),
-        *("max_prompt_tokens", "images", "loras", "examples"),
+        *("max_prompt_tokens", "images", "loras", "styles", "examples"),
     )
     of_loaded = ("numerics", "seed_exact", "device", "dtype", "tile", "rungs")
     known: dict[str, Any] = {name: getattr(spec, name) for name in of_spec}

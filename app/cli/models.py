@@ -72,6 +72,7 @@ def _facts(name: str, checkpoint: Checkpoint) -> dict[str, Any]:
         "native_size": spec.sizes.native,
         "operations": spec.operations,
         "adapters": spec.loras,
+        "styles": [style.name for style in spec.styles],
         "parameters": [
             {
                 "name": parameter.name,
@@ -131,6 +132,7 @@ def _explain(name: str, checkpoint: Checkpoint) -> None:
         "operations": ", ".join(spec.operations),
         "prompt": _prompt(checkpoint),
         "adapters": ", ".join(spec.loras),
+        "styles": ", ".join(style.name for style in spec.styles),
         "digest": spec.digest[:12],
     }
     for label, value in rows.items():

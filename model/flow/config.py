@@ -164,6 +164,8 @@ def spec_of(
         digest=digest,
         license=config.license,
         description=config.description,
+        styles=config.styles,
+        examples=config.examples,
     )
 
 

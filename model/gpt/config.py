@@ -126,6 +126,8 @@ class GptCheckpointConfig(CheckpointConfig):
             digest=digest,
             license=self.license,
             description=self.description,
+            styles=self.styles,
+            examples=self.examples,
         )
 
 

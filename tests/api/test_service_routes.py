@@ -13,6 +13,7 @@ from app.settings import Settings
 from model.protocol import Pass
 from tests.api.application import asking, metric
 from tests.engine.fakes import fake_engine, started, until
+from tests.tiny import PROMPTS
 
 
 async def test_probes_answer(client: httpx.AsyncClient) -> None:
@@ -74,7 +75,8 @@ async def test_models_say_what_they_take(client: httpx.AsyncClient, engine: Engi
         "max_prompt_tokens": 48,
         "images": 1,
         "loras": [],
-        "examples": list(spec.examples),
+        "styles": [],
+        "examples": [],
         "preview_decoder": None,
         "numerics": loaded.numerics,
         "seed_exact": True,
@@ -105,6 +107,14 @@ async def test_models_say_what_they_take(client: httpx.AsyncClient, engine: Engi
         "top_p": (0, 1),
     }
     assert gan["operations"] == ["generate", "walk"]
+    assert gan["styles"][0] == {
+        "name": "fluent 3d",
+        "label": "Fluent 3D",
+        "prompt": ", fluent 3d style",
+        "chinese": "，fluent 3d 风格",
+    }
+    assert [style["name"] for style in gan["styles"]] == ["fluent 3d", "noto"]
+    assert gan["examples"] == PROMPTS
     assert gan["parameters"][0]["operations"] == ["generate", "walk"]
     assert gpt["parameters"][0]["operations"] == ["generate", "inpaint"]
 

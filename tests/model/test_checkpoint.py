@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,13 @@ from model.flow.config import FlowCheckpoint
 from model.loading import load_model, save_weights
 from model.registry import SHIPPED, open_checkpoint, shipped
 from tests.tiny import tiny_flow, tiny_gan, tiny_gpt
+
+STYLE = {
+    "name": "blob",
+    "label": "Blob",
+    "prompt": ", blob style",
+    "chinese": "，blob 风格",
+}
 
 
 @pytest.fixture
@@ -76,6 +84,26 @@ def _other_tokenizer(folder: Path) -> None:
         (
             lambda f: _edit(f / "config.json", network={"width": 32, "heads": 7}),
             "width 32 must be a multiple of heads 7",
+        ),
+        (
+            lambda f: _edit(f / "config.json", styles=[STYLE, {"name": "noto"}]),
+            "config.json: styles.1.label: Field required",
+        ),
+        (
+            lambda f: _edit(f / "config.json", styles=[STYLE | {"color": "red"}]),
+            "config.json: styles.0.color: Unexpected keyword argument",
+        ),
+        (
+            lambda f: _edit(f / "config.json", styles=[STYLE | {"prompt": " "}]),
+            "config.json: styles.0: Value error, prompt is empty",
+        ),
+        (
+            lambda f: _edit(f / "config.json", styles=[STYLE, STYLE | {"name": "noto"}]),
+            "config.json: styles: Value error, two have the prompt ', blob style'",
+        ),
+        (
+            lambda f: _edit(f / "config.json", examples=["cat", "cat " * 99]),
+            r"config.json: examples: 'cat cat .*' has \d+ tokens, tiny-flow takes at most 48",
         ),
         (
             lambda f: _edit(f / "config.json", family="codec"),
@@ -173,6 +201,28 @@ def test_a_config_written_again_is_the_same_text() -> None:
         assert isinstance(checkpoint, TokenizedCheckpoint)
         written = checkpoint.config.model_dump_json(indent=2).replace('"license"', '"licence"')
         assert written + "\n" == (folder / "config.json").read_text()
+
+
+@pytest.mark.parametrize("tiny", [tiny_flow, tiny_gpt, tiny_gan])
+@pytest.mark.parametrize(
+    "known", [{}, {"styles": [STYLE]}, {"styles": [STYLE], "examples": ["red apple", "红苹果"]}]
+)
+def test_styles_and_examples_are_in_the_config_only_where_there_are_some(
+    tmp_path: Path, tiny: Callable[[Path], Path], known: dict[str, list[object]]
+) -> None:
+    path = tiny(tmp_path / "tiny") / "config.json"
+    config = json.loads(path.read_text())
+    order = [name for name in config if name not in ("styles", "examples")]
+    order[4:4] = known  # after the license
+    text = json.dumps(
+        {name: (config | known)[name] for name in order}, indent=2, ensure_ascii=False
+    )
+    path.write_text(text)
+    checkpoint = open_checkpoint(path.parent)
+    assert isinstance(checkpoint, TokenizedCheckpoint)
+    assert checkpoint.config.model_dump_json(indent=2) == text
+    assert [asdict(style) for style in checkpoint.spec.styles] == known.get("styles", [])
+    assert list(checkpoint.spec.examples) == known.get("examples", [])
 
 
 def test_what_ships_can_be_opened() -> None:
