@@ -72,6 +72,7 @@ def test_one_folder_is_explained(run: Run, tmp_path: Path, monkeypatch: pytest.M
     assert "lora_scale 0 to 2 1" in said
     classes = words(run(["models", str(dit(tmp_path / "classes"))]).stdout)
     assert "prompt the name of one of 8 classes, such as goldfish, " in classes
+    assert "styles fluent 3d, noto digest" in words(run("models emoji-gpt").stdout)
     shipped = words(run("models emoji-flow").stdout)
     assert "served by TESSERA_MODELS=emoji-flow tessera serve family flow description" in shipped
     assert "noise 0 to 1 denoise" in shipped
@@ -126,6 +127,7 @@ def test_programs_read_json(run: Run, tmp_path: Path) -> None:
     assert "emoji-flow" in names
     (one,) = json.loads(run(["models", "emoji-gpt", "--json"]).stdout)
     assert (one["model"], "describe" in one["operations"]) == ("emoji-gpt", True)
+    assert one["styles"] == ["fluent 3d", "noto"]
     assert "temperature" in [parameter["name"] for parameter in one["parameters"]]
 
 
