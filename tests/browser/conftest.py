@@ -8,7 +8,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.browser import hills as family
 from tests.service.running import Service, running
-from tests.tiny import tiny_flow
+from tests.tiny import STYLES, tiny_flow
 
 FLAGS = [
     "--no-sandbox",
@@ -33,6 +33,8 @@ FLAGS = [
 
 MANY_STEPS = 1500
 """So many that nobody sees the end of them."""
+
+EXAMPLES = [f"emoji {number}" for number in range(9)] + ["红苹果", "猫脸"]
 
 Open = Callable[..., Page]
 Start = Callable[..., AbstractContextManager[Service]]
@@ -90,12 +92,13 @@ def elsewhere() -> Iterator[Elsewhere]:
 
 @pytest.fixture(scope="session")
 def start(tmp_path_factory: pytest.TempPathFactory) -> Start:
-    """``start(NAME="value")`` is a server; its model's description makes the page suggest emoji."""
+    """``start(NAME="value")`` is a server; its model has styles and examples."""
     model = tiny_flow(tmp_path_factory.mktemp("models") / "emoji-tiny")
     config = model / "config.json"
     written = json.loads(config.read_text())
     written["sampling"]["max_steps"] = MANY_STEPS
-    written["description"] = "emoji in two styles, of random weights"
+    written["styles"] = [asdict(style) for style in STYLES]
+    written["examples"] = EXAMPLES
     config.write_text(json.dumps(written))
 
     def start(**settings: str) -> AbstractContextManager[Service]:

@@ -17,7 +17,7 @@ from playwright.sync_api import Page, Route, expect
 
 from app.generation.resolve import seed_of
 from tests.browser.actions import PIXELS, SET, draw, violations
-from tests.browser.conftest import MANY_STEPS, Open, Start
+from tests.browser.conftest import EXAMPLES, MANY_STEPS, Open, Start
 from tests.ripples import FOLDER, install
 from tests.service.running import Service, running
 
@@ -253,6 +253,75 @@ def test_everything_is_within_reach_of_the_keyboard(page: Page) -> None:
     tab_to("#tiles button")
 
 
+def style(name: str, chinese: str) -> dict[str, str]:
+    label, prompt = name.title(), f" in {name}"
+    return {"name": name, "label": label, "prompt": prompt, "chinese": chinese}
+
+
+def test_styles_and_suggestions_are_the_models_own(open_page: Open, service: Service) -> None:
+    others = [style(f"style {number}", f"，样式{number}") for number in range(6)]
+    own = [style("ink (black)", "，水墨"), style("black", "，黑色"), *others]
+
+    def styled(route: Route) -> None:
+        answer = route.fetch()
+        models = answer.json()
+        [first] = models["data"]
+        last = first | {"id": "plain", "styles": [], "examples": []}
+        models["data"] = [first, first | {"id": "ink", "styles": own}, last]
+        route.fulfill(response=answer, json=models)
+
+    page = open_page("about:blank")
+    page.route("**/v1/models", styled)
+    page.goto(service.url)
+    page.locator("#state[data-state=ready]").wait_for()
+    chips, pressed = page.locator("#styles button"), page.locator("#styles [aria-pressed=true]")
+    suggested = page.locator("#suggestion-list button")
+    prompt = page.locator("#prompt")
+    expect(chips).to_have_text(["Fluent 3D", "Noto"])
+    expect(pressed).to_have_text("Fluent 3D")  # the first
+    expect(suggested).to_have_text(EXAMPLES[:7])
+    page.click("#more-suggestions")
+    expect(suggested).to_have_text(EXAMPLES[7:9])
+    chips.nth(1).click()
+    page.fill("#prompt", "hill ,noto  Style")
+    expect(pressed).to_have_text("Noto")
+
+    # What the model before was asked for means nothing to this one.
+    page.select_option("#model", "ink")
+    expect(prompt).to_have_value("hill")
+    expect(chips).to_have_text([each["label"] for each in own])
+    expect(pressed).to_have_text("Ink (Black)")
+    for width, height in ((1280, 800), (340, 800)):
+        page.set_viewport_size({"width": width, "height": height})
+        assert page.evaluate("() => document.documentElement.scrollWidth") <= width
+        box = page.locator("#prompt-field").bounding_box()
+        assert box is not None
+        for chip in chips.all():
+            inside = chip.bounding_box()
+            assert inside is not None
+            assert inside["x"] + inside["width"] < box["x"] + box["width"]
+            assert inside["height"] >= 32
+    page.fill("#prompt", "hill in ink  (black)")
+    expect(pressed).to_have_text("Ink (Black)")
+    page.locator("[data-style=black]").click()
+    expect(prompt).to_have_value("hill in black")
+    page.fill("#prompt", "hill")  # its style was deleted by hand
+    expect(pressed).to_have_count(0)
+    page.fill("#prompt", "山")
+    page.locator("[data-style=black]").click()
+    expect(prompt).to_have_value("山，黑色")
+
+    page.select_option("#model", "plain")
+    expect(prompt).to_have_value("山")
+    expect(page.locator("#styles")).to_be_hidden()
+    expect(page.locator("#suggestions")).to_be_hidden()
+    page.select_option("#model", "ink")
+    expect(pressed).to_have_text("Black")
+    page.locator("#language").click()
+    expect(suggested).to_have_text(EXAMPLES[9:])
+    page.unroute_all(behavior="wait")
+
+
 def test_an_unknown_parameter_has_a_control_and_is_sent(open_page: Open, service: Service) -> None:
     """The page knows no family: what a model takes, it reads from the model's table."""
     waves = {"name": "waves", "minimum": 1, "maximum": 12, "default": 5, "step": 1}
@@ -271,7 +340,7 @@ def test_an_unknown_parameter_has_a_control_and_is_sent(open_page: Open, service
             ]
             model["sizes"] |= {"width": 24, "height": 16, "others": [[16, 24]]}
             model["negative_prompt"] = True
-            model["description"] = "Waves."
+            model |= {"styles": [], "examples": []}
         route.fulfill(response=answer, json=models)
 
     def sent() -> dict[str, Any]:
@@ -286,7 +355,8 @@ def test_an_unknown_parameter_has_a_control_and_is_sent(open_page: Open, service
     page.route("**/v1/images", lambda route: route.abort())
     page.goto(service.url)
     page.locator("#state[data-state=ready]").wait_for()
-    expect(page.locator("#suggestions")).to_be_hidden()  # they are for emoji
+    expect(page.locator("#suggestions")).to_be_hidden()
+    expect(page.locator("#styles")).to_be_hidden()
     page.click("#fine summary")
     slider, number = (
         page.get_by_role("slider", name="Waves"),

@@ -114,10 +114,6 @@ export const EN = {
   keyNote: "Kept in this tab only.",
   draw: "Draw",
   stop: "Stop",
-  aboutEmoji:
-    "It was trained on about 1,650 emoji in two styles, by their English and Chinese names. " +
-    "It draws those, one at a time. It cannot draw text, scenes or photographs, " +
-    "or what no emoji shows.",
   picture: "Picture",
   run: "Pictures of this run",
   empty: "Your picture will appear here.",

@@ -16,7 +16,6 @@ import { Header } from "./header.js";
 import { Gallery, History } from "./history.js";
 import { fetchModels, useKey } from "./service.js";
 import { Status } from "./status.js";
-import { drawsEmoji } from "./suggestions.js";
 import { Viewer } from "./viewer.js";
 import { ServiceError } from "../../tessera.js";
 
@@ -213,7 +212,7 @@ function showModel() {
   if (model) header.state("ready", { model: model.id });
   status.model = model;
   viewer.exact = model?.seed_exact === true;
-  viewer.emoji = drawsEmoji(model);
+  viewer.transparency = model?.transparency === true;
 }
 
 function stateChanged(state) {

@@ -6,7 +6,7 @@ import { defaultOf } from "./controls.js";
 import { h, icon } from "./dom.js";
 import { Shape } from "./shape.js";
 import { flexible, parseSize, sizeField, sizesOf } from "./sizes.js";
-import { drawsEmoji, styleOf, STYLES, suggestionsFor, withStyle } from "./suggestions.js";
+import { styleOf, suggestionsFor, withStyle } from "./suggestions.js";
 
 const COUNTS = [1, 2, 4, 8];
 const COMFORTABLE = 256; // pixels that look well in the viewer
@@ -22,7 +22,7 @@ export class Composer {
   #shape = new Shape();
   #models = [];
   #limits = { n: COUNTS.at(-1), size: 1024 }; // until the service reports its own
-  #style = "fluent"; // the chip that is pressed
+  #style; // the name of the one whose chip is pressed, or null
   #bare = null; // the prompt without its style, while it names one
   #page = 0; // of suggestions
 
@@ -76,6 +76,10 @@ export class Composer {
     return this.#models.find(({ id }) => id === $("model").value) ?? null;
   }
 
+  get #styles() {
+    return this.model?.styles ?? [];
+  }
+
   get #count() {
     return Number(this.#form.elements.n?.value ?? 1);
   }
@@ -94,8 +98,8 @@ export class Composer {
    * `sources` and `work` where there are pictures to start from. A chosen style is written out.
    */
   take() {
-    if (this.#style && drawsEmoji(this.model) && !this.#kind.several && !styleOf(this.#prompt.value)) {
-      this.#write(withStyle(this.#prompt.value, this.#style));
+    if (this.#style && !this.#kind.several && !this.#styleOf(this.#prompt.value)) {
+      this.#write(this.#withStyle(this.#prompt.value, this.#style));
     }
     const ask = { prompt: this.#prompt.value.trim(), n: this.#count, parameters: {} };
     const seed = $("seed").value.trim();
@@ -136,7 +140,7 @@ export class Composer {
   }
 
   /**
-   * To restyle is to change to the other style; all other operations keep the picture's own. What is
+   * To restyle is to change to another style; all other operations keep the picture's own. What is
    * to be done by an edit is not what the picture shows.
    */
   adapt() {
@@ -145,9 +149,9 @@ export class Composer {
     const { several } = OPERATIONS[operation];
     if (several && this.#prompt.value === source.prompt) this.#write("");
     if (!several && this.#prompt.value === "") this.#write(source.prompt);
-    const style = styleOf(source.prompt);
+    const style = this.#styleOf(source.prompt);
     if (!style || several) return;
-    const other = STYLES.find(({ id }) => id !== style).id;
+    const other = this.#styles.find(({ name }) => name !== style)?.name ?? style;
     this.#choose(operation === "restyle" ? other : style);
   }
 
@@ -157,7 +161,7 @@ export class Composer {
       $("model").value = model;
       this.#adopt();
     }
-    if (prompt !== undefined) this.#write(prompt, prompt ? styleOf(prompt) : this.#style);
+    if (prompt !== undefined) this.#write(prompt, prompt ? this.#styleOf(prompt) : this.#style);
     if (seed !== undefined) $("seed").value = seed;
     if (size !== undefined && flexible(this.model)) this.#shape.field = size;
     if ([...$("size").options].some(({ value }) => value === String(size))) $("size").value = size;
@@ -203,7 +207,6 @@ export class Composer {
     const { model } = this;
     const { source } = this.#editor;
     const kind = this.#kind;
-    const emoji = drawsEmoji(model);
     // What a model that only changes pictures needs first.
     const idle = model !== null && source === null && !model.operations.includes("generate");
     const unasked = idle || Boolean(kind.text);
@@ -216,17 +219,17 @@ export class Composer {
     $("transparent-field").hidden = unasked || !model?.transparency;
     $("negative-prompt-field").hidden = unasked || !model?.negative_prompt;
     $("model-field").hidden = this.#models.length < 2;
-    $("styles").hidden = !emoji || Boolean(kind.several);
+    $("styles").hidden = this.#styles.length === 0 || Boolean(kind.several);
     this.#setText($("question"), source ? "questionEdit" : idle ? "questionIdle" : "question");
     this.#setText($("draw-text"), source ? `operations.${this.#operation}.0` : "draw");
     $("prompt-label").hidden = !source;
     this.#prompt.required = Boolean(kind.needs_prompt);
-    $("about-model").textContent = emoji ? t("aboutEmoji") : (model?.description ?? "");
-    $("about-model").lang = emoji ? "" : "en";
+    $("about-model").textContent = model?.description ?? "";
+    $("about-model").lang = "en";
     this.#prompt.placeholder = this.#placeholder();
     $("styles").replaceChildren(
-      ...STYLES.map(({ id, label }) =>
-        h("button", { type: "button", class: "chip", "data-style": id, onclick: () => this.#choose(this.#style === id ? null : id) }, label),
+      ...this.#styles.map(({ name, label }) =>
+        h("button", { type: "button", class: "chip", "data-style": name, onclick: () => this.#choose(this.#style === name ? null : name) }, label),
       ),
     );
     this.#press();
@@ -280,30 +283,38 @@ export class Composer {
   }
 
   #propose(prompt) {
-    this.#write(drawsEmoji(this.model) ? withStyle(prompt, this.#style) : prompt);
+    this.#write(this.#withStyle(prompt, this.#style));
     this.#form.requestSubmit();
+  }
+
+  #styleOf(prompt) {
+    return styleOf(prompt, this.#styles);
+  }
+
+  #withStyle(prompt, style) {
+    return withStyle(prompt, style, this.#styles);
   }
 
   #choose(style) {
     this.#style = style;
-    this.#write(withStyle(this.#prompt.value, style), style);
+    this.#write(this.#withStyle(this.#prompt.value, style), style);
   }
 
-  #write(prompt, style = styleOf(prompt) ?? this.#style) {
+  #write(prompt, style = this.#styleOf(prompt) ?? this.#style) {
     this.#prompt.value = prompt;
     this.#style = style;
-    this.#bare = styleOf(prompt) ? withStyle(prompt, null) : null;
+    this.#bare = this.#styleOf(prompt) ? this.#withStyle(prompt, null) : null;
     this.#press();
     this.#parameters();
   }
 
   #readStyle() {
     const prompt = this.#prompt.value;
-    const named = styleOf(prompt);
+    const named = this.#styleOf(prompt);
     // Naming a style presses its chip; deleting just the name releases it.
     if (named) this.#style = named;
     else if (this.#bare !== null && prompt.startsWith(this.#bare)) this.#style = null;
-    this.#bare = named ? withStyle(prompt, null) : null;
+    this.#bare = named ? this.#withStyle(prompt, null) : null;
     this.#press();
   }
 
@@ -313,9 +324,16 @@ export class Composer {
     }
   }
 
-  /** Renders the form for the chosen model. */
+  /**
+   * Renders the form for the chosen model. In place of a style that it does not know, it gets its
+   * first, and the prompt no longer names the one of the model before.
+   */
   #adopt() {
     if (!this.model) return;
+    const [first] = this.#styles;
+    const known = this.#style === null || this.#styles.some(({ name }) => name === this.#style);
+    if (first && !known) this.#style = first.name;
+    if (this.#bare !== null && !this.#styleOf(this.#prompt.value)) this.#write(this.#bare, this.#style);
     this.#editor.offer(this.model, this.#models, this.#limits);
     this.render();
   }

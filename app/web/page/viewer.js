@@ -29,7 +29,7 @@ export class Viewer {
   #run = [];
   #shown = null;
   #exact = false;
-  #emoji = false;
+  #transparency = false;
   #most = 1;
   #before = null; // what was shown before the run
 
@@ -56,9 +56,9 @@ export class Viewer {
     this.render();
   }
 
-  /** Whether the model draws emoji. */
-  set emoji(value) {
-    this.#emoji = value;
+  /** Whether the model's pictures can be transparent: single things, rather than scenes. */
+  set transparency(value) {
+    this.#transparency = value;
     this.render();
   }
 
@@ -182,7 +182,7 @@ export class Viewer {
       return this.#image;
     }
     const columns = busy ? Math.max(1, Math.round(8 * subject.aspect)) : 8;
-    const pattern = busy ? ".".repeat(8 * columns) : this.#emoji ? FACE : HILLS; // CSS lets dots glimmer
+    const pattern = busy ? ".".repeat(8 * columns) : this.#transparency ? FACE : HILLS; // CSS lets dots glimmer
     if (this.#mosaic?.dataset.pattern !== pattern) {
       this.#mosaic = mosaic(pattern, columns);
       this.#mosaic.dataset.pattern = pattern;
