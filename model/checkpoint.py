@@ -156,6 +156,7 @@ class CheckpointConfig(BaseModel):
     format: Literal[1] = 1
     family: str
     description: str
+    description_chinese: str = Field("", exclude_if=lambda text: not text)
     license: str = Field(validation_alias=AliasChoices("license", "licence"))
     styles: tuple[Style, ...] = Field((), exclude_if=lambda styles: not styles)
     examples: tuple[str, ...] = Field((), exclude_if=lambda examples: not examples)

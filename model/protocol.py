@@ -263,6 +263,7 @@ class ModelSpec:
     digest: str  # hex SHA-256 over the checkpoint's files
     license: str
     description: str
+    description_chinese: str = ""  # the same in Chinese, or empty
     negative_prompt: bool = False  # whether it takes one
     images: int = 1  # the most images that one edit takes
     loras: tuple[str, ...] = ()  # adapters that a request may name

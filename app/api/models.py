@@ -26,6 +26,7 @@ class Model(BaseModel):
     owned_by: Literal["tessera"] = "tessera"
     family: str = Field(examples=["flow"])
     description: str
+    description_chinese: str = Field(description="The same in Chinese, or empty.")
     license: str = Field(examples=["Apache-2.0"])
     digest: str = Field(description="SHA-256 of its files; pins it as id@digest.")
     sizes: Sizes = Field(
@@ -133,7 +134,7 @@ def _model(checkpoint: Checkpoint, services: Services) -> Model:
     loaded = services.engine.models.get(spec.id)
     of_spec = (
         *("id", "family", "description", "license", "digest", "sizes", "negative_prompt"),
-        *("max_prompt_tokens", "images", "loras", "styles", "examples"),
+        *("max_prompt_tokens", "images", "loras", "styles", "examples", "description_chinese"),
     )
     of_loaded = ("numerics", "seed_exact", "device", "dtype", "tile", "rungs")
     known: dict[str, Any] = {name: getattr(spec, name) for name in of_spec}

@@ -164,6 +164,7 @@ def spec_of(
         digest=digest,
         license=config.license,
         description=config.description,
+        description_chinese=config.description_chinese,
         styles=config.styles,
         examples=config.examples,
     )

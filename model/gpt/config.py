@@ -126,6 +126,7 @@ class GptCheckpointConfig(CheckpointConfig):
             digest=digest,
             license=self.license,
             description=self.description,
+            description_chinese=self.description_chinese,
             styles=self.styles,
             examples=self.examples,
         )

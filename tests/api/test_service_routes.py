@@ -55,6 +55,7 @@ async def test_models_say_what_they_take(client: httpx.AsyncClient, engine: Engi
         "owned_by": "tessera",
         "family": "flow",
         "description": "random weights for tests",
+        "description_chinese": "",
         "license": "Apache-2.0",
         "digest": spec.digest,
         "sizes": {

@@ -99,6 +99,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Start:
     written["sampling"]["max_steps"] = MANY_STEPS
     written["styles"] = [asdict(style) for style in STYLES]
     written["examples"] = EXAMPLES
+    written["description_chinese"] = "测试用的随机权重"
     config.write_text(json.dumps(written))
 
     def start(**settings: str) -> AbstractContextManager[Service]:

@@ -280,6 +280,7 @@ def test_styles_and_suggestions_are_the_models_own(open_page: Open, service: Ser
     expect(chips).to_have_text(["Fluent 3D", "Noto"])
     expect(pressed).to_have_text("Fluent 3D")  # the first
     expect(suggested).to_have_text(EXAMPLES[:7])
+    expect(page.locator("#about-model")).to_have_text("random weights for tests")
     page.click("#more-suggestions")
     expect(suggested).to_have_text(EXAMPLES[7:9])
     chips.nth(1).click()
@@ -319,6 +320,7 @@ def test_styles_and_suggestions_are_the_models_own(open_page: Open, service: Ser
     expect(pressed).to_have_text("Black")
     page.locator("#language").click()
     expect(suggested).to_have_text(EXAMPLES[9:])
+    expect(page.locator("#about-model")).to_have_text("测试用的随机权重")
     page.unroute_all(behavior="wait")
 
 

@@ -224,8 +224,9 @@ export class Composer {
     this.#setText($("draw-text"), source ? `operations.${this.#operation}.0` : "draw");
     $("prompt-label").hidden = !source;
     this.#prompt.required = Boolean(kind.needs_prompt);
-    $("about-model").textContent = model?.description ?? "";
-    $("about-model").lang = "en";
+    const chinese = language() === "zh" && model?.description_chinese;
+    $("about-model").textContent = chinese || (model?.description ?? "");
+    $("about-model").lang = chinese ? "zh" : "en";
     this.#prompt.placeholder = this.#placeholder();
     $("styles").replaceChildren(
       ...this.#styles.map(({ name, label }) =>
