@@ -129,6 +129,7 @@ class Sizes:
     low: int = 0
     high: int = 0
     pixels: int = 0
+    upscaled: int = 0  # along each side, the most that "upscale" makes; 0: the native size
 
     @property
     def native(self) -> tuple[int, int]:
@@ -172,6 +173,19 @@ class Sizes:
             )
             and width * height <= self.pixels
         )
+
+    def upscales_to(self, width: int, height: int) -> bool:
+        """Whether "upscale" makes this size: the native one, or a larger one up to `upscaled`."""
+        return all(
+            native <= side <= max(native, self.upscaled)
+            for native, side in zip(self.native, (width, height), strict=True)
+        )
+
+    def upscaled_from(self, width: int, height: int, factor: int) -> tuple[int, int] | None:
+        """What "upscale" draws of an image of this size: the native size where the result fits into
+        it, else one with room for it; None where that would be too large."""
+        size = max(self.width, factor * width), max(self.height, factor * height)
+        return size if self.upscales_to(*size) else None
 
     def drawn(self, width: int, height: int) -> tuple[int, int] | None:
         """The size to draw for an answer of this size: itself where the model draws it, else the
@@ -334,8 +348,7 @@ class ModelSpec:
         if negative_prompt and not self.negative_prompt:
             raise InvalidField("negative_prompt", f"means nothing to {self.id}")
         width, height = size or self.sizes.native
-        if not self.sizes.allow(width, height):
-            raise InvalidField("size", f"{width}x{height} was given, accepted: {self.sizes}")
+        self._check_size(operation, width, height)
         self.check_lora(lora)
         return ImageRequest(
             model=self.id,
@@ -365,9 +378,7 @@ class ModelSpec:
         operation, size = request.operation, (request.width, request.height)
         if operation not in self.operations:
             raise InvalidField("operation", f"{self.id} cannot {operation}")
-        if not self.sizes.allow(*size):
-            message = f"{size[0]}x{size[1]} was given, accepted: {self.sizes}"
-            raise InvalidField("size", message)
+        self._check_size(operation, *size)
         source = request.source
         if (source is None) != (operation in ("generate", "walk")):
             takes = "takes an image, none was given" if source is None else "takes no image"
@@ -385,7 +396,8 @@ class ModelSpec:
             return
         fits = [size]
         if operation == "upscale":
-            fits = [(size[0] // factor, size[1] // factor) for factor in FACTORS]
+            factors = [factor for factor in FACTORS if not any(side % factor for side in size)]
+            fits = [(size[0] // factor, size[1] // factor) for factor in factors]
         if (picture.width, picture.height) not in fits:
             takes = " or ".join(f"{width}x{height}" for width, height in fits)
             message = f"an image of {picture.width}x{picture.height}, {operation} takes {takes}"
@@ -395,6 +407,12 @@ class ModelSpec:
         if source.mask is not None and len(source.mask) != size[0] * size[1]:
             message = f"a mask of {len(source.mask)} pixels, not of {size[0]}x{size[1]}"
             raise InvalidField("mask", message)
+
+    def _check_size(self, operation: Operation, width: int, height: int) -> None:
+        if operation == "upscale" and self.sizes.upscales_to(width, height):
+            return
+        if not self.sizes.allow(width, height):
+            raise InvalidField("size", f"{width}x{height} was given, accepted: {self.sizes}")
 
     def _meaningless(self, name: str, operation: Operation, known: Iterable[str]) -> str:
         own = self.own_parameters

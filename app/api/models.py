@@ -32,7 +32,8 @@ class Model(BaseModel):
     sizes: Sizes = Field(
         description="The native width and height, others beside them and, unless `multiple` is 0, "
         "all whose sides are multiples of it from `low` to `high`, with at most `pixels` pixels. "
-        "Where it is 0, answers in other sizes of the native aspect are resampled."
+        "Where it is 0, answers in other sizes of the native aspect are resampled. `upscaled` is "
+        "the most that `upscale` makes along each side; where it is 0, that is the native size."
     )
     transparency: bool = Field(description="Whether its images can be transparent.")
     negative_prompt: bool = Field(description="Whether it takes a negative prompt.")

@@ -50,8 +50,8 @@ class TransformForm(AnswerFields, PromptFields):
     prompt says, with one or several images."""
 
     factor: Annotated[int | None, Field(ge=FACTORS[0], le=FACTORS[-1]), WHOLE] = None
-    """upscale: 2 (if it is not given) or 4. The picture has at most the model's size divided
-    by it: nothing larger is put together of parts."""
+    """upscale: 2 (if it is not given) or 4. The result has at most as many pixels a side as the
+    model's `sizes.upscaled` says (emoji-flow: 512), whatever its aspect."""
 
     left: Margin = None
     """outpaint: what to add, in per cent of the width. 25 on each side if none is given."""

@@ -26,6 +26,7 @@ from model.checkpoint import (
     check_shape,
     load_captions,
 )
+from model.flow.windows import Size, corners
 from model.protocol import ModelSpec, Parameter, Sizes
 from model.request import ImageRequest, Operation
 
@@ -37,6 +38,12 @@ OPERATIONS: tuple[Operation, ...] = (
     *("generate", "walk", "vary", "inpaint", "upscale", "colorize", "denoise"),
 )
 """What one network does, see docs/transform.md."""
+
+UPSCALED = 512
+"""Pixels along each side to which images are upscaled, in windows of the native size."""
+
+IN_WINDOWS = 2
+"""Evaluations in a pass of a row whose image is larger than the network's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +163,11 @@ def spec_of(
     return ModelSpec(
         id=id,
         family=config.family,
-        sizes=Sizes(network.image_size, network.image_size),
+        sizes=Sizes(
+            network.image_size,
+            network.image_size,
+            upscaled=max(UPSCALED, network.image_size) if "upscale" in operations else 0,
+        ),
         channels=network.channels,
         parameters=parameters,
         operations=operations,
@@ -196,9 +207,15 @@ def _parameters(sampling: SamplingConfig) -> tuple[Parameter, ...]:
     )
 
 
-def cost(request: ImageRequest) -> int:
-    """Evaluations of a step: with guidance, an unconditional one as well."""
+def of_window(request: ImageRequest) -> int:
+    """Evaluations of an image or a window of it: with guidance, an unconditional one as well."""
     return 2 if request.value("guidance", 1) != 1 and request.prompt.strip() else 1
+
+
+def cost(request: ImageRequest, native: Size) -> int:
+    """Evaluations of a pass. Of an image in windows two, which any tile holds: so others share its
+    passes however many windows it has."""
+    return of_window(request) if (request.width, request.height) == native else IN_WINDOWS
 
 
 class FlowCheckpoint(TokenizedCheckpoint[FlowCheckpointConfig]):
@@ -208,11 +225,14 @@ class FlowCheckpoint(TokenizedCheckpoint[FlowCheckpointConfig]):
     optional_files: ClassVar[tuple[str, ...]] = (CAPTIONS,)
 
     def cost(self, request: ImageRequest) -> int:
-        return cost(request)
+        return cost(request, self.spec.sizes.native)
 
     def evaluations(self, request: ImageRequest) -> int:
-        """See `Checkpoint.evaluations`. A step of the second order takes two velocities."""
-        return super().evaluations(request) * int(request.value("solver_order"))
+        """See `Checkpoint.evaluations`. A step of the second order takes two velocities, each of
+        every window."""
+        windows = corners((request.width, request.height), self.spec.sizes.native)
+        velocities = int(request.value("steps")) * int(request.value("solver_order"))
+        return velocities * len(windows) * of_window(request)
 
     def build(self, placement: Placement) -> FlowSampler:
         from model.flow.network import FlowTransformer

@@ -28,6 +28,9 @@ LUMA = (0.299, 0.587, 0.114)
 LEAST_NOISE = 0.01
 """Nearer to the image than this, a time cannot be told from 1, where the line ends."""
 
+ROUNDS = 4
+"""Of correcting a prediction and bounding it; more bring no better image."""
+
 MAD = 0.6745
 """The median of |n| for n ~ N(0, 1)."""
 
@@ -61,9 +64,48 @@ class Means:
     def correct(self, predicted: Tensor) -> Tensor:
         """See `Known`."""
         missing = self.values - F.avg_pool2d(predicted, self.factor)
-        return predicted + missing.repeat_interleave(self.factor, 1).repeat_interleave(
-            self.factor, 2
+        return predicted + _repeated(missing, self.factor)
+
+
+@dataclass(frozen=True, slots=True)
+class BoundedMeans:
+    """`Means` of pixels that an image can have: no channel beyond −1…1, no colour beyond alpha.
+
+    So the means outlast the rounding to an image. What is known is convex and so are the bounds: a
+    few rounds of the nearest image to either come near to one that agrees with both, and what is
+    left over is mixed, square by square, with an even square that agrees with both.
+    """
+
+    values: Tensor  # as of `Means`
+    factor: int
+
+    def correct(self, predicted: Tensor) -> Tensor:
+        """See `Known`."""
+        means = Means(self.values, self.factor)
+        for _ in range(ROUNDS):
+            predicted = _bounded(means.correct(predicted))
+        unit = (means.correct(predicted) + 1) / 2
+        known = (self.values + 1) / 2
+        if len(unit) == 3:
+            return self._mixed(unit, self._spread(known), torch.ones_like(unit)) * 2 - 1
+        alpha = self._mixed(unit[3:], self._spread(known[3:]), torch.ones_like(unit[3:]))
+        straight = (known[:3] / known[3:].clamp(min=1e-6)).clamp(max=1)
+        even = self._spread(straight) * alpha  # has the known mean, as alpha has it
+        colour = self._mixed(unit[:3], even, alpha.expand_as(even))
+        return torch.cat((colour, alpha)) * 2 - 1
+
+    def _mixed(self, values: Tensor, even: Tensor, most: Tensor) -> Tensor:
+        """As much of ``values`` as leaves every pixel of a square in 0…``most``, and the rest of
+        ``even``, which is."""
+        difference = values - even
+        share = torch.minimum(
+            _share_within(most - even, difference), _share_within(even, -difference)
         )
+        least = -F.max_pool2d(-share, self.factor)
+        return even + self._spread(least) * difference
+
+    def _spread(self, values: Tensor) -> Tensor:
+        return _repeated(values, self.factor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +144,10 @@ class Beginning:
     known: Known | None = None
 
 
-def begin(request: ImageRequest, noise: Tensor) -> Beginning:
+def begin(request: ImageRequest, noise: Tensor, *, larger: bool = False) -> Beginning:
     """The start of a row whose own noise is ``noise`` [C, H, W].
 
+    ``larger`` says that the image is larger than the network's, and put together of windows.
     The request must have passed `ModelSpec.check`. Raises ``ValueError`` for "describe".
     """
     source = request.source
@@ -118,7 +161,9 @@ def begin(request: ImageRequest, noise: Tensor) -> Beginning:
             start = _midway(values, noise, request.value("strength"))
             return replace(start, known=Pixels(values, _kept(source)))
         case "upscale":
-            return Beginning(noise, known=Means(values, request.width // source.picture.width))
+            known = BoundedMeans if larger else Means
+            factor = request.width // source.picture.width
+            return Beginning(noise, known=known(values, factor))
         case "colorize":
             return Beginning(noise, known=Brightness(brightness(values[:3]), values[3:]))
         case "denoise":
@@ -153,6 +198,25 @@ def noise_deviation(picture: Picture) -> float:
     if not response.numel():
         return 0.0
     return float(response.median()) / (MAD * 6)  # 6: the filter's norm
+
+
+def _repeated(values: Tensor, factor: int) -> Tensor:
+    """Each pixel as a square of so many a side."""
+    return values.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
+
+
+def _bounded(values: Tensor) -> Tensor:
+    """The values that an image can have nearest to these, or near it where alpha bounds colour."""
+    if len(values) == 3:
+        return values.clamp(-1, 1)
+    alpha = values[3:].clamp(-1, 1)
+    return torch.cat((torch.minimum(values[:3].clamp(min=-1), alpha), alpha))
+
+
+def _share_within(room: Tensor, change: Tensor) -> Tensor:
+    """The most of ``change`` that does not go beyond ``room``, 0…1."""
+    room = room.clamp(min=0)
+    return torch.where(change > room, room / change.clamp(min=1e-9), torch.ones_like(change))
 
 
 def _midway(values: Tensor, noise: Tensor, strength: float) -> Beginning:

@@ -3,20 +3,23 @@
 A row's pixels depend on its request alone: its noise comes from its own seed, every pass has the
 bits of one shape whatever is in it, and guidance, corrections and the solver act on each row apart.
 Rows live on the CPU, in fp32: their arithmetic is the same whatever runs the network, and previews
-cost the device nothing.
+cost the device nothing. A row whose image is larger than the network's is seen in windows, a few in
+each pass; it advances once all of them were seen.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from model.flow.config import cost
-from model.flow.inpainting import Known, begin
+from model.flow.blending import Windows
+from model.flow.config import IN_WINDOWS, cost, of_window
+from model.flow.inpainting import Beginning, Known, begin
 from model.flow.network import FlowTransformer, PromptEncoding
 from model.flow.solver import Trajectory
 from model.protocol import ModelSpec, Pass
@@ -48,6 +51,7 @@ class FlowRow:
     """One image in the making. ``encoding`` comes with its first pass."""
 
     trajectory: Trajectory
+    windows: Windows  # of the image, one where the network draws it whole
     tokens: list[int]
     guidance: float
     predicted: Tensor  # the clean image as last predicted, fp32 [C, H, W] on the CPU
@@ -66,15 +70,17 @@ class FlowRow:
 
     @property
     def evaluations(self) -> int:
-        return 2 if self.kind == "denoise" and self.guided else 1
+        return len(self.windows.next) * (2 if self.guided else 1) if self.kind == "denoise" else 1
 
     @property
     def step(self) -> int:
-        return self.trajectory.step
+        """Passes done of those that end a step: of an image in windows, one step is several."""
+        passed = self.windows.passed if self.trajectory.completes else 0
+        return self.trajectory.step * self.windows.passes + passed
 
     @property
     def steps(self) -> int:
-        return self.trajectory.steps
+        return self.trajectory.steps * self.windows.passes
 
     @property
     def done(self) -> bool:
@@ -108,7 +114,6 @@ class FlowSampler:
             if len(tokenizer.tokens(caption)) <= spec.max_prompt_tokens
         ]
         self._dtype = network.patch_embed.weight.dtype
-        self._shape = (spec.channels, spec.sizes.height, spec.sizes.width)
         device = network.patch_embed.weight.device
         tokens = torch.zeros(tile, spec.max_prompt_tokens, dtype=torch.long)
         self._encoding = FixedPass(self._read, PromptInputs(tokens), device, mode, rungs)
@@ -118,12 +123,13 @@ class FlowSampler:
             *(part.expand(tile, *part.shape).clone() for part in self._unconditional)
         )
         self._placed = [self._unconditional] * tile  # what lies at each position of it
-        inputs = DenoiseInputs(torch.zeros(tile, *self._shape), torch.zeros(tile))
+        shape = (spec.channels, spec.sizes.height, spec.sizes.width)
+        inputs = DenoiseInputs(torch.zeros(tile, *shape), torch.zeros(tile))
         self._denoising = FixedPass(self._predict, inputs, device, mode, rungs)
 
     def cost(self, request: ImageRequest) -> int:
         """See `ImageModel.cost`."""
-        return cost(request)
+        return cost(request, self.spec.sizes.native)
 
     def capacity(self, kind: str) -> int:
         """See `ImageModel.capacity`."""
@@ -138,13 +144,16 @@ class FlowSampler:
             choice = torch.Generator().manual_seed(request.seed % SEEDS)
             prompt = one_of(self._captions, choice)
         tokens = self._tokenizer.padded(prompt, self.spec.max_prompt_tokens)
-        start = begin(request, noise_of(request, self._shape))
+        shape = (self.spec.channels, request.height, request.width)
+        size, native = (request.width, request.height), self.spec.sizes.native
+        start = begin(request, noise_of(request, shape), larger=size != native)
         steps, order = int(request.value("steps")), int(request.value("solver_order"))
         return FlowRow(
             trajectory=Trajectory(start.latent, steps, order, start.time),
+            windows=Windows(size, native, IN_WINDOWS // of_window(request)),
             tokens=tokens,
             guidance=1.0 if captioned else request.value("guidance"),
-            predicted=start.latent,
+            predicted=_unseen(start),
             known=start.known,
             pasted=request.source if request.operation == "inpaint" else None,
         )
@@ -203,20 +212,26 @@ class FlowSampler:
         index = 0
         for row in rows:
             assert row.encoding is not None
-            for encoding in (row.encoding, self._unconditional)[: row.evaluations]:
-                inputs.noisy[index] = row.trajectory.latent
+            encodings = (row.encoding, self._unconditional) if row.guided else (row.encoding,)
+            for place, encoding in product(row.windows.next, encodings):
+                inputs.noisy[index] = row.trajectory.latent[place]
                 inputs.time[index] = row.trajectory.time
                 self._put(index, encoding)
                 index += 1
         count, index = index, 0
         (predicted,) = self._denoising.fetch(count)
         for row in rows:
-            clean = predicted[index].clone()
-            if row.guided:  # classifier-free guidance, Ho and Salimans 2022
-                clean = torch.lerp(predicted[index + 1], clean, row.guidance)
-            index += row.evaluations
-            if row.known is not None:
-                clean = row.known.correct(clean)
+            whole = None
+            for _ in row.windows.next:
+                clean = predicted[index].clone()
+                index += 1
+                if row.guided:  # classifier-free guidance, Ho and Salimans 2022
+                    clean = torch.lerp(predicted[index], clean, row.guidance)
+                    index += 1
+                whole = row.windows.add(clean)  # the last one tells
+            if whole is None:
+                continue
+            clean = whole if row.known is None else row.known.correct(whole)
             row.trajectory.advance(clean)
             row.predicted = clean
         return Pass("denoise", count, self._denoising.size)
@@ -227,3 +242,10 @@ class FlowSampler:
         self._placed[index] = encoding
         for target, source in zip(self._prompts, encoding, strict=True):
             target[index] = source
+
+
+def _unseen(start: Beginning) -> Tensor:
+    """What is known of an image before any prediction, for its first preview."""
+    if start.known is None:
+        return start.latent
+    return start.known.correct(torch.zeros_like(start.latent))

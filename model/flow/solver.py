@@ -32,9 +32,15 @@ class Trajectory:
     def done(self) -> bool:
         return self.step == self.steps
 
+    @property
+    def completes(self) -> bool:
+        """Whether the next call of `advance` ends a step."""
+        return self._corrector is not None or self._order == 1 or self.step + 1 == self.steps
+
     def advance(self, predicted: Tensor) -> None:
         """Moves on, given the clean image [C, H, W] predicted at ``latent`` and ``time``."""
         begin, end = self._at(self.step), self._at(self.step + 1)
+        completes = self.completes
         velocity = (predicted - self.latent) / (1 - self.time)
         if self._corrector is not None:
             start, first = self._corrector
@@ -43,7 +49,7 @@ class Trajectory:
         else:
             start = self.latent
             self.latent = velocity.mul(end - begin).add_(start)
-            if self._order == 2 and self.step + 1 < self.steps:
+            if not completes:
                 self._corrector = (start, velocity)
                 self.time = end
                 return

@@ -82,6 +82,7 @@ async def test_what_it_takes_is_said(client: httpx.AsyncClient) -> None:
         "low": 64,
         "high": 256,
         "pixels": 160 * 160,
+        "upscaled": 0,
     }
     assert (model["negative_prompt"], model["images"]) == (True, 3)
     assert model["loras"] == ["engraving", "pastel"]

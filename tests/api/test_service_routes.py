@@ -66,6 +66,7 @@ async def test_models_say_what_they_take(client: httpx.AsyncClient, engine: Engi
             "low": 0,
             "high": 0,
             "pixels": 0,
+            "upscaled": 512,
         },
         "transparency": True,
         "negative_prompt": False,

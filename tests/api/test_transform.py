@@ -175,6 +175,24 @@ async def test_upscaling_multiplies_the_upload(client: httpx.AsyncClient, submit
         assert "x-tessera-fitted" not in answer.headers
 
 
+async def test_a_larger_upload_is_upscaled_and_one_too_large_refused(
+    client: httpx.AsyncClient, submitted: Jobs
+) -> None:
+    for factor, width, height in ((2, 33, 7), (4, 20, 30), (2, 256, 1)):
+        image = noise(width, height)
+        answer = await done(client, image, operation="upscale", factor=factor, steps=1)
+        assert pixels(answer).shape == (factor * height, factor * width, 4)
+        assert source(submitted).picture.width == width
+    for factor, width, height in ((2, 257, 1), (4, 1, 129)):
+        image = noise(width, height)
+        answer = await send(client, image, operation="upscale", factor=factor)
+        assert (answer.status_code, error(answer)["code"]) == (400, "image_too_large")
+        assert error(answer)["message"] == (
+            f"image: has {width} x {height} pixels; at most 256 x 256 by 2 and 128 x 128 by 4 can "
+            "be upscaled: a result has at most 512 x 512"
+        )
+
+
 async def test_an_answer_has_no_address_and_says_what_was_done(client: httpx.AsyncClient) -> None:
     image = noise(20, 20)
     answer = await done(client, image, operation="restyle", prompt="red apple", seed="ada")

@@ -197,7 +197,7 @@ def test_a_picture_is_extended_where_it_is_to_be(page: Page) -> None:
 @pytest.mark.parametrize(
     ("operation", "note", "size"),
     [
-        ("upscale", "It is scaled to 8 × 5 first", "16 × 10"),
+        ("upscale", "The model enlarges pictures of up to 256 × 256", "96 × 64"),
         ("colorize", "", ""),
         ("denoise", "", ""),
     ],
@@ -211,6 +211,12 @@ def test_the_other_operations(page: Page, operation: str, note: str, size: str) 
         page.locator("#parameter-noise").evaluate(SET, 0.2)
     go(page)
     expect(page.locator("#details")).to_contain_text(size or "128 × 85")
+
+
+def test_a_picture_too_large_to_be_upscaled_is_scaled_first(page: Page) -> None:
+    start_from(page, noise(400, 100))
+    choose(page, "upscale")
+    expect(page.locator("#options")).to_contain_text("It is scaled to 256 × 64 first")
 
 
 @pytest.mark.parametrize("how", ["drop", "paste"])

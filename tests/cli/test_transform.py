@@ -63,6 +63,14 @@ def test_every_operation_writes_an_image_for_each_seed(
         assert made[0].tobytes() != made[1].tobytes()
 
 
+def test_a_larger_image_is_upscaled_too(
+    run: Run, models: Models, image: Path, tmp_path: Path
+) -> None:
+    """Larger than the model's own, in windows of it."""
+    run(f"transform upscale {image} --steps 1 --model {models['flow']}")
+    assert opened(tmp_path / "out/disc-upscale-0.png").size == (80, 48)
+
+
 def test_what_a_mask_keeps_is_kept_exactly(
     run: Run, models: Models, image: Path, tmp_path: Path
 ) -> None:
@@ -138,7 +146,7 @@ def test_an_upload_is_decoded_once_for_all_seeds(
         ("edit {image} -p a", "OPERATION tiny-flow cannot edit; it can generate, walk, vary"),
         ("vary {image} --lora ink", "--lora tiny-flow has no adapter 'ink'; it has none"),
         ("upscale {image} --factor 3", "--factor 3 was given, 2 and 4 are accepted"),
-        ("upscale {image}", "{image} has 40 x 24 pixels; at most 8 x 8 by 2 and 4 x 4 by 4"),
+        ("upscale {wide}", "{wide} has 300 x 2 pixels; at most 256 x 256 by 2 and 128 x 128 by 4"),
         ("outpaint {image} --strength 0.5", "--strength means nothing to outpaint"),
         ("vary {image} --noise 0.1", "--noise means nothing to vary, only to denoise"),
         ("vary {image} --strength 0", "--strength 0 was given, 0.01 to 1 is accepted"),
@@ -159,7 +167,9 @@ def test_what_cannot_be_is_one_line(
 ) -> None:
     notes = tmp_path / "notes.png"
     notes.write_text(json.dumps("notes"))
-    names = {**models, "image": image, "notes": notes}
+    wide = tmp_path / "wide.png"
+    Image.new("RGB", (300, 2)).save(wide)
+    names = {**models, "image": image, "notes": notes, "wide": wide}
     model = "" if "--model" in arguments else f" --model {models['flow']}"
     said = refused(f"transform {arguments.format(**names)}{model}")
     assert said.startswith(line.format(**names))

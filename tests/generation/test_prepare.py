@@ -10,16 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from app.generation.editing.fit import (
-    Canvas,
-    Target,
-    fit,
-    fit_exactly,
-    framed,
-    mean,
-    reduced,
-    scaled,
-)
+from app.generation.editing.fit import Canvas, Size, Target, fit, framed, mean, reduced, scaled
 from app.generation.editing.operations import EditRequest
 from app.generation.editing.prepare import enlarged, referred, retouched, whole
 from app.generation.editing.retouch import Margins, Retouch, fit_mask, marked
@@ -340,13 +331,43 @@ def test_previews_of_a_large_picture_are_small() -> None:
 
 def test_upscaling_resamples_nothing() -> None:
     image = drawing(8, 5)
-    prepared = enlarged(written(image, "PNG"), CANVAS, MOST, factor=2)
+    prepared = enlarged(written(image, "PNG"), TARGET, MOST, factor=2)
     assert prepared.size == (16, 10)
     seen = array(prepared.source.picture)
     assert seen.shape == (8, 8, 4)
     assert seen[1:6].tobytes() == image.tobytes()
     assert prepared.frame(noise(SIDE, SIDE)).size == (16, 10)
-    assert fit_exactly(Image.new("1", (9, 2)), (8, 8)) is None
+
+
+@pytest.mark.parametrize(
+    ("upload", "factor", "drawn"),
+    [
+        ((8, 8), 2, (16, 16)),  # the native size is enough
+        ((9, 2), 2, (18, 16)),  # larger along one side, and nothing around it along the other
+        ((5, 30), 4, (20, 120)),
+        ((50, 50), 2, (100, 100)),
+    ],
+)
+def test_a_larger_upload_is_drawn_larger(upload: Size, factor: int, drawn: Size) -> None:
+    image = noise(*upload)
+    target = Target(Sizes(SIDE, SIDE, upscaled=120), 4)
+    prepared = enlarged(written(image, "PNG"), target, MOST, factor=factor)
+    assert prepared.drawn == drawn
+    picture = prepared.source.picture
+    assert (picture.width * factor, picture.height * factor) == drawn
+    left, top, right, bottom = prepared.fit.box
+    assert array(picture)[top:bottom, left:right].tobytes() == image.tobytes()
+    assert array(picture)[..., 3].sum() == np.asarray(image)[..., 3].sum()
+    large = prepared.frame(noise(*drawn))
+    assert large.size == prepared.size == (upload[0] * factor, upload[1] * factor)
+
+
+@pytest.mark.parametrize("upload", [(61, 1), (1, 61)])
+def test_a_result_that_would_be_too_large_is_refused(upload: Size) -> None:
+    target = Target(Sizes(SIDE, SIDE, upscaled=120), 4)
+    with pytest.raises(ImageFileError, match="at most 60 x 60 by 2 and 30 x 30 by 4") as caught:
+        enlarged(written(noise(*upload), "PNG"), target, MOST, factor=2)
+    assert caught.value.code == "image_too_large"
 
 
 @pytest.mark.parametrize(

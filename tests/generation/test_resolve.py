@@ -691,7 +691,10 @@ class TestEdits:
                 "upscale",
                 {},
                 "image_too_large",
-                "has 20 x 20 pixels; at most 8 x 8 by 2 and 4 x 4 by 4 can be upscaled",
+                (
+                    "has 300 x 20 pixels; at most 256 x 256 by 2 and 128 x 128 by 4 can be "
+                    "upscaled: a result has at most 512 x 512"
+                ),
             ),
             (
                 "inpaint",
@@ -704,7 +707,7 @@ class TestEdits:
     def test_images_that_will_not_do(
         self, flow: Checkpoint, operation: EditName, fields: dict[str, Any], code: str, says: str
     ) -> None:
-        image = RED
+        image = noise(300, 20) if operation == "upscale" else RED
         asked = edit(operation, image, **fields)
         assert refusal(lambda: resolved(flow, edit=asked)) == ("image", says, code)
 
@@ -748,6 +751,9 @@ class TestEdits:
             ("upscale", (5, 3), {}, None, (10, 6)),
             ("upscale", (4, 1), {"factor": 4}, None, (16, 4)),
             ("upscale", (4, 1), {"factor": 4}, 32, (32, 8)),
+            ("upscale", (33, 7), {}, None, (66, 14)),
+            ("upscale", (128, 30), {"factor": 4}, None, (512, 120)),
+            ("upscale", (40, 50), {"factor": 4}, 100, (80, 100)),
         ],
     )
     def test_an_answer_has_the_aspect_of_the_upload(
@@ -765,7 +771,12 @@ class TestEdits:
         generation = resolved(flow, size=size, edit=asked)
         assert (generation.output.width, generation.output.height) == answered
         assert generation.pixels == answered[0] * answered[1]
-        assert (generation.requests[0].width, generation.requests[0].height) == (SIDE, SIDE)
+        (request,) = generation.requests
+        drawn = (SIDE, SIDE)
+        if operation == "upscale":
+            factor = fields.get("factor", 2)
+            drawn = max(SIDE, factor * image[0]), max(SIDE, factor * image[1])
+        assert (request.width, request.height) == drawn
 
     def test_all_answers_together_are_bounded(self, flow: Checkpoint) -> None:
         limits = Limits(max_upload_pixels=10_000)

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from model.checkpoint import CheckpointError, TokenizedCheckpoint
 from model.flow.config import FlowCheckpoint
 from model.loading import load_model, save_weights
 from model.registry import SHIPPED, open_checkpoint, shipped
+from model.request import Picture, Source
 from tests.tiny import tiny_flow, tiny_gan, tiny_gpt
 
 STYLE = {
@@ -265,6 +267,12 @@ def test_a_license_has_two_spellings_and_is_written_with_one(folder: Path, name:
     assert '"license"' in checkpoint.config.model_dump_json()
 
 
+def larger(width: int, height: int, **given: Any) -> dict[str, Any]:
+    """To be upscaled to this size."""
+    source = Source(Picture(width // 2, height // 2, 4, bytes(width * height)))
+    return {"operation": "upscale", "size": (width, height), "source": source, "steps": 4} | given
+
+
 def test_what_a_request_costs_is_known_without_the_network(tmp_path: Path) -> None:
     """Evaluations of a pass, and in all: what the engine packs by, and rate limits count."""
     flow, gpt, gan = (
@@ -275,6 +283,10 @@ def test_what_a_request_costs_is_known_without_the_network(tmp_path: Path) -> No
         (flow, {"prompt": "a", "steps": 4, "solver_order": 2}, (2, 16)),
         (flow, {"prompt": " ", "steps": 4}, (1, 4)),
         (flow, {"prompt": "a", "steps": 4, "guidance": 1}, (1, 4)),
+        (flow, larger(16, 16), (1, 4)),
+        (flow, larger(32, 16), (2, 12)),
+        (flow, larger(32, 40), (2, 36)),
+        (flow, larger(32, 40, prompt="a", solver_order=2), (2, 144)),
         (gpt, {"prompt": "a"}, (2, 32)),
         (gpt, {"prompt": "", "guidance": 3}, (1, 16)),
         (gpt, {"operation": "describe", "labels": ("a", "b", "c")}, (2, 19)),

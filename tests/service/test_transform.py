@@ -69,6 +69,7 @@ ASKED: list[tuple[dict[str, bytes] | None, dict[str, Any]]] = [
     (HOLE, {"operation": "inpaint", "prompt": "red apple", "steps": 10}),
     (IMAGE, {"operation": "outpaint", "steps": 5}),
     (SMALL, {"operation": "upscale", "steps": 11}),
+    (IMAGE, {"operation": "upscale", "steps": 2}),
     (None, {"prompt": "blue square", "guidance": 1.0, "steps": 15}),
     (IMAGE, {"operation": "colorize", "prompt": "red apple", "steps": 6}),
     (IMAGE, {"operation": "denoise", "noise": 0.2}),

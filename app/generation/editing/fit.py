@@ -121,12 +121,6 @@ def fit(image: Image.Image, canvas: Size) -> Fit:
     return Fit(image.size, inner, canvas)
 
 
-def fit_exactly(image: Image.Image, canvas: Size) -> Fit | None:
-    """Scales nothing; None where the upload does not fit."""
-    fits = image.width <= canvas[0] and image.height <= canvas[1]
-    return Fit(image.size, image.size, canvas) if fits else None
-
-
 def resampled(image: Image.Image, fit: Fit) -> Image.Image:
     """The upload as large as it lies on the canvas."""
     return image.resize(fit.inner, Image.Resampling.LANCZOS) if fit.resampled else image

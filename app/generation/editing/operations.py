@@ -93,7 +93,7 @@ class EditRequest:
                 return retouched(retouch, others, target)
             case "upscale":
                 factor = self.factor or FACTORS[0]
-                return enlarged(image, target.native, most_pixels, factor=factor)
+                return enlarged(image, target, most_pixels, factor=factor)
             case "edit":
                 return referred(self.images, target, most_pixels)
             case _:

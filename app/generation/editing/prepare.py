@@ -14,7 +14,6 @@ from app.generation.editing.fit import (
     Fit,
     Size,
     Target,
-    fit_exactly,
     framed,
     mean,
     on_canvas,
@@ -106,21 +105,26 @@ def shown(file: bytes, canvas: Canvas, most_pixels: int) -> Prepared:
     return Prepared(source, place, canvas.size, place.inner, opaque, place.cut, image.size)
 
 
-def enlarged(file: bytes, canvas: Canvas, most_pixels: int, *, factor: int) -> Prepared:
-    """The picture as it is, to become ``factor`` times as large. Raises `ImageFileError`."""
+def enlarged(file: bytes, target: Target, most_pixels: int, *, factor: int) -> Prepared:
+    """The picture as it is, to become ``factor`` times as large. Raises `ImageFileError`.
+
+    What is drawn is as large as the model's images, or larger where the result is.
+    """
     image = decode(file, most_pixels)
-    place = fit_exactly(image, (canvas.width // factor, canvas.height // factor))
-    if place is None:
-        takes = " and ".join(
-            f"{canvas.width // factor} x {canvas.height // factor} by {factor}"
-            for factor in FACTORS
+    drawn = target.sizes.upscaled_from(*image.size, factor)
+    if drawn is None:
+        width, height = (max(side, target.sizes.upscaled) for side in target.sizes.native)
+        takes = " and ".join(f"{width // by} x {height // by} by {by}" for by in FACTORS)
+        message = (
+            f"has {image.width} x {image.height} pixels; at most {takes} can be upscaled: "
+            f"a result has at most {width} x {height}"
         )
-        message = f"has {image.width} x {image.height} pixels; at most {takes} can be upscaled"
         raise ImageFileError(message, "image_too_large")
-    source = Source(framed(image, place, canvas.channels))
+    place = Fit(image.size, image.size, (drawn[0] // factor, drawn[1] // factor))
+    source = Source(framed(image, place, target.channels))
     size = factor * image.width, factor * image.height
     opaque = is_opaque(image)
-    return Prepared(source, place, canvas.size, size, opaque, place.cut, image.size)
+    return Prepared(source, place, drawn, size, opaque, place.cut, image.size)
 
 
 def retouched(retouch: Retouch, others: Sequence[bytes], target: Target) -> Prepared:

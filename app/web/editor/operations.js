@@ -52,8 +52,8 @@ export function sizesFor(name, model) {
 
 /** The largest picture that the model enlarges: `{width, height}`. */
 export const enlargeable = ({ sizes }, factor) => ({
-  width: Math.floor(sizes.width / factor),
-  height: Math.floor(sizes.height / factor),
+  width: Math.floor(Math.max(sizes.width, sizes.upscaled) / factor),
+  height: Math.floor(Math.max(sizes.height, sizes.upscaled) / factor),
 });
 
 /** `work` without what only the page uses. */
