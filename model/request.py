@@ -55,8 +55,9 @@ class Source:
     """The image that a row starts from, fitted to the model: no other size is taken.
 
     ``picture`` has the request's width and height and the model's channels. For ``upscale`` it is
-    smaller by the factor, 2 or 4; for ``colorize`` only its brightness counts; for ``edit`` it has
-    whatever size it was uploaded in, and so have the ``others``.
+    smaller by the factor, 2 or 4, and the request may be larger than the model's images; for
+    ``colorize`` only its brightness counts; for ``edit`` it has whatever size it was uploaded in,
+    and so have the ``others``.
     """
 
     picture: Picture

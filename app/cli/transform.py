@@ -77,7 +77,10 @@ def transform(
         ),
     ] = None,
     factor: Annotated[
-        int | None, typer.Option(help="upscale: 2 or 4 times as large, 2 by default.")
+        int | None,
+        typer.Option(
+            help="upscale: 2 or 4 times as large, 2 by default; at most 512 pixels a side."
+        ),
     ] = None,
     left: Margin = None,
     top: Margin = None,
