@@ -49,13 +49,21 @@ def _run_batch(
     try:
         rows.extend(model.start(request) for request in requests)  # keeps those before an error
         while unfinished := [row for row in rows if not row.done]:
-            before = sum(row.step for row in rows)
+            before = _steps_done(rows, requests)
             model.step(fitting(model, unfinished))
-            on_step(sum(row.step for row in rows) - before)
+            on_step(_steps_done(rows, requests) - before)
         return [model.result(row) for row in rows]
     finally:
         for row in rows:
             model.release(row)
+
+
+def _steps_done(rows: Sequence[R], requests: Sequence[ImageRequest]) -> int:
+    """Of those that were asked for: a row may count its steps in more or fewer parts."""
+    return sum(
+        row.step * int(request.value("steps", row.steps)) // max(row.steps, 1)
+        for row, request in zip(rows, requests, strict=True)
+    )
 
 
 def fitting(model: ImageModel[Any], rows: Sequence[R]) -> list[R]:

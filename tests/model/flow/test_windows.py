@@ -220,6 +220,12 @@ def test_others_join_and_leave_between_windows(tmp_path: Path) -> None:
     assert (finished, previews) == ([1, 0], 3)
 
 
+def test_progress_is_told_in_the_steps_that_were_asked_for(model: FlowSampler) -> None:
+    done: list[int] = []
+    list(generate(model, [request(40, 40, steps=3), request(16, 16, steps=4)], done.append))
+    assert sum(done) == 3 + 4
+
+
 @pytest.mark.parametrize(
     ("size", "small", "field", "says"),
     [
