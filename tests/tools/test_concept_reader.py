@@ -65,7 +65,11 @@ def learned(
     """A flow that has learned the sets' prompts, and what was printed meanwhile."""
     out = tmp_path_factory.mktemp("learned") / "out"
     given = ("--steps", 200, "--batch", 64, "--learning-rate", 3e-3, "--average", 0.95)
-    return out, read(flow, sets, out, *given)
+    with pytest.MonkeyPatch.context() as patch:
+        # What few prompts are is learned within the test's few steps, too.
+        patch.setattr(concept_reader, "NO_PROMPT", 0.05)
+        patch.setattr(concept_reader, "STYLE_ALONE", 0.2)
+        return out, read(flow, sets, out, *given)
 
 
 @torch.no_grad()
@@ -86,6 +90,8 @@ def test_it_learns_what_prompts_mean(learned: tuple[Path, str], records: list[Em
     apple, grin = (concepts.symbols.index(base) + 1 for base in ("1f34e", "1f419"))
     unstyled = meant(network, ["red apple", "grin"])
     assert unstyled == [(apple, 0, fluent), (grin, 0, twemoji)]
+    assert meant(network, ["fluent 3d style", "twemoji 风格"]) == [(0, 0, fluent), (0, 0, twemoji)]
+    assert meant(network, [""]) == [(0, 0, 0)]
 
 
 def test_weights_and_images_by_number_stay_as_they_are(
