@@ -1,4 +1,6 @@
-"""A model whose default depends on whether there is a prompt: the one that ships."""
+"""A model whose default depends on whether there is a prompt."""
+
+import json
 
 import pytest
 
@@ -7,22 +9,28 @@ from app.api.signing import path_of
 from app.generation.resolve import Limits, Wanted, resolve
 from app.main import create_app
 from app.settings import Settings
-from model.checkpoint import Checkpoint
-from model.registry import SHIPPED, open_checkpoint
+from model.checkpoint import CONFIG, Checkpoint
+from model.registry import open_checkpoint
+from tests.tiny import tiny_flow
 
 
 @pytest.fixture(scope="module")
-def flow() -> Checkpoint:
-    return open_checkpoint(SHIPPED / "emoji-flow")
+def flow(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    folder = tiny_flow(tmp_path_factory.mktemp("models") / "tiny-flow")
+    path = folder / CONFIG
+    config = json.loads(path.read_text("utf-8"))
+    config["sampling"] |= {"steps": 4, "steps_without_prompt": 20, "max_steps": 100}
+    path.write_text(json.dumps(config), encoding="utf-8")
+    return open_checkpoint(folder)
 
 
 @pytest.mark.parametrize(
     ("prompt", "steps", "query"),
     [
-        ("fox", 4, "?prompt=fox&model=emoji-flow"),
-        ("fox", 20, "?prompt=fox&model=emoji-flow&steps=20"),
-        ("", 20, "?model=emoji-flow"),
-        ("", 4, "?model=emoji-flow&steps=4"),
+        ("fox", 4, "?prompt=fox&model=tiny-flow"),
+        ("fox", 20, "?prompt=fox&model=tiny-flow&steps=20"),
+        ("", 20, "?model=tiny-flow"),
+        ("", 4, "?model=tiny-flow&steps=4"),
     ],
 )
 def test_an_address_leaves_out_the_default_of_its_own_prompt(
@@ -42,4 +50,4 @@ def test_the_document_says_both(flow: Checkpoint) -> None:
     document = create_app(Settings(models=(flow.folder,))).openapi()
     parameters = document["paths"]["/v1/images/{seed}.{format}"]["get"]["parameters"]
     (steps,) = (each for each in parameters if each["name"] == "steps")
-    assert steps["description"].endswith("emoji-flow: 4, or 20 without a prompt by default.")
+    assert steps["description"].endswith("tiny-flow: 4, or 20 without a prompt by default.")

@@ -31,7 +31,7 @@ def empty_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
 
 def test_models_lists_what_ships(run: Run) -> None:
     said = words(run("models").stdout)
-    assert "emoji-flow flow 23.3 MB 64x64 generate, walk, vary, inpaint, upscale," in said
+    assert "emoji-flow flow 39.9 MB 128x128 generate, walk, vary, inpaint, upscale," in said
     assert "emoji-gan gan 19.8 MB 64x64 generate, walk Apache-2.0 emoji-gan" in said
 
 
