@@ -171,6 +171,12 @@ class CheckpointConfig(BaseModel):
         return styles
 
     @property
+    def about(self) -> dict[str, Any]:
+        """What a `ModelSpec` says as the file does."""
+        said = ("family", "license", "description", "description_chinese", "styles", "examples")
+        return {name: getattr(self, name) for name in said}
+
+    @property
     def vocabulary(self) -> int:
         """Prompt tokens that the network has room for."""
         raise NotImplementedError

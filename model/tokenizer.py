@@ -137,6 +137,10 @@ class PromptTokenizer:
             raise PromptTooLong(len(tokens), limit)
         return tokens
 
+    def usable(self, prompts: Iterable[str], limit: int) -> list[str]:
+        """Those that have tokens, and at most ``limit``."""
+        return [prompt for prompt in prompts if 0 < len(self.tokens(prompt)) <= limit]
+
     def padded(self, prompt: str, length: int) -> list[int]:
         """The prompt's tokens, filled up to ``length``. Raises `PromptTooLong`."""
         tokens = self.within(prompt, length)

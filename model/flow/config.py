@@ -162,7 +162,6 @@ def spec_of(
     """The spec of a network of this shape."""
     return ModelSpec(
         id=id,
-        family=config.family,
         sizes=Sizes(
             network.image_size,
             network.image_size,
@@ -173,11 +172,7 @@ def spec_of(
         operations=operations,
         max_prompt_tokens=network.text.max_tokens,
         digest=digest,
-        license=config.license,
-        description=config.description,
-        description_chinese=config.description_chinese,
-        styles=config.styles,
-        examples=config.examples,
+        **config.about,
     )
 
 

@@ -23,9 +23,9 @@ from model.flow.inpainting import Beginning, Known, begin
 from model.flow.network import FlowTransformer, PromptEncoding
 from model.flow.solver import Trajectory
 from model.protocol import ModelSpec, Pass
-from model.request import SEEDS, ImageRequest, Picture, Source
+from model.request import ImageRequest, Picture, Source
 from model.runtime.fixed_pass import FixedPass, Mode, by_kind
-from model.runtime.noise import noise_of, one_of
+from model.runtime.noise import choice_of, noise_of
 from model.runtime.pixels import paste, to_picture
 from model.runtime.rungs import Rungs
 from model.tokenizer import PromptTokenizer
@@ -108,11 +108,7 @@ class FlowSampler:
         self.rungs = rungs = Rungs(tile)
         self._network = network.eval().requires_grad_(False)
         self._tokenizer = tokenizer
-        self._captions = [
-            caption
-            for caption in captions
-            if len(tokenizer.tokens(caption)) <= spec.max_prompt_tokens
-        ]
+        self._captions = tokenizer.usable(captions, spec.max_prompt_tokens)
         self._dtype = network.patch_embed.weight.dtype
         device = network.patch_embed.weight.device
         tokens = torch.zeros(tile, spec.max_prompt_tokens, dtype=torch.long)
@@ -141,8 +137,7 @@ class FlowSampler:
         prompt = request.prompt
         captioned = not prompt.strip() and request.operation == "generate" and self._captions
         if captioned:
-            choice = torch.Generator().manual_seed(request.seed % SEEDS)
-            prompt = one_of(self._captions, choice)
+            prompt = choice_of(self._captions, request.seed)
         tokens = self._tokenizer.padded(prompt, self.spec.max_prompt_tokens)
         shape = (self.spec.channels, request.height, request.width)
         size, native = (request.width, request.height), self.spec.sizes.native

@@ -19,9 +19,9 @@ from torch import Tensor
 from model.flow.sampler import PromptInputs
 from model.gan.network import Generator
 from model.protocol import ModelSpec, Pass
-from model.request import SEEDS, ImageRequest, Picture
+from model.request import ImageRequest, Picture
 from model.runtime.fixed_pass import FixedPass, Mode, by_kind
-from model.runtime.noise import noise_of, one_of
+from model.runtime.noise import choice_of, noise_of
 from model.runtime.pixels import blank, to_picture
 from model.runtime.rungs import Rungs
 from model.tokenizer import PromptTokenizer
@@ -88,11 +88,7 @@ class GanSampler:
         self._network = network.eval().requires_grad_(False)
         self._tokenizer = tokenizer
         self._latent = network.config.latent
-        self._captions = [
-            caption
-            for caption in captions
-            if 0 < len(tokenizer.tokens(caption)) <= spec.max_prompt_tokens
-        ]
+        self._captions = tokenizer.usable(captions, spec.max_prompt_tokens)
         weight = network.patch_out.weight
         self._dtype = weight.dtype
         # Nothing, on white where there is no transparency.
@@ -167,7 +163,7 @@ class GanSampler:
 
     def _caption(self, seed: int) -> Text:
         """One that it was trained on: always the same for a seed."""
-        return self._padded(one_of(self._captions, torch.Generator().manual_seed(seed % SEEDS)))
+        return self._padded(choice_of(self._captions, seed))
 
     def _read(self, inputs: PromptInputs) -> tuple[Tensor]:
         """A pass: the summaries of what rows are on their way to."""

@@ -117,18 +117,13 @@ class GptCheckpointConfig(CheckpointConfig):
         codec = self.network.codec
         return ModelSpec(
             id=id,
-            family=self.family,
             sizes=Sizes(codec.image_size, codec.image_size),
             channels=codec.channels,
             parameters=_parameters(self.sampling, codec),
             operations=(*OPERATIONS, "describe"),
             max_prompt_tokens=self.network.max_tokens,
             digest=digest,
-            license=self.license,
-            description=self.description,
-            description_chinese=self.description_chinese,
-            styles=self.styles,
-            examples=self.examples,
+            **self.about,
         )
 
 

@@ -33,5 +33,10 @@ def one_of(choices: Sequence[T], generator: torch.Generator) -> T:
     return choices[int(torch.randint(len(choices), (), generator=generator))]
 
 
+def choice_of(choices: Sequence[T], seed: int) -> T:
+    """`one_of` them: always the same for a seed, from a generator that nothing else draws from."""
+    return one_of(choices, torch.Generator().manual_seed(seed % SEEDS))
+
+
 def _drawn(seed: int, shape: tuple[int, ...]) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
