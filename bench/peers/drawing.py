@@ -57,12 +57,15 @@ class PeerSettings:
 
 
 class Drawer:
-    """The checkpoint on the CPU at its default tile (or another) and in its default dtype."""
+    """The checkpoint on the CPU at its default tile and in its default dtype.
 
-    def __init__(self, settings: PeerSettings, tile: int | None = None) -> None:
+    Passes are as small as their rows allow, as in the service (`model.runtime.rungs`).
+    """
+
+    def __init__(self, settings: PeerSettings) -> None:
         configure_determinism("cpu", settings.threads)
         self._checkpoint = open_checkpoint(settings.checkpoint)
-        self._model = load_model(self._checkpoint, device="cpu", dtype="auto", tile=tile)
+        self._model = load_model(self._checkpoint, device="cpu", dtype="auto")
 
     def draw(self, requests: Sequence[LoadRequest]) -> list[list[bytes]]:
         """The PNG files of each request, drawn together, tile by tile."""

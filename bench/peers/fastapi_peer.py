@@ -1,7 +1,4 @@
-"""FastAPI as one writes it first: a request has the model to itself, the others wait.
-
-As it knows how many pictures it draws, one alone has passes that fit one.
-"""
+"""FastAPI as one writes it first: a request has the model to itself, the others wait."""
 
 from __future__ import annotations
 
@@ -12,25 +9,20 @@ from fastapi import FastAPI, Response
 from fastapi.responses import JSONResponse
 
 from bench.load import LoadRequest
-from bench.peers.drawing import Drawer, DrawingThread, PeerSettings, in_base64
-
-LONE_TILE = 2
-"""Evaluations of a picture's step, with guidance."""
+from bench.peers.drawing import DrawingThread, PeerSettings, in_base64
 
 
 def create_app(settings: PeerSettings) -> FastAPI:
     """The model is loaded before the port is open."""
     app = FastAPI()
     drawing = DrawingThread(settings)
-    lone = drawing.executor.submit(Drawer, settings, LONE_TILE).result()
     lock = asyncio.Lock()
 
     @app.post("/")
     async def draw(request: LoadRequest) -> Response:
-        drawer = lone if request.n == 1 else drawing.drawer
         async with lock:
             loop = asyncio.get_running_loop()
-            [files] = await loop.run_in_executor(drawing.executor, drawer.draw, [request])
+            [files] = await loop.run_in_executor(drawing.executor, drawing.drawer.draw, [request])
         if request.n == 1:
             return Response(files[0], media_type="image/png")
         return JSONResponse(in_base64(files))
