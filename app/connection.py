@@ -4,7 +4,7 @@
 | ------------------------------- | -------------------------------------------------------------- |
 | opened, nothing sent            | ``head_timeout``; closed without a word                        |
 | a head arrives                  | ``head_timeout`` (408) and `LARGEST_HEAD` bytes (431)          |
-| a body arrives                  | `app.api.limits` (408, 413); chunks' heads, trailers: 431;     |
+| a body arrives                  | `app.api.middleware` (408, 413); chunks' heads, trailers: 431; |
 |                                 | `EVENTS_AT_ONCE` chunks, then others have their turn           |
 | an answer is under way          | the engine's deadline; what comes meanwhile waits, unparsed    |
 | an answer is not read           | ``write_timeout`` without `LEAST_READ` bytes, then aborted     |

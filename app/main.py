@@ -14,13 +14,11 @@ from app.api import describe, errors, health, images, models, openapi, pages, tr
 from app.api.auth import Auth
 from app.api.deps import Services
 from app.api.errors import ErrorAnswer
-from app.api.headers import EXPOSED, Cors, SecurityHeaders
-from app.api.limits import BodyLimit
+from app.api.middleware import EXPOSED, BodyLimit, Cors, SecurityHeaders
 from app.api.openai import routes as openai
 from app.api.rate_limit import RateLimit
 from app.api.request_log import RequestLog
 from app.api.signing import Links
-from app.api.tracing import Tracing
 from app.engine import Engine, Succession
 from app.generation.credentials import Credentials
 from app.generation.editing.budget import UploadBudget
@@ -131,5 +129,5 @@ def assemble(settings: Settings, engine: Engine, metrics: Metrics) -> FastAPI:
     app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestLog, metrics=metrics)
     if settings.tracing:
-        app.add_middleware(Tracing, tracer=tracing.start(installed_version()))
+        app.add_middleware(tracing.Tracing, tracer=tracing.start(installed_version()))
     return app

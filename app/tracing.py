@@ -19,6 +19,10 @@ from app.engine import Timings
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span, Tracer
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+PROBES = frozenset({"/livez", "/readyz", "/metrics", "/v1/status"})
+"""Asked every few seconds by machines: not traced."""
 
 SECOND = 1_000_000_000  # nanoseconds
 
@@ -106,3 +110,35 @@ class RequestSpan:
         if status >= 500:
             self._span.set_status(StatusCode.ERROR)
         self._span.end()
+
+
+class Tracing:
+    """Pure ASGI middleware, around all others, so that what they count has the trace."""
+
+    def __init__(self, app: ASGIApp, tracer: Tracer) -> None:
+        self._app = app
+        self._tracer = tracer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in PROBES:
+            await self._app(scope, receive, send)
+            return
+        sent = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        request = RequestSpan(self._tracer, sent, scope["method"])
+        status, request_id = 500, ""
+
+        async def sending(message: Message) -> None:
+            nonlocal status, request_id
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = dict(message["headers"])
+                request_id = headers.get(b"x-request-id", b"").decode("latin-1")
+            await send(message)
+
+        token = request_span.set(request)
+        try:
+            await self._app(scope, receive, sending)
+        finally:
+            request_span.reset(token)
+            route = getattr(scope.get("route"), "path_format", "none")
+            request.answered(route, scope["method"], status, request_id)

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app import logs
 from app.api.auth import CLIENT, Client
 from app.api.errors import CLIENT_GONE, ApiError
-from app.api.headers import NOTHING_RUNS, SECURITY
+from app.api.middleware import NOTHING_RUNS, SECURITY
 from app.metrics import Metrics
 
 HEADER = "X-Request-Id"

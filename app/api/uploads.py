@@ -16,8 +16,7 @@ from starlette.requests import ClientDisconnect
 
 from app.api.deps import Services, Shared
 from app.api.errors import CLIENT_GONE, ApiError, invalid, of_validation
-from app.api.json_form import read_json
-from app.api.multipart import FormError, FormParser, Part
+from app.api.forms import FormError, FormParser, Part, read_json
 from app.api.openapi import UploadField
 from app.api.schemas import Fields, WithParameters, printable
 from app.generation.editing.budget import Hold
@@ -125,7 +124,7 @@ async def read_form(request: Request, services: Shared) -> AsyncIterator[Form]:
 
 
 async def read_form_or_json(request: Request, services: Shared) -> AsyncIterator[Form]:
-    """The same, or a JSON object with its pictures in base64: see `app.api.json_form`."""
+    """The same, or a JSON object with its pictures in base64: see `app.api.forms`."""
     kind = _kind(request)
     if kind not in (FORM, JSON):
         message = f"a form or JSON is needed, with the header Content-Type: {FORM} or {JSON}"

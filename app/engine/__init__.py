@@ -1,12 +1,13 @@
 """Requests become a batch, the batch becomes steps, steps become images. Does not know HTTP."""
 
 from app.engine.engine import Engine
-from app.engine.events import (
+from app.engine.job import (
     DeadlineExceeded,
     Done,
     Draining,
     EngineError,
     ImageFailed,
+    Job,
     NotReady,
     Preview,
     Progress,
@@ -16,7 +17,6 @@ from app.engine.events import (
     UnknownModel,
     WorkerCrashed,
 )
-from app.engine.job import Job
 from app.engine.metrics import EngineMetrics
 from app.engine.settings import EngineSettings
 from app.engine.succession import Succession

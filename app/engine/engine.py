@@ -13,19 +13,18 @@ from typing import Literal
 
 from cachetools import LRUCache
 
-from app.engine.copies import PrivateCopies
-from app.engine.events import (
+from app.engine.job import (
     DeadlineExceeded,
     Done,
     Draining,
     EngineError,
+    Job,
     NotReady,
     Preview,
     Progress,
     Timings,
     UnknownModel,
 )
-from app.engine.job import Job
 from app.engine.messages import (
     Advanced,
     Finished,
@@ -43,6 +42,7 @@ from app.engine.scheduler import Scheduler, Send, Slots, Update
 from app.engine.settings import EngineSettings
 from app.engine.supervisor import GaveUp, Lost, Supervisor, WorkerEvent
 from model.checkpoint import Checkpoint
+from model.copies import PrivateCopies
 from model.cores import cores
 from model.protocol import LoadedModel, Result, in_turn
 from model.registry import open_checkpoint as open_folder

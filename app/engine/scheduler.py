@@ -29,14 +29,14 @@ from typing import Generic, TypeVar
 
 from cachetools import TTLCache
 
-from app.engine.events import (
+from app.engine.job import (
     EngineError,
     ImageFailed,
+    Job,
     QueueFull,
     RequestRefused,
     WorkerCrashed,
 )
-from app.engine.job import Job
 from app.engine.messages import (
     Admit,
     Advanced,

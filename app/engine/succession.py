@@ -11,7 +11,7 @@ import asyncio
 import logging
 
 from app.engine.engine import Engine
-from app.engine.events import NotReady
+from app.engine.job import NotReady
 from model.checkpoint import CheckpointError
 from model.protocol import LoadedModel, ModelSpec
 

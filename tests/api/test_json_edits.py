@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from app.api.errors import ApiError
-from app.api.json_form import read_json
+from app.api.forms import read_json
 from app.settings import Settings
 from model.request import ImageRequest
 from tests.api.application import error, png

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from app.engine import Engine, EngineMetrics, EngineSettings
-from app.engine.copies import LOCK, PREFIX, PrivateCopies, remove_abandoned
 from model.checkpoint import WEIGHTS
+from model.copies import LOCK, PREFIX, PrivateCopies, remove_abandoned
 from model.registry import open_checkpoint
 from tests.tiny import tiny_flow
 
