@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ParamSpec, TypeVar
 
+from cachetools import LRUCache
 from fastapi import Depends, Request
 
 from app.api.auth import Client
 from app.api.errors import CLIENT_GONE, ApiError
 from app.api.rate_limit import RateLimit
 from app.api.schemas import WithParameters, printable
-from app.api.signing import Links
+from app.api.signing import Address, Links
 from app.engine import Engine, Job, Succession
 from app.generation.editing.budget import UploadBudget
 from app.generation.resolve import Generation, find_model
@@ -21,6 +22,9 @@ from app.generation.service import File, ImageService
 from app.metrics import Metrics
 from app.settings import Settings
 from model.checkpoint import Checkpoint
+
+MOST_ADDRESSES = 1024
+"""Whose meaning is remembered."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -37,6 +41,9 @@ class Services:
     uploads: UploadBudget
     rate_limit: RateLimit
     links: Links
+    addresses: LRUCache[tuple[bytes, bytes], Address] = field(
+        default_factory=lambda: LRUCache(MOST_ADDRESSES)
+    )  # what those mean that were asked for lately
     leaving: bool = False  # set by the server at the first signal: /readyz turns 503
 
     @property
@@ -145,7 +152,7 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
     """Awaits ``work``, which is cancelled as soon as the client has gone.
 
     Raises `ApiError` (499) then. What comes meanwhile of a body that nobody reads is dropped, and
-    refused beyond the limits of `app.api.limits`.
+    refused beyond the limits of `app.api.middleware`.
     """
     working = asyncio.create_task(work)
     leaving = asyncio.create_task(_disconnect(request))

@@ -25,7 +25,7 @@ from app.api.responses import (
     respond,
 )
 from app.api.schemas import LONGEST_SEED, Fields, FileFormat, ImageQuery, ImagesBody
-from app.api.signing import path_of
+from app.api.signing import Address, path_of
 from app.generation.output import ANIMATED, MEDIA_TYPES
 from app.generation.resolve import quoted, resolve, seed_of
 
@@ -119,6 +119,25 @@ def read_address(request: Request) -> tuple[ImagePath, ImageQuery]:
         raise of_validation(errors) from error
 
 
+def addressed(request: Request, services: Services) -> Address:
+    """What the request's address means; remembered, as the same ones are asked for again and again.
+
+    Raises `ApiError` and `InvalidField`.
+    """
+    key = (request.scope["raw_path"], request.scope["query_string"])
+    known = services.addresses.get(key)
+    if known is not None and known.checkpoint in services.engine.checkpoints.values():
+        return known
+    path, query = read_address(request)
+    services.check_names(query)
+    checkpoint, pinned = services.find(query.model)
+    wanted = query.wanted(format=path.format, seed=seed_of(path.seed))
+    generation = resolve(wanted, checkpoint, services.settings)
+    address = Address(generation, checkpoint, pinned, query.numerics)
+    services.addresses[key] = address
+    return address
+
+
 _ADDRESS: dict[str, Any] = {
     "response_class": Response,
     "openapi_extra": {
@@ -146,17 +165,14 @@ _ADDRESS: dict[str, Any] = {
 @addresses.head("/v1/images/{seed:path}.{format}", include_in_schema=False, **_ADDRESS)
 async def image(request: Request) -> Response:
     """An image as an address: the same bytes as the POST of the same request."""
-    path, query = read_address(request)
     services, client = await services_of(request), await client_of(request)
-    services.check_names(query)
-    checkpoint, pinned = services.find(query.model)
-    wanted = query.wanted(format=path.format, seed=seed_of(path.seed))
-    generation = resolve(wanted, checkpoint, services.settings)
-    numerics = services.images.numerics(checkpoint.spec)
-    if query.numerics not in (None, numerics):
-        message = f"{quoted(query.numerics)} was asked for, this service has {numerics}"
+    address = addressed(request, services)
+    generation = address.generation
+    numerics = services.images.numerics(generation.spec)
+    if address.numerics not in (None, numerics):
+        message = f"{quoted(address.numerics)} was asked for, this service has {numerics}"
         raise ApiError(404, f"numerics: {message}", code="not_loaded", param="numerics")
-    immutable = pinned or query.numerics is not None
+    immutable = address.pinned or address.numerics is not None
     etag = services.images.etag(generation)
     headers = {"ETag": etag, "Cache-Control": _cache_control(immutable, client, services)}
     if services.settings.api_keys:
@@ -165,7 +181,7 @@ async def image(request: Request) -> Response:
         return Response(status_code=304, headers=headers)
     if request.method == "HEAD":
         headers |= generation_headers(generation, services)
-        response = Response(media_type=MEDIA_TYPES[path.format], headers=headers)
+        response = Response(media_type=MEDIA_TYPES[generation.output.format], headers=headers)
         # Not 0, which is said of nothing; how long the file is, is known once it is drawn.
         del response.headers["content-length"]
         return response

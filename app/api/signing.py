@@ -9,6 +9,7 @@ import base64
 import hashlib
 import hmac
 import time
+from dataclasses import dataclass
 from string import punctuation
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
@@ -17,11 +18,22 @@ from fastapi import Request
 from app.api.schemas import ImageQuery
 from app.generation.resolve import WHITE, Generation
 from app.settings import Settings
+from model.checkpoint import Checkpoint
 
 IMAGES = "/v1/images"
 
 PINNED_DIGEST = 12
 """Characters of the digest in an address that pins its model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """What an address means, as long as the checkpoint is the one that is served."""
+
+    generation: Generation
+    checkpoint: Checkpoint
+    pinned: bool  # whether it names the model's digest
+    numerics: str | None  # what it names of them
 
 
 def path_of(generation: Generation, index: int = 0, *, pin: bool = False) -> str:

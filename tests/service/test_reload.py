@@ -37,6 +37,10 @@ def test_what_has_changed_is_loaded_and_what_was_accepted_is_finished(
         url = service.await_ready().url
         before = digests(url)
         assert list(before) == ["cats", "dogs"]
+        address = f"{url}/v1/images/1.png?model=cats"
+        pinned = f"{address}@{before['cats']}"
+        old = httpx.get(pinned)
+        assert httpx.get(address).content == old.content
         expected = httpx.post(f"{url}/v1/images", json=SLOW, timeout=60).json()
         again = SLOW | {"seed": 2}  # the second is computed now, the first was kept
         slow = thread.submit(httpx.post, f"{url}/v1/images", json=again, timeout=60)
@@ -55,8 +59,8 @@ def test_what_has_changed_is_loaded_and_what_was_accepted_is_finished(
         assert answer["images"][0]["b64_json"] == expected["images"][1]["b64_json"]
         new = httpx.post(f"{url}/v1/images", json=SLOW, timeout=60).json()
         assert new["images"][0]["b64_json"] != expected["images"][0]["b64_json"]
-        gone = httpx.get(f"{url}/v1/images/1.png", params={"model": f"cats@{before['cats']}"})
-        assert gone.status_code == 404
+        assert httpx.get(address).content != old.content
+        assert httpx.get(pinned).status_code == 404
 
         weights = load_file(cats / "model.safetensors")
         weights["patch_embed.bias"].fill_(torch.nan)
