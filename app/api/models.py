@@ -67,7 +67,8 @@ class Model(BaseModel):
     tile: int | None = Field(description="The most evaluations in a pass.")
     rungs: list[int] | None = Field(
         description="Sizes of passes: each runs in the smallest that holds its evaluations. Only "
-        "those in which the self-test found the tile's bits, so that they change no picture.",
+        "those in which the self-test found the tile's bits, for each kind of pass by itself: "
+        "so they change no picture.",
         examples=[[1, 2, 4, 8]],
     )
 

@@ -7,8 +7,8 @@ that serves, so that its batches are what is tested. Each kind of pass runs on t
 included: the model is warm afterwards.
 
 In between it is settled which sizes passes have (`model.runtime.rungs`): the smaller ones in which
-rows that fill them have the results that they had in the tile, and in which no pass gave other
-bits. The probes that are computed alone then run in these.
+rows that fill them have the results that they had in the tile, and in which some kind of pass gave
+its bits. The probes that are computed alone then run in these.
 """
 
 from __future__ import annotations

@@ -32,9 +32,11 @@ class Rungs:
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Those in use, ascending, without those that were seen to differ for any kind of pass."""
-        differ = {size for (_, size), equal in self._equal.items() if not equal}
-        return (*(size for size in self._used if size not in differ), self.tile)
+        """Those in use, ascending, without those that were seen to differ for every kind of pass
+        that was tried in them."""
+        tried = {size for _, size in self._equal}
+        equal = {size for (_, size), same in self._equal.items() if same}
+        return (*(size for size in self._used if size not in tried - equal), self.tile)
 
     def use(self, smaller: Iterable[int]) -> None:
         """From now on, of the smaller sizes only these."""

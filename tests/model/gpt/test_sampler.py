@@ -454,6 +454,7 @@ def test_a_drawing_takes_one_step_of_the_network_for_each_place(
     model: GptSampler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a cache each place costs one position, not all positions before it once more."""
+    alone(model, ask("red apple", 1))  # in sizes that are compared with the tile the first time
     positions = 0
     advance = model._passes._transformer.advance
 
