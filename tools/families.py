@@ -1,6 +1,7 @@
 """``python -m tools.families DATA…``: fills in docs/families.md, its tables and its pictures.
 
-Several checkpoints side by side: the same prompts, seeds and real images. What lies between
+Several checkpoints side by side: the same prompts, seeds and real images. Figures are of images as
+small as the smallest of them draws; the pictures show each in its own size. What lies between
 ``<!-- begin NAME -->`` and ``<!-- end NAME -->`` is regenerated, the rest of the page is kept.
 """
 
@@ -36,6 +37,7 @@ PROMPTS = (
 """The last three: without a style, in Chinese, and without words."""
 
 SEEDS = (0, 1)
+SHOWN = 128  # pixels a side
 PARTS = ("pictures", "figures", "speed", "experiment")  # of the page, by their marks
 FEW = ("red apple", "rocket", "fox", "sunflower", "penguin", "guitar", "octopus", "strawberry")
 """Symbols of the experiment on squared errors."""
@@ -61,13 +63,14 @@ def main(
         assessments: dict[str, Assessment] = {}
         drawn: dict[str, list[list[Picture]]] = {}
         checkpoints = [choose_model(name) for name in model or map(str, shipped())]
+        side = min(min(checkpoint.spec.sizes.native) for checkpoint in checkpoints)
         encoder = load_encoder()
         filled(read(page), dict.fromkeys(PARTS, ""))  # before hours of drawing
         with progress_bar() as bar:
             for checkpoint in checkpoints:
                 spec = checkpoint.spec
                 name = spec.id if spec.family in assessments else spec.family
-                sampler = Sampler(load_chosen(checkpoint, device, dtype, TILE))
+                sampler = Sampler(load_chosen(checkpoint, device, dtype, TILE), side=side)
                 served = load_chosen(checkpoint, device, dtype)
                 assessment = Assessment(sampler, served, data, encoder, count=n, device=device)
                 task = bar.add_task(spec.id, total=assessment.steps)
@@ -132,7 +135,9 @@ def sheet(
         pictures += [*row, real_picture(real.get(prompt), row[0])]
         captions += [f"{name}: {prompt or 'no prompt'}" for name, _ in columns]
         captions.append("real" if prompt in real else "")
-    return contact_sheet(pictures, captions, columns=len(columns) + 1)
+    return contact_sheet(
+        pictures, captions, columns=len(columns) + 1, scale=max(1, SHOWN // pictures[0].width)
+    )
 
 
 def few(records: Sequence[Emoji]) -> list[Image.Image]:

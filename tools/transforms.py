@@ -4,12 +4,14 @@
 methods without a model. One sample from a model of images has about twice the squared error of
 their mean (its own spread comes on top), so both are measured: one sample, and the mean of several.
 
-*Restyling*: symbols whose images in one style are held out, from their images in the other. Is what
-is made nearest to the real image in that style?
+*Restyling*: symbols whose images in one style are held out, from their images in another. Is what
+is made nearest to the real image, of all images of that style?
 """
 
 from __future__ import annotations
 
+import random
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,15 +62,20 @@ class RepairLine:
 
 @dataclass(frozen=True, slots=True)
 class RestyleLine:
-    """How often an image made in another style is nearest to the real one in that style."""
+    """How often an image made in a style is nearest to the real one in that style."""
 
+    style: str
     start: str
     prompt: str
     twin: Share
     chance: float
 
+    @property
+    def way(self) -> str:
+        return f"{self.start}; {self.prompt}"
+
     def __str__(self) -> str:
-        return f"restyle from {self.start}, {self.prompt}: {self.twin}"
+        return f"{self.style} from {self.way}: {self.twin}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +89,8 @@ class Example:
 
 
 class TransformEvaluation:
-    """``count`` held-out images for each task, asked for by name and style, and as many restyled.
+    """``count`` held-out images for each task, asked for by name and style, and as many restyled
+    to each style.
 
     Nothing is restyled where the data has no symbol whose image in one style alone is held out.
     Raises ``DataError`` where a set is broken, or nothing of it is held out.
@@ -99,14 +107,15 @@ class TransformEvaluation:
         if not held_out:
             raise DataError("none of these images is held out of training")
         self._records = choose_records(held_out, count)
-        self._pairs = list(self._in_two_styles(unseen))[:count]
+        self._pairs = self._in_two_styles(unseen, count)
 
     @property
     def steps(self) -> int:
         """That `run` takes, for a progress bar."""
         own = self._sampler.steps
         repairs = sum(int(task.parameters.get("steps", own)) * task.samples for task in TASKS)
-        return repairs * len(self._records) + len(WAYS) * own * len(self._pairs)
+        restyled = sum(map(len, self._pairs.values()))
+        return repairs * len(self._records) + len(WAYS) * own * restyled
 
     def run(
         self, on_step: Callable[[int], None] = lambda steps: None
@@ -119,10 +128,11 @@ class TransformEvaluation:
             yield line
         if self._pairs:
             gallery = Gallery(self._all)
-            for strength, named in WAYS:
-                restyled = self._restyle(gallery, strength, named, on_step)
-                self._restyles.append(restyled)
-                yield restyled
+            for style in self._pairs:
+                for strength, named in WAYS:
+                    restyled = self._restyle(gallery, style, strength, named, on_step)
+                    self._restyles.append(restyled)
+                    yield restyled
 
     def report(self) -> Report:
         """Of what `run` has found."""
@@ -178,11 +188,15 @@ class TransformEvaluation:
         )
 
     def _restyle(
-        self, gallery: Gallery, strength: float, named: bool, on_step: Callable[[int], None]
+        self,
+        gallery: Gallery,
+        style: str,
+        strength: float,
+        named: bool,
+        on_step: Callable[[int], None],
     ) -> RestyleLine:
-        starts = natives(self._sampler.spec, [seen for seen, _ in self._pairs])
-        wanted = [unseen for _, unseen in self._pairs]
-        style = wanted[0].style
+        starts = natives(self._sampler.spec, [seen for seen, _ in self._pairs[style]])
+        wanted = [unseen for _, unseen in self._pairs[style]]
         prompts = [record.caption if named else f"{style} style" for record in wanted]
         if strength:
             requests = [
@@ -206,22 +220,28 @@ class TransformEvaluation:
             for picture, record in zip(made, wanted, strict=True)
         )
         return RestyleLine(
-            f"the other style's, strength {strength:g}" if strength else "noise",
+            style,
+            f"another style's, {strength:g}" if strength else "noise",
             "name, style" if named else "style",
             Share(hits, len(made)),
             1 / sum(record.style == style for record in self._all),
         )
 
-    def _in_two_styles(self, unseen: Sequence[Emoji]) -> Iterator[tuple[Emoji, Emoji]]:
-        """A seen record and its unseen counterpart, one tone a symbol."""
-        seen = {
-            record.codepoints: record
-            for record in select(self._all, "train")
-            if unseen and record.style != unseen[0].style
-        }
-        for record in choose_records(unseen, len(unseen)):
-            if record.codepoints in seen:
-                yield seen[record.codepoints], record
+    def _in_two_styles(
+        self, unseen: Sequence[Emoji], count: int
+    ) -> dict[str, list[tuple[Emoji, Emoji]]]:
+        """By style, seen records of another style and their unseen counterparts, one a symbol."""
+        seen: dict[str, list[Emoji]] = defaultdict(list)
+        for record in select(self._all, "train"):
+            seen[record.codepoints].append(record)
+        draw = random.Random(0)
+        pairs: dict[str, list[tuple[Emoji, Emoji]]] = {}
+        for style in sorted({record.style for record in unseen}):
+            known = [r for r in unseen if r.style == style and r.codepoints in seen]
+            chosen = choose_records(known, count)
+            if chosen:
+                pairs[style] = [(draw.choice(seen[each.codepoints]), each) for each in chosen]
+        return pairs
 
 
 def repair_table(lines: Sequence[RepairLine]) -> str:
@@ -243,12 +263,17 @@ def _both(of: Quality) -> str:
 
 
 def _restyle_table(lines: Sequence[RestyleLine]) -> str:
-    head = ("start", "prompt", "n", "nearest real picture is the true twin", "by chance")
-    rows = [
-        (line.start, line.prompt, str(line.twin.of), str(line.twin), f"{line.chance:.2%}")
-        for line in lines
-    ]
-    return table(head, "llrlr", rows)
+    """Markdown: a row for each style, a column for each way."""
+    ways = list(dict.fromkeys(line.way for line in lines))
+    by_style: dict[str, dict[str, RestyleLine]] = defaultdict(dict)
+    for line in lines:
+        by_style[line.style][line.way] = line
+    rows = []
+    for style, of_way in by_style.items():
+        any_ = next(iter(of_way.values()))
+        shares = [of_way[way].twin for way in ways]
+        rows.append((style, str(any_.twin.of), *map(str, shares), f"{any_.chance:.2%}"))
+    return table(("to", "n", *ways, "by chance"), "lr" + "l" * len(ways) + "r", rows)
 
 
 def _before_and_after(examples: Sequence[Example]) -> Image.Image:

@@ -105,8 +105,8 @@ class SetEvaluation:
         few = min(_unprompted([*map(len, drawn.values())]), len(others))
         if few > NEIGHBOURS:
             draw = random.Random(0)
-            real = natives(self._sampler.spec, draw.sample(asked, few))
-            known = natives(self._sampler.spec, draw.sample(others, few))
+            real = self._real(draw.sample(asked, few))
+            known = self._real(draw.sample(others, few))
             pictures = self._sampler.draw([""] * few, on_step, seeds=range(few))
             yield SetLine(
                 NO_PROMPT,
@@ -123,8 +123,8 @@ class SetEvaluation:
         on_step: Callable[[int], None],
     ) -> SetLine:
         records, pictures = [record for record, _ in pairs], [picture for _, picture in pairs]
-        real, known = natives(self._sampler.spec, records), natives(self._sampler.spec, others)
-        alike = natives(self._sampler.spec, [self._gallery.neighbour(record) for record in records])
+        real, known = self._real(records), self._real(others)
+        alike = self._real([self._gallery.neighbour(record) for record in records])
         seed = self._sampler.seed
         asked = [(record.caption, picture, seed) for record, picture in pairs]
         seeds = similarity_of_seeds(self._sampler, asked, on_step)
@@ -134,6 +134,10 @@ class SetEvaluation:
             resemblance(self._encoder, pictures, known, real, seeds),
             resemblance(self._encoder, real, known, alike),
         )
+
+    def _real(self, records: Sequence[Emoji]) -> list[Picture]:
+        """Real images as large as drawn ones."""
+        return natives(self._sampler.spec, records, self._sampler.side)
 
     def _others(self, style: str, asked: Sequence[Emoji]) -> list[Emoji]:
         """Records of symbols that were not asked for, one of each."""

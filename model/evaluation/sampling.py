@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
+from PIL import Image
 
 from model.data.emoji import Emoji, read_pictures
 from model.data.pictures import DataError, PictureFormat
@@ -16,20 +17,28 @@ from model.protocol import ImageModel, ModelSpec
 from model.request import ImageRequest, Operation, Picture, Source
 from model.runtime.generate import generate
 from model.runtime.pixels import to_picture
+from model.training.sheet import to_image
 
 
 class Sampler:
     """Draws with one model in one way: its defaults, but for the parameters that are given.
 
+    What is drawn is reduced to ``side`` pixels, so that models of different sizes can be compared.
+
     Raises `model.request.InvalidField` for a parameter that the model does not take.
     """
 
     def __init__(
-        self, model: ImageModel[Any], given: Mapping[str, float] | None = None, seed: int = 0
+        self,
+        model: ImageModel[Any],
+        given: Mapping[str, float] | None = None,
+        seed: int = 0,
+        side: int | None = None,
     ) -> None:
         self.model = model
         self.spec = model.spec
         self.seed = seed
+        self.side = side
         self._given: dict[str, Any] = {**(given or {})}
         prompt = next(iter(self.spec.examples), "a picture")
         request = self.spec.request(prompt, seed, **self._given)
@@ -66,7 +75,10 @@ class Sampler:
         else:
             pairs = zip(prompts, seeds, strict=True)
             requests = [self.request(prompt, seed) for prompt, seed in pairs]
-        return list(generate(self.model, requests, on_step))
+        drawn = generate(self.model, requests, on_step)
+        if self.side is None:
+            return list(drawn)
+        return [_fitted(to_image(picture), self.side, picture.channels) for picture in drawn]
 
     def as_json(self) -> dict[str, float]:
         """All that decides what is drawn, beside the model and the prompt."""
@@ -105,16 +117,21 @@ def choose_records(records: Sequence[Emoji], count: int) -> list[Emoji]:
     return [draw.choice(groups[base]) for base in bases]
 
 
-def natives(spec: ModelSpec, records: Iterable[Emoji]) -> list[Picture]:
-    """Real images as the model would draw them. Raises ``DataError`` if these are no squares."""
+def natives(spec: ModelSpec, records: Iterable[Emoji], side: int | None = None) -> list[Picture]:
+    """Real images as the model would draw them, or of ``side`` pixels.
+
+    Raises ``DataError`` if these are no squares.
+    """
     width, height = spec.sizes.native
     if width != height:
         raise DataError(f"{spec.id} draws {width}x{height}, only squares can be compared")
-    form = PictureFormat(width, 4 if spec.channels == 4 else 3)
-    return [
-        from_premultiplied(form.pixels(image).transpose(1, 2, 0) / 255.0)
-        for image in read_pictures(records)
-    ]
+    return [_fitted(image, side or width, spec.channels) for image in read_pictures(records)]
+
+
+def _fitted(image: Image.Image, side: int, channels: int) -> Picture:
+    """As training would see it."""
+    pixels = PictureFormat(side, 4 if channels == 4 else 3).pixels(image)
+    return from_premultiplied(pixels.transpose(1, 2, 0) / 255.0)
 
 
 def from_premultiplied(values: Floats) -> Picture:
