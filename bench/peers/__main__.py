@@ -1,7 +1,7 @@
 """Measures Tessera and other ways to serve the same model on this machine.
 
     pip install -e .[bench]
-    python -m bench.peers [--model FOLDER] [--only tessera --only ray] [--rounds 3] [--seconds 40]
+    python -m bench.peers [--model FOLDER] [--only tessera --only ray] [--rounds 3] [--seconds 10]
 
 Prints Markdown, and each figure as it is found on the error stream; --out and --plot write files.
 The systems are subprocesses, one at a time, with the same threads, dtype, tile and guidance; peers
@@ -41,8 +41,10 @@ def main(
         ),
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="In which all systems take turns.")] = 3,
-    seconds: Annotated[float, typer.Option(min=1, help="Of each load in each round.")] = 40.0,
-    saturation_seconds: Annotated[float, typer.Option(min=1, help="Of full load.")] = 15.0,
+    seconds: Annotated[
+        float, typer.Option(min=1, help="Of each load in each round; of unequal requests 4 times.")
+    ] = 10.0,
+    saturation_seconds: Annotated[float, typer.Option(min=1, help="Of full load.")] = 6.0,
     threads: Annotated[
         int | None, typer.Option(min=1, help="Of the model; without it, the cores.")
     ] = None,
@@ -128,7 +130,8 @@ def _facts(
         "model": f"{spec.id} ({spec.digest[:12]}), {resolve_dtype('auto', 'cpu')}",
         "pictures in a batch": str(settings.pictures),
         "threads": str(settings.threads),
-        "seconds": f"{plan.saturation_seconds:g} saturated, {plan.seconds:g} of each other load",
+        "seconds": f"{plan.saturation_seconds:g} saturated, "
+        + ", ".join(f"{plan.lasting(mix):g} of each load of {mix.name}" for mix in plan.mixes),
         "rounds": str(plan.rounds),
         "peers": ", ".join(f"{one.title} {one.version}" for one in systems if one.version),
         **machine,

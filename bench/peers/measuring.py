@@ -55,6 +55,9 @@ WARM_UP = 16
 
 SEED = 0
 
+LONGER = 4
+"""So many times as long as the others, loads of unequal requests last."""
+
 OnStage = Callable[[str], None]
 OnFigure = Callable[[str], None]
 
@@ -78,10 +81,14 @@ class Plan:
 
     def duration(self, systems: int) -> float:
         """Seconds that it takes, about: starts and warming up are not known beforehand."""
-        loads = sum(len(SHARES[mix.name]) for mix in self.mixes)
+        loads = sum(len(SHARES[mix.name]) * self.lasting(mix) for mix in self.mixes)
         first = self.saturation_seconds * len(self.mixes)
         saturated = self.saturation_seconds * sum(map(is_of_equals, self.mixes))
-        return systems * (first + self.rounds * (saturated + loads * self.seconds))
+        return systems * (first + self.rounds * (saturated + loads))
+
+    def lasting(self, mix: Mix) -> float:
+        """Seconds of each of its loads. Unequal requests come seldom, and few of them are long."""
+        return self.seconds if is_of_equals(mix) else LONGER * self.seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,8 +190,8 @@ class _Stand:
 
     async def _loaded(self, mix: Mix, rate: float, share: float, send: Send) -> list[Outcome]:
         if share == ALONE:
-            return await one_by_one(send, mix.requests(SEED), seconds=self.plan.seconds)
-        plan: Iterable[Arrival] = arrivals(mix, share * rate, self.plan.seconds, SEED)
+            return await one_by_one(send, mix.requests(SEED), seconds=self.plan.lasting(mix))
+        plan: Iterable[Arrival] = arrivals(mix, share * rate, self.plan.lasting(mix), SEED)
         return await open_loop(send, plan)
 
     async def _saturated(self, title: str, mix: Mix, send: Send) -> Saturation:
