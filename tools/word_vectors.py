@@ -116,7 +116,8 @@ def _texts(words: Path) -> Iterable[str]:
         for said in wording.values():
             yield from (said.name, *said.keywords)
     for descriptions in read_descriptions().values():
-        yield from descriptions
+        for texts in descriptions.values():
+            yield from texts
 
 
 if __name__ == "__main__":

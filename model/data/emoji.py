@@ -22,7 +22,7 @@ import zipfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -33,7 +33,7 @@ from PIL import Image
 from model.data.pictures import DataError, PictureFormat, PictureSet
 from model.data.prompts import prompt_for
 from model.data.reading import Pixels, Report, file_identity, key_of, read_all, silent
-from model.data.wording import WORDS, Wording, read_descriptions, read_wordings
+from model.data.wording import WORDS, Descriptions, Wording, read_descriptions, read_wordings
 
 Split = Literal["train", "held-out style", "held-out tone"]
 
@@ -80,7 +80,7 @@ class Emoji:
     duplicate_of: str | None
     chinese: str | None
     wording: Wording | None = None
-    descriptions: tuple[str, ...] = ()  # as people might ask for it who do not know its name
+    descriptions: Descriptions = field(default_factory=dict)
 
     @property
     def toned(self) -> bool:
@@ -160,7 +160,7 @@ def read_records(folders: Iterable[Path]) -> list[Emoji]:
             duplicate_of=row.get("duplicate_of"),
             chinese=chinese.get(row["codepoints"]),
             wording=wordings.get(row["codepoints"]),
-            descriptions=described.get(row["base"], ()),
+            descriptions=described.get(row["base"], {}),
         )
         for folder in folders
         for row in map(json.loads, (folder / "captions.jsonl").read_text("utf-8").splitlines())

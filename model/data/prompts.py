@@ -50,10 +50,15 @@ def _from_words(record: Emoji, wording: Wording, draw: random.Random) -> str:
     if kind < 0.80:
         return _in_chinese(record, wording, draw)
     others = [language for language in wording if language not in (ENGLISH, CHINESE)]
-    words = wording[draw.choice(others)] if others else wording[ENGLISH]
+    language = draw.choice(others) if others else ENGLISH
+    words = wording[language]
     text = words.name
-    if not record.toned and len(words.keywords) > 1 and draw.random() < 0.4:
-        text = ", ".join(words.some(draw, draw.randint(1, 3)))
+    if not record.toned:
+        kind = draw.random()
+        if kind < 0.4 and language in record.descriptions:
+            text = draw.choice(record.descriptions[language])
+        elif kind < 0.7 and len(words.keywords) > 1:
+            text = ", ".join(words.some(draw, draw.randint(1, 3)))
     return f"{text}, {record.style} style" if draw.random() < 0.86 else text
 
 
@@ -61,21 +66,21 @@ def _in_english(record: Emoji, wording: Wording, kind: float, draw: random.Rando
     """``kind`` is uniform over 0…1."""
     words, name = wording[ENGLISH], record.name
     tone = "".join(f", {tone} skin tone" for tone in record.tones)
-    if kind < 0.20 and record.descriptions:
-        return f"{draw.choice(record.descriptions)}{tone}"
-    if kind < 0.50:
+    if kind < 0.35 and ENGLISH in record.descriptions:
+        return f"{draw.choice(record.descriptions[ENGLISH])}{tone}"
+    if kind < 0.55:
         return name
-    if kind < 0.54:
+    if kind < 0.59:
         return words.name
-    if kind < 0.62 and name.startswith("flag: "):
+    if kind < 0.65 and name.startswith("flag: "):
         place = name.removeprefix("flag: ")
         return draw.choice((f"flag of {place}", f"{place} flag", f"the flag of {place}"))
-    if kind < 0.62 and not name.startswith(WITHOUT_ARTICLE):
+    if kind < 0.65 and not name.startswith(WITHOUT_ARTICLE):
         return _with_article(name)
-    if kind < 0.70 and record.keywords:
+    if kind < 0.72 and record.keywords:
         listed = draw.sample(record.keywords, min(len(record.keywords), draw.randint(1, 4)))
         return f"{', '.join(listed)}{tone}"
-    if kind < 0.78 and words.keywords:
+    if kind < 0.79 and words.keywords:
         return f"{', '.join(words.some(draw, draw.randint(1, 3)))}{tone}"
     return f"{phrase(words, draw)}{tone}"
 
@@ -97,9 +102,11 @@ def _in_chinese(record: Emoji, wording: Wording, draw: random.Random) -> str:
     text = record.chinese or (words.name if words else record.name)
     if words is not None and not record.toned:
         kind = draw.random()
-        if kind < 0.20:
+        if kind < 0.30 and CHINESE in record.descriptions:
+            text = draw.choice(record.descriptions[CHINESE])
+        elif kind < 0.45:
             text = words.name
-        elif kind < 0.50 and words.keywords:
+        elif kind < 0.65 and words.keywords:
             text = "，".join(words.some(draw, draw.randint(1, 3)))
     return f"{text}，{record.chinese_style}" if draw.random() < 0.84 else text
 

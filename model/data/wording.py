@@ -54,6 +54,9 @@ class Words:
 Wording = Mapping[str, Words]
 """By language."""
 
+Descriptions = Mapping[str, tuple[str, ...]]
+"""A symbol as people might ask for it who do not know its name, by language."""
+
 
 def phrase(words: Words, draw: random.Random) -> str:
     """A few keywords, or keywords and the name, as somebody might type them."""
@@ -85,10 +88,13 @@ def read_wordings(path: Path) -> dict[str, Wording]:
     return dict(wordings)
 
 
-def read_descriptions() -> dict[str, tuple[str, ...]]:
+def read_descriptions() -> dict[str, Descriptions]:
     """Our own everyday wordings of a symbol, by its code points."""
     lines = (Path(__file__).parent / "descriptions.jsonl").read_text("utf-8").splitlines()
-    return {row["codepoints"]: tuple(row["descriptions"]) for row in map(json.loads, lines)}
+    return {
+        row.pop("codepoints"): {language: tuple(texts) for language, texts in row.items()}
+        for row in map(json.loads, lines)
+    }
 
 
 def _keywords(row: Mapping[str, Sequence[str]]) -> tuple[str, ...]:

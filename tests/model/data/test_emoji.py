@@ -11,7 +11,7 @@ import pytest
 from model.data import emoji, load
 from model.data.pictures import DataError, PictureFormat
 from model.data.prompts import prompt_for
-from model.data.wording import read_wordings
+from model.data.wording import read_descriptions, read_wordings
 from tests.emoji_sets import make_set, make_words
 
 FOLDERS = ("emoji_noto", "emoji_fluent3d")
@@ -147,6 +147,10 @@ def test_words_become_prompts_in_every_language(tmp_path: Path) -> None:
         "Hundegesicht, pixel style",
         "Hund, Tier, pixel style",
     } <= set(prompts)
+    texts = {prompt.removesuffix(", pixel style") for prompt in prompts}
+    for language in ("en", "zh", "de"):
+        told = set(record.descriptions[language])
+        assert told & {text.removesuffix("，像素风格") for text in texts} == told
     styled = [prompt for prompt in prompts if "pixel" in prompt or "像素" in prompt]
     assert 0.75 < len(styled) / len(prompts) < 0.95
 
@@ -179,3 +183,14 @@ def test_broken_words_are_named(
         file.writelines(json.dumps(row) + "\n" for row in rows)
     with pytest.raises(DataError, match=message):
         read_wordings(path)
+
+
+def test_descriptions_are_whole_and_name_one_symbol_each() -> None:
+    """Two symbols that are described alike could not be told apart."""
+    described = read_descriptions()
+    assert sum(len(of_symbol["en"]) for of_symbol in described.values()) > 20_000
+    for language in {language for of_symbol in described.values() for language in of_symbol}:
+        texts = [text for each in described.values() for text in each.get(language, ())]
+        assert all(text == text.strip() != "" for text in texts)
+        folded = [text.casefold() for text in texts]
+        assert len(folded) == len({*folded}), language
