@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 
 from model.data.emoji import read_pictures, read_records
+from model.data.pictures import PictureFormat
 from model.evaluation.report import Share
 from model.evaluation.retrieval import Gallery, thumbnail
-from model.evaluation.sampling import Sampler, choose_records
+from model.evaluation.sampling import Sampler, choose_records, from_premultiplied, natives
 from model.loading import load_model
 from model.registry import open_checkpoint
+from model.training.sheet import to_image
 from tests.emoji_sets import make_set
 from tests.tiny import tiny_flow
 
@@ -88,3 +90,15 @@ def test_a_report_says_the_steps_with_a_prompt_and_without(tmp_path: Path) -> No
     assert str(sampler).startswith("4 steps (6 without a prompt), guidance 2")
     assert (sampler.steps, sampler.steps_without_prompt) == (4, 6)
     assert str(Sampler(model, {"steps": 2})).startswith("2 steps, guidance 2")
+
+
+def test_what_is_drawn_is_reduced_as_real_images_are(folders: list[Path], tmp_path: Path) -> None:
+    model = load_model(open_checkpoint(tiny_flow(tmp_path / "a")), device="cpu", dtype="fp32")
+    (whole,) = Sampler(model).draw(["red apple"])
+    (small,) = Sampler(model, side=8).draw(["red apple"])
+    assert (whole.width, small.width, small.height) == (16, 8, 8)
+    form = PictureFormat(8)
+    assert small == from_premultiplied(form.pixels(to_image(whole)).transpose(1, 2, 0) / 255)
+    records = read_records(folders)
+    assert {real.width for real in natives(model.spec, records)} == {16}
+    assert {real.width for real in natives(model.spec, records, 8)} == {8}

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from tests.emoji_sets import MANY, make_set
 from tests.tiny import tiny_flow, tiny_gan, tiny_gpt
 from tools import families
-from tools.families import PROMPTS, PageError, code, filled
+from tools.families import PROMPTS, SHOWN, PageError, code, filled
 from tools.unpaired import draw, learn
 
 pytestmark = pytest.mark.usefixtures("measured_briefly")
@@ -90,6 +90,6 @@ def test_one_command_fills_in_the_page(tmp_path: Path, monkeypatch: pytest.Monke
     assert "z = torch.randn_like(x)  # belongs to no picture" in text
     assert "| gan | 1 |" in text
     with Image.open(tmp_path / "pictures" / "families.png") as sheet:
-        assert sheet.width == 7 * (2 * 16 + 8) + 8
-        assert sheet.height == len(PROMPTS) * (2 * 16 + 22 + 8) + 8
+        assert sheet.width == 7 * (SHOWN + 8) + 8
+        assert sheet.height == len(PROMPTS) * (SHOWN + 22 + 8) + 8
     assert (tmp_path / "pictures" / "unpaired.png").stat().st_size > 500
