@@ -15,14 +15,14 @@ from playwright.sync_api import Browser, Page, sync_playwright
 FOLDER = Path(__file__).parent
 PROMPTS = [
     "cat face, noto style",
-    "sailboat, noto style",
+    "sailboat, twemoji style",
     "cactus, fluent 3d style",
-    "octopus, noto style",
-    "snowman, noto style",
+    "octopus, blob style",
+    "snowman, fluent flat style",
     "cherry blossom, fluent 3d style",
-    "red apple, noto style",
+    "red apple, emojitwo style",
     "spouting whale, fluent 3d style",
-    "owl, fluent 3d style",
+    "owl, fluent color style",
 ]
 
 
