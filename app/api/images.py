@@ -47,6 +47,10 @@ addresses = APIRouter(tags=["images"], route_class=Undeclared)
 
 A_YEAR = 365 * 24 * 3600
 
+LONGEST_REMEMBERED = 2048
+"""Bytes of an address. A walk's has a request for each frame: those and longer ones are read anew,
+so that a thousand take a few megabytes."""
+
 
 @router.post("/v1/images", response_class=Response, responses=RESPONSES | ACCEPTED)
 async def draw(
@@ -134,7 +138,8 @@ def addressed(request: Request, services: Services) -> Address:
     wanted = query.wanted(format=path.format, seed=seed_of(path.seed))
     generation = resolve(wanted, checkpoint, services.settings)
     address = Address(generation, checkpoint, pinned, query.numerics)
-    services.addresses[key] = address
+    if not generation.walk and sum(map(len, key)) <= LONGEST_REMEMBERED:
+        services.addresses[key] = address
     return address
 
 

@@ -10,10 +10,12 @@ import pytest
 from PIL import Image
 from pydantic import HttpUrl
 
+from app.api.images import LONGEST_REMEMBERED
 from app.engine import Engine
+from app.metrics import Metrics
 from app.settings import Settings
 from model.request import ImageRequest
-from tests.api.application import error, events, metric
+from tests.api.application import application, asking_app, error, events, metric
 from tests.files import read_metadata
 
 APPLE = {"prompt": "red apple", "seed": 7}
@@ -169,6 +171,22 @@ async def test_head_and_304_run_no_model(
     assert (kept.status_code, kept.content) == (304, b"")
     assert kept.headers["etag"] == head.headers["etag"]
     assert submitted == []
+
+
+async def test_only_short_addresses_of_single_images_are_remembered(
+    engine: Engine, settings: Settings, metrics: Metrics
+) -> None:
+    """A thousand others, which cost a client nothing by HEAD, would take much memory."""
+    short = "/v1/images/7.png?prompt=red%20apple"
+    long = short + "%20" * (LONGEST_REMEMBERED // 3)
+    async with application(engine, settings, metrics) as app, asking_app(app) as client:
+        for address in (short, "/v1/images/7.webp?walk=6", long, short):
+            assert (await client.head(address)).status_code == 200
+        assert [*app.state.services.addresses] == [
+            (b"/v1/images/7.png", b"prompt=red%20apple"),
+        ]
+        named = await client.get(f"{short}&numerics=other")
+        assert (named.status_code, named.json()["error"]["code"]) == (404, "not_loaded")
 
 
 async def test_the_etag_names_the_bytes(client: httpx.AsyncClient) -> None:
