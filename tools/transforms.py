@@ -128,9 +128,11 @@ class TransformEvaluation:
             yield line
         if self._pairs:
             gallery = Gallery(self._all)
-            for style in self._pairs:
+            for pairs in self._pairs.values():
+                starts = natives(self._sampler.spec, [seen for seen, _ in pairs])
+                wanted = [unseen for _, unseen in pairs]
                 for strength, named in WAYS:
-                    restyled = self._restyle(gallery, style, strength, named, on_step)
+                    restyled = self._restyle(gallery, starts, wanted, strength, named, on_step)
                     self._restyles.append(restyled)
                     yield restyled
 
@@ -190,13 +192,13 @@ class TransformEvaluation:
     def _restyle(
         self,
         gallery: Gallery,
-        style: str,
+        starts: Sequence[Picture],
+        wanted: Sequence[Emoji],
         strength: float,
         named: bool,
         on_step: Callable[[int], None],
     ) -> RestyleLine:
-        starts = natives(self._sampler.spec, [seen for seen, _ in self._pairs[style]])
-        wanted = [unseen for _, unseen in self._pairs[style]]
+        style = wanted[0].style
         prompts = [record.caption if named else f"{style} style" for record in wanted]
         if strength:
             requests = [

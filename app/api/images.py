@@ -130,14 +130,17 @@ def addressed(request: Request, services: Services) -> Address:
     """
     key = (request.scope["raw_path"], request.scope["query_string"])
     known = services.addresses.get(key)
-    if known is not None and known.checkpoint in services.engine.checkpoints.values():
-        return known
+    if known is not None:
+        spec = known.generation.spec
+        served = services.engine.checkpoints.get(spec.id)
+        if served is not None and served.spec is spec:  # a reload opens all folders anew
+            return known
     path, query = read_address(request)
     services.check_names(query)
     checkpoint, pinned = services.find(query.model)
     wanted = query.wanted(format=path.format, seed=seed_of(path.seed))
     generation = resolve(wanted, checkpoint, services.settings)
-    address = Address(generation, checkpoint, pinned, query.numerics)
+    address = Address(generation, pinned, query.numerics)
     if not generation.walk and sum(map(len, key)) <= LONGEST_REMEMBERED:
         services.addresses[key] = address
     return address

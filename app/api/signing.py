@@ -18,7 +18,6 @@ from fastapi import Request
 from app.api.schemas import ImageQuery
 from app.generation.resolve import WHITE, Generation
 from app.settings import Settings
-from model.checkpoint import Checkpoint
 
 IMAGES = "/v1/images"
 
@@ -28,10 +27,9 @@ PINNED_DIGEST = 12
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """What an address means, as long as the checkpoint is the one that is served."""
+    """What an address means, as long as its model is the one that is served."""
 
     generation: Generation
-    checkpoint: Checkpoint
     pinned: bool  # whether it names the model's digest
     numerics: str | None  # what it names of them
 
