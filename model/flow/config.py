@@ -114,6 +114,8 @@ class SamplingConfig(BaseModel):
     guidance: Annotated[float, Field(ge=0)] = 2.0
     max_guidance: Annotated[float, Field(ge=0)] = 10.0
     solver: Literal["euler", "heun"] = "euler"
+    spacing: Annotated[float, Field(gt=0, le=10, exclude_if=lambda power: power == 1)] = 1.0
+    """Of times, see `model.flow.solver.Trajectory`."""
 
 
 ADDED = ("detail_width", "polish_channels", "enlarged", "concepts", "frozen_channels")
@@ -237,5 +239,11 @@ class FlowCheckpoint(TokenizedCheckpoint[FlowCheckpointConfig]):
         network = place(FlowTransformer(self.config.network), self.folder, placement)
         captions = load_captions(self.folder) if (self.folder / CAPTIONS).exists() else ()
         return FlowSampler(
-            self.spec, network, self.tokenizer, placement.tile, placement.mode, captions
+            self.spec,
+            network,
+            self.tokenizer,
+            placement.tile,
+            placement.mode,
+            captions,
+            self.config.sampling.spacing,
         )

@@ -98,8 +98,10 @@ class FlowSampler:
         tile: int,
         mode: Mode = "eager",
         captions: Sequence[str] = (),
+        spacing: float = 1.0,
     ) -> None:
-        """An image that is asked for by nothing is of one of the ``captions``, where there are."""
+        """An image that is asked for by nothing is of one of the ``captions``, where there are.
+        ``spacing`` is every `Trajectory`'s."""
         if tile < 2:
             raise ValueError(f"tile is {tile}, guidance needs at least 2")
         self.spec = spec
@@ -108,6 +110,7 @@ class FlowSampler:
         self.rungs = rungs = Rungs(tile)
         self._network = network.eval().requires_grad_(False)
         self._tokenizer = tokenizer
+        self._spacing = spacing
         self._captions = tokenizer.usable(captions, spec.max_prompt_tokens)
         self._dtype = network.patch_embed.weight.dtype
         device = network.patch_embed.weight.device
@@ -144,7 +147,7 @@ class FlowSampler:
         start = begin(request, noise_of(request, shape), larger=size != native)
         steps, order = int(request.value("steps")), int(request.value("solver_order"))
         return FlowRow(
-            trajectory=Trajectory(start.latent, steps, order, start.time),
+            trajectory=Trajectory(start.latent, steps, order, start.time, self._spacing),
             windows=Windows(size, native, IN_WINDOWS // of_window(request)),
             tokens=tokens,
             guidance=1.0 if captioned else request.value("guidance"),

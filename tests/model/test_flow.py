@@ -54,6 +54,17 @@ def test_a_perfect_prediction_arrives_at_the_picture(order: int) -> None:
     assert (way.step, way.time) == (5, 1.0)
 
 
+@pytest.mark.parametrize(("spacing", "middle"), [(1.0, 0.6), (2.0, 0.4)])
+def test_spacing_makes_the_first_steps_smaller_from_wherever_it_begins(
+    spacing: float, middle: float
+) -> None:
+    """Half the steps of the way from 0.2 to 1."""
+    way = Trajectory(torch.zeros(1, 2, 2), 4, 1, time=0.2, spacing=spacing)
+    way.advance(torch.ones(1, 2, 2))
+    way.advance(torch.ones(1, 2, 2))
+    assert way.time == pytest.approx(middle)
+
+
 def _error(order: int, steps: int) -> float:
     """Distance from the exact end when the prediction is a known function of place and time.
 

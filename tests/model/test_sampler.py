@@ -1,6 +1,7 @@
 """The promise that an image does not depend on the other rows, and what it rests on."""
 
 import itertools
+import json
 from functools import partial
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from app.engine.selftest import examine
+from model.checkpoint import CONFIG
 from model.flow.sampler import FlowSampler
 from model.loading import load_model
 from model.protocol import Pass
@@ -132,3 +134,18 @@ def test_generate_reports_every_step(tmp_path: Path) -> None:
     reported: list[int] = []
     list(generate(model, REQUESTS, reported.append))
     assert sum(reported) == sum(request.value("steps") for request in REQUESTS)
+
+
+def test_a_checkpoint_spaces_its_times(tmp_path: Path) -> None:
+    """After two of four steps a quarter of the way is gone, not half."""
+    path = tiny_flow(tmp_path) / CONFIG
+    assert "spacing" not in json.loads(path.read_text("utf-8"))["sampling"]  # where it is 1
+    config = json.loads(path.read_text("utf-8"))
+    config["sampling"]["spacing"] = 2.0
+    path.write_text(json.dumps(config), encoding="utf-8")
+    model = load_model(open_checkpoint(tmp_path), device="cpu", dtype="fp32", tile=4)
+    assert isinstance(model, FlowSampler)
+    row = model.start(REQUESTS[0])
+    while row.step < 2:
+        model.step([row])
+    assert row.trajectory.time == 0.25
