@@ -36,6 +36,7 @@ class Gallery:
         self.records = list(records)
         self._pixels = np.stack([thumbnail(image) for image in read_pictures(records)])
         self._squares = np.square(self._pixels).sum(1)
+        self._styles = np.array([record.style for record in self.records])
         self._index = {(r.style, r.codepoints): index for index, r in enumerate(self.records)}
 
     def finds(self, pixels: Thumbnail, wanted: Emoji, style: str | None) -> bool:
@@ -43,6 +44,20 @@ class Gallery:
         nearest = int(self._distance(pixels, style).argmin())
         counterpart = self._index.get((self.records[nearest].style, wanted.codepoints))
         return counterpart is not None and self._alike(nearest, counterpart)
+
+    def twins_find(self, wanted: Emoji) -> bool | None:
+        """Whether a real image of the same symbol, in any other style in which it may be trained
+        on, is nearest to the wanted one in that one's style; None where there is no such image."""
+        twins = [
+            index
+            for index, record in enumerate(self.records)
+            if record.codepoints == wanted.codepoints
+            and record.style != wanted.style
+            and record.split == "train"
+        ]
+        if not twins:
+            return None
+        return any(self.finds(self._pixels[index], wanted, wanted.style) for index in twins)
 
     def ranking(self, pixels: Thumbnail, style: str, count: int) -> list[Emoji]:
         """The nearest images of a style, nearest first, one of each of ``count`` symbols."""
@@ -97,7 +112,8 @@ class Gallery:
         return Share(alone, len(pixels))
 
     def _of(self, style: str) -> NDArray[np.bool_]:
-        return np.array([record.style == style for record in self.records])
+        of_style: NDArray[np.bool_] = self._styles == style
+        return of_style
 
 
 def thumbnail(image: Image.Image) -> Thumbnail:
@@ -139,6 +155,7 @@ class Line:
     prompt: str
     retrieval: Share
     error: float  # median root mean squared difference to the true image, 0…1
+    twins: Share | None = None  # of what is held out by style: see `Gallery.twins_find`
 
     def __str__(self) -> str:
         return f"{self.style}, {self.split}, {self.prompt}: {self.retrieval}"
@@ -196,7 +213,14 @@ class RetrievalEvaluation:
             if batch.phrasing == NAME:
                 self.drawn[batch.style, batch.split] = drawn
             share = Share(hits, len(drawn))
-            yield Line(batch.style, batch.split, batch.phrasing, share, float(np.median(errors)))
+            error = float(np.median(errors))
+            twins = self._twins(batch) if batch.split == "held-out style" else None
+            yield Line(batch.style, batch.split, batch.phrasing, share, error, twins)
+
+    def _twins(self, batch: PromptBatch) -> Share | None:
+        found = [self.gallery.twins_find(record) for record in batch.records]
+        known = [each for each in found if each is not None]
+        return Share(sum(known), len(known)) if known else None
 
 
 def _plan(records: Sequence[Emoji], styles: Sequence[str], count: int) -> Iterator[PromptBatch]:
@@ -213,13 +237,14 @@ def _plan(records: Sequence[Emoji], styles: Sequence[str], count: int) -> Iterat
 
 
 def retrieval_table(lines: Sequence[Line]) -> str:
-    """Markdown."""
-    head = ("style", "pictures", "prompt", "n", "nearest real is the one asked for", "median error")
+    """Markdown. What is held out has beside it what its real images in other styles find."""
+    asked = "nearest real is the one asked for"
+    head = ("style", "pictures", "prompt", "n", asked, "median error", "by a real twin")
     rows = [
         (
             *(line.style, line.split, line.prompt, str(line.retrieval.of)),
-            *(str(line.retrieval), f"{line.error:.3f}"),
+            *(str(line.retrieval), f"{line.error:.3f}", str(line.twins) if line.twins else ""),
         )
         for line in lines
     ]
-    return table(head, "lllrlr", rows)
+    return table(head, "lllrlrl", rows)

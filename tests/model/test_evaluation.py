@@ -14,9 +14,10 @@ from model.evaluation.sampling import Sampler, choose_records, from_premultiplie
 from model.loading import load_model
 from model.registry import open_checkpoint
 from model.training.sheet import to_image
-from tests.emoji_sets import make_set
+from tests.emoji_sets import MANY, make_set
 from tests.tiny import tiny_flow
 
+STYLES = ("noto", "twemoji")
 NAMES = {"1f34e": "red apple", "1f680": "rocket", "1f436": "dog face", "1f419": "octopus"}
 
 
@@ -48,6 +49,22 @@ def test_the_ceiling_leaves_out_pictures_that_look_alike(folders: list[Path]) ->
     gallery._pixels[1] = gallery._pixels[0]
     gallery._squares = np.square(gallery._pixels).sum(1)
     assert gallery.ceiling("noto") == Share(2, 4)
+
+
+def test_the_twins_of_an_image_are_those_that_training_saw_in_other_styles(tmp_path: Path) -> None:
+    """A figure of what is held out says little without: styles draw a symbol in different ways."""
+    records = read_records([make_set(tmp_path / style, style, MANY) for style in STYLES])
+    of_style = {style: [r for r in records if r.style == style] for style in STYLES}
+    gallery = Gallery(records)
+    found = [gallery.twins_find(record) for record in of_style["noto"]]
+    seen = [record.split == "train" for record in of_style["twemoji"]]
+    assert found == [True if each else None for each in seen]  # the sets draw alike
+    assert 0 < sum(seen) < len(seen)
+
+    first = seen.index(True)
+    other = gallery.true(of_style["twemoji"][first - 1])
+    gallery._pixels[records.index(of_style["twemoji"][first])] = other
+    assert gallery.twins_find(of_style["noto"][first]) is False
 
 
 def test_a_ranking_is_of_different_symbols(folders: list[Path]) -> None:
