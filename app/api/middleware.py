@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -22,6 +22,9 @@ SECURITY = {
     "Cross-Origin-Resource-Policy": "cross-origin",
 }
 NOTHING_RUNS = "default-src 'none'; frame-ancestors 'none'"
+
+_PAGES = tuple((name.lower().encode(), value.encode()) for name, value in SECURITY.items())
+_DATA = (*_PAGES, (b"content-security-policy", NOTHING_RUNS.encode()))
 
 EXPOSED = [
     "Content-Location",
@@ -65,15 +68,14 @@ class SecurityHeaders:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        is_data = scope["path"].startswith("/v1/")
+        usual = _DATA if scope["path"].startswith("/v1/") else _PAGES
 
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in SECURITY.items():
-                    headers.setdefault(name, value)
-                if is_data:
-                    headers.setdefault("Content-Security-Policy", NOTHING_RUNS)
+                headers = list(message.get("headers", ()))
+                given = {name.lower() for name, _ in headers}
+                more = (header for header in usual if header[0] not in given)
+                message["headers"] = [*headers, *more]
             await send(message)
 
         await self._app(scope, receive, sending)
@@ -103,9 +105,6 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         limit = self._of_uploads if scope["path"] in self._uploads else self._limit
-        headers = Headers(scope=scope)
-        announced = headers.get("content-length", "0")
-        encoding = headers.get("content-encoding", "")
         deadline = asyncio.get_running_loop().time() + limit.seconds
         received = 0
         complete = False
@@ -114,6 +113,9 @@ class BodyLimit:
             nonlocal received, complete
             if complete:
                 return await receive()
+            headers = Headers(scope=scope)
+            announced = headers.get("content-length", "0")
+            encoding = headers.get("content-encoding", "")
             if encoding.lower() not in ("", "identity"):
                 text = f"Content-Encoding: {encoding[:40]} was given; send the body as it is"
                 raise ApiError(415, text, code="unsupported_encoding", headers=_CLOSE)
