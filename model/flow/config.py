@@ -103,6 +103,10 @@ class FlowConfig:
         return self.image_size // self.patch_size
 
 
+Grain = Annotated[float, Field(ge=0, exclude_if=lambda variance: variance == 0)]
+"""What of an image is smoothed, see `model.runtime.smoothing.without_grain`; 0: nothing."""
+
+
 class SamplingConfig(BaseModel):
     """How flow draws when a request does not say."""
 
@@ -116,6 +120,8 @@ class SamplingConfig(BaseModel):
     solver: Literal["euler", "heun"] = "euler"
     spacing: Annotated[float, Field(gt=0, le=10, exclude_if=lambda power: power == 1)] = 1.0
     """Of times, see `model.flow.solver.Trajectory`."""
+
+    grain: Grain = 0.0
 
 
 ADDED = ("detail_width", "polish_channels", "enlarged", "concepts", "frozen_channels")
@@ -245,5 +251,5 @@ class FlowCheckpoint(TokenizedCheckpoint[FlowCheckpointConfig]):
             placement.tile,
             placement.mode,
             captions,
-            self.config.sampling.spacing,
+            self.config.sampling,
         )

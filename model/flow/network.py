@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -25,6 +24,7 @@ from model.layers import (
     rotary_table,
     to_patches,
 )
+from model.runtime.smoothing import moments
 
 
 def time_features(time: Tensor, count: int) -> Tensor:
@@ -61,9 +61,9 @@ def sharpened(drawn: Tensor, noisy: Tensor, time: Tensor) -> Tensor:
     areas stay as they were drawn.
     """
     x, t = drawn.float(), time.float()[:, None, None, None]
-    around = partial(F.avg_pool2d, kernel_size=3, stride=1, padding=1, count_include_pad=False)
     with torch.no_grad():
-        missed = (around(x.square()) - around(x).square()).clamp(0, MOST_MISSED)
+        _, variance = moments(x)
+        missed = variance.clamp(max=MOST_MISSED)
         noise = (1 - t).clamp(min=1e-3).square()
         gain = t * missed / (t.square() * missed + noise)
     return (x + gain * (noisy - t * x)).to(drawn.dtype)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from model.flow.blending import Windows
-from model.flow.config import IN_WINDOWS, cost, of_window
+from model.flow.config import IN_WINDOWS, SamplingConfig, cost, of_window
 from model.flow.inpainting import Beginning, Known, begin
 from model.flow.network import FlowTransformer, PromptEncoding
 from model.flow.solver import Trajectory
@@ -28,6 +28,7 @@ from model.runtime.fixed_pass import FixedPass, Mode, by_kind
 from model.runtime.noise import choice_of, noise_of
 from model.runtime.pixels import paste, to_picture
 from model.runtime.rungs import Rungs
+from model.runtime.smoothing import without_grain
 from model.tokenizer import PromptTokenizer
 
 
@@ -98,10 +99,10 @@ class FlowSampler:
         tile: int,
         mode: Mode = "eager",
         captions: Sequence[str] = (),
-        spacing: float = 1.0,
+        sampling: SamplingConfig | None = None,
     ) -> None:
         """An image that is asked for by nothing is of one of the ``captions``, where there are.
-        ``spacing`` is every `Trajectory`'s."""
+        ``sampling`` says how times are spaced and images smoothed; its defaults are the spec's."""
         if tile < 2:
             raise ValueError(f"tile is {tile}, guidance needs at least 2")
         self.spec = spec
@@ -110,7 +111,7 @@ class FlowSampler:
         self.rungs = rungs = Rungs(tile)
         self._network = network.eval().requires_grad_(False)
         self._tokenizer = tokenizer
-        self._spacing = spacing
+        self._sampling = sampling or SamplingConfig()
         self._captions = tokenizer.usable(captions, spec.max_prompt_tokens)
         self._dtype = network.patch_embed.weight.dtype
         device = network.patch_embed.weight.device
@@ -145,9 +146,10 @@ class FlowSampler:
         shape = (self.spec.channels, request.height, request.width)
         size, native = (request.width, request.height), self.spec.sizes.native
         start = begin(request, noise_of(request, shape), larger=size != native)
+        spacing = self._sampling.spacing
         steps, order = int(request.value("steps")), int(request.value("solver_order"))
         return FlowRow(
-            trajectory=Trajectory(start.latent, steps, order, start.time, self._spacing),
+            trajectory=Trajectory(start.latent, steps, order, start.time, spacing),
             windows=Windows(size, native, IN_WINDOWS // of_window(request)),
             tokens=tokens,
             guidance=1.0 if captioned else request.value("guidance"),
@@ -229,6 +231,8 @@ class FlowSampler:
                 whole = row.windows.add(clean)  # the last one tells
             if whole is None:
                 continue
+            if row.trajectory.ends and self._sampling.grain:
+                whole = without_grain(whole, self._sampling.grain)
             clean = whole if row.known is None else row.known.correct(whole)
             row.trajectory.advance(clean)
             row.predicted = clean

@@ -45,6 +45,11 @@ class Trajectory:
         """Whether the next call of `advance` ends a step."""
         return self._corrector is not None or self._order == 1 or self.step + 1 == self.steps
 
+    @property
+    def ends(self) -> bool:
+        """Whether the next call of `advance` is the last."""
+        return self.completes and self.step + 1 == self.steps
+
     def advance(self, predicted: Tensor) -> None:
         """Moves on, given the clean image [C, H, W] predicted at ``latent`` and ``time``."""
         begin, end = self._at(self.step), self._at(self.step + 1)

@@ -17,7 +17,7 @@ from model.checkpoint import (
     TokenizedCheckpoint,
     load_captions,
 )
-from model.flow.config import FlowConfig, TextConfig, spec_of, without_added
+from model.flow.config import FlowConfig, Grain, TextConfig, spec_of, without_added
 from model.protocol import ModelSpec, Parameter
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ class GanCheckpointConfig(CheckpointConfig):
 
     family: Literal["gan"] = "gan"
     network: GanConfig
+    grain: Grain = 0.0
 
     @field_serializer("network", mode="wrap")
     def _without_added(
@@ -112,5 +113,11 @@ class GanCheckpoint(TokenizedCheckpoint[GanCheckpointConfig]):
         network = place(Generator(self.config.network), self.folder, placement)
         captions = load_captions(self.folder)
         return GanSampler(
-            self.spec, network, self.tokenizer, captions, placement.tile, placement.mode
+            self.spec,
+            network,
+            self.tokenizer,
+            captions,
+            placement.tile,
+            placement.mode,
+            self.config.grain,
         )

@@ -24,6 +24,7 @@ from model.runtime.fixed_pass import FixedPass, Mode, by_kind
 from model.runtime.noise import choice_of, noise_of
 from model.runtime.pixels import blank, to_picture
 from model.runtime.rungs import Rungs
+from model.runtime.smoothing import without_grain
 from model.tokenizer import PromptTokenizer
 
 Text = Sequence[int]
@@ -78,7 +79,9 @@ class GanSampler:
         captions: Sequence[str],
         tile: int,
         mode: Mode = "eager",
+        grain: float = 0.0,
     ) -> None:
+        """``grain`` is what images are smoothed by, see `model.runtime.smoothing`."""
         if tile < 1:
             raise ValueError(f"tile is {tile}, a pass needs at least 1")
         self.spec = spec
@@ -88,6 +91,7 @@ class GanSampler:
         self._network = network.eval().requires_grad_(False)
         self._tokenizer = tokenizer
         self._latent = network.config.latent
+        self._grain = grain
         self._captions = tokenizer.usable(captions, spec.max_prompt_tokens)
         weight = network.patch_out.weight
         self._dtype = weight.dtype
@@ -144,7 +148,8 @@ class GanSampler:
             passes.append(Pass("read", count, self._reading.size))
         (drawn,) = self._drawing.fetch(count)
         for index, row in enumerate(rows):
-            row.drawn = drawn[index].clone()
+            image = drawn[index]
+            row.drawn = without_grain(image, self._grain) if self._grain else image.clone()
             row.step = 1
         return [*passes, Pass("draw", count, self._drawing.size)]
 

@@ -14,8 +14,9 @@ from model.flow.sampler import FlowSampler
 from model.loading import load_model
 from model.protocol import Pass
 from model.registry import open_checkpoint
-from model.request import ImageRequest, Picture
+from model.request import ImageRequest, Picture, Source
 from model.runtime.generate import generate
+from model.runtime.smoothing import without_grain
 from model.tokenizer import PromptTooLong
 from tests.tiny import FLOW_SPEC, tiny_flow
 
@@ -136,16 +137,50 @@ def test_generate_reports_every_step(tmp_path: Path) -> None:
     assert sum(reported) == sum(request.value("steps") for request in REQUESTS)
 
 
+def _with_sampling(folder: Path, **given: float) -> FlowSampler:
+    path = tiny_flow(folder) / CONFIG
+    config = json.loads(path.read_text("utf-8"))
+    assert not set(given) & set(config["sampling"])  # left out where it changes nothing
+    config["sampling"] |= given
+    path.write_text(json.dumps(config), encoding="utf-8")
+    model = load_model(open_checkpoint(folder), device="cpu", dtype="fp32", tile=4)
+    assert isinstance(model, FlowSampler)
+    return model
+
+
+def _drawn(model: FlowSampler, request: ImageRequest) -> torch.Tensor:
+    row = model.start(request)
+    while not row.done:
+        model.step([row])
+    return row.predicted
+
+
 def test_a_checkpoint_spaces_its_times(tmp_path: Path) -> None:
     """After two of four steps a quarter of the way is gone, not half."""
-    path = tiny_flow(tmp_path) / CONFIG
-    assert "spacing" not in json.loads(path.read_text("utf-8"))["sampling"]  # where it is 1
-    config = json.loads(path.read_text("utf-8"))
-    config["sampling"]["spacing"] = 2.0
-    path.write_text(json.dumps(config), encoding="utf-8")
-    model = load_model(open_checkpoint(tmp_path), device="cpu", dtype="fp32", tile=4)
-    assert isinstance(model, FlowSampler)
+    model = _with_sampling(tmp_path, spacing=2.0)
     row = model.start(REQUESTS[0])
     while row.step < 2:
         model.step([row])
     assert row.trajectory.time == 0.25
+
+
+@pytest.mark.parametrize("request_", [REQUESTS[0], REQUESTS[2]])
+def test_a_checkpoint_smooths_what_it_has_drawn(tmp_path: Path, request_: ImageRequest) -> None:
+    """At the end and not on the way, so nothing else of an image changes."""
+    plain = _drawn(_with_sampling(tmp_path / "plain"), request_)
+    smooth = _drawn(_with_sampling(tmp_path / "smooth", grain=0.01), request_)
+    assert not torch.equal(smooth, plain)
+    assert torch.equal(smooth, without_grain(plain, 0.01))
+
+
+def test_what_is_known_of_an_image_is_not_smoothed(tmp_path: Path) -> None:
+    """Regenerated pixels are, those outside of the mask stay to the bit."""
+    pixels = bytes(torch.randint(256, (16, 16, 4), generator=torch.manual_seed(3)).flatten())
+    mask = bytes([255] * 128 + [0] * 128)
+    given = Source(Picture(16, 16, 4, pixels), mask=mask)
+    request = FLOW_SPEC.request("a", 1, operation="inpaint", source=given, steps=2)
+    plain = _drawn(_with_sampling(tmp_path / "plain"), request)
+    smooth = _drawn(_with_sampling(tmp_path / "smooth", grain=0.01), request)
+    same = (plain == smooth).all(0).flatten()
+    assert not same[:128].all()
+    assert same[128:].all()

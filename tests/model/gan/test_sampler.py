@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from app.engine.selftest import examine
+from model.checkpoint import CONFIG
 from model.evaluation.metrics import among, on_white
 from model.gan.network import Generator
 from model.gan.sampler import GanSampler
@@ -20,6 +22,7 @@ from model.registry import SHIPPED, open_checkpoint
 from model.request import ImageRequest, InvalidField, Picture, Source
 from model.runtime.fixed_pass import FixedPass
 from model.runtime.generate import generate
+from model.runtime.smoothing import without_grain
 from model.tokenizer import PromptTooLong
 from tests.tiny import GAN_SPEC, PROMPTS, tiny_gan
 
@@ -131,6 +134,20 @@ def test_a_walk_and_what_stands_beside_it_do_not_touch_each_other(model: GanSamp
     together = [*REQUESTS[:3], *frames[::-1]]
     assert list(generate(model, together)) == [*expected[5:], *expected[4::-1]]
     assert [alone(model, request) for request in REQUESTS[:3]] == expected[5:]  # nothing is left
+
+
+def test_a_checkpoint_smooths_what_it_draws(tmp_path: Path) -> None:
+    path = tiny_gan(tmp_path) / CONFIG
+    config = json.loads(path.read_text("utf-8"))
+    drawn = []
+    for given in ({}, {"grain": 0.03}):
+        path.write_text(json.dumps(config | given), encoding="utf-8")
+        gan = load_model(open_checkpoint(tmp_path), device="cpu", dtype="fp32", tile=2)
+        row = gan.start(GAN_SPEC.request("red apple", 1))
+        gan.step([row])
+        drawn.append(row.drawn)
+    assert torch.equal(drawn[1], without_grain(drawn[0], 0.03))
+    assert not torch.equal(*drawn)
 
 
 def test_before_its_step_a_row_shows_nothing(model: GanSampler) -> None:
