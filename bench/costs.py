@@ -94,7 +94,7 @@ def pass_costs(model: ImageModel[Any], rounds: int, clock: Clock) -> Iterator[Pa
         times: dict[str, list[float]] = defaultdict(list)
         for _ in range(rounds):
             for passes, took in _steps(model, asked, nullcontext(), clock):
-                if passes[0].size == size:
+                if _of_one_kind(passes) and passes[0].size == size:
                     times[passes[0].kind].append(took)
         if not times:
             continue
@@ -129,11 +129,16 @@ def _steps(
             model.release(row)
 
 
+def _of_one_kind(passes: Sequence[Pass]) -> bool:
+    """A step may read prompts and denoise: what it takes is of neither."""
+    return len({each.kind for each in passes}) == 1
+
+
 def _operations(model: ImageModel[Any], asked: Sequence[ImageRequest], kind: str) -> float:
     """Of one pass of the kind: the median, as a gpt's grows with what it has drawn."""
     counter, counted = FlopCounterMode(display=False), []
     for passes, _ in _steps(model, asked, counter, time.perf_counter):
-        if passes[0].kind == kind:
+        if _of_one_kind(passes) and passes[0].kind == kind:
             counted.append(counter.get_total_flops())
     return statistics.median(counted)
 
