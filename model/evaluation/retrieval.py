@@ -7,8 +7,10 @@ that look alike at that size count as one.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -33,15 +35,16 @@ class Gallery:
     """All real images, of every split, to find the nearest in."""
 
     def __init__(self, records: Sequence[Emoji]) -> None:
-        self.records = list(records)
-        self._pixels = np.stack([thumbnail(image) for image in read_pictures(records)])
+        self.records = sorted(records, key=lambda record: record.style)
+        self._pixels = np.stack([thumbnail(image) for image in read_pictures(self.records)])
         self._squares = np.square(self._pixels).sum(1)
-        self._styles = np.array([record.style for record in self.records])
+        self._places = _places([record.style for record in self.records])
         self._index = {(r.style, r.codepoints): index for index, r in enumerate(self.records)}
 
     def finds(self, pixels: Thumbnail, wanted: Emoji, style: str | None) -> bool:
         """Whether the nearest image, of a style or of all, is the wanted one or looks like it."""
-        nearest = int(self._distance(pixels, style).argmin())
+        places = self._of(style)
+        nearest = places.start + int(self._distance(pixels, places).argmin())
         counterpart = self._index.get((self.records[nearest].style, wanted.codepoints))
         return counterpart is not None and self._alike(nearest, counterpart)
 
@@ -61,9 +64,9 @@ class Gallery:
 
     def ranking(self, pixels: Thumbnail, style: str, count: int) -> list[Emoji]:
         """The nearest images of a style, nearest first, one of each of ``count`` symbols."""
-        distance = self._distance(pixels, style)
+        places = self._of(style)
         ranked: dict[str, Emoji] = {}
-        for index in distance.argsort(kind="stable")[: self._of(style).sum()]:
+        for index in places.start + self._distance(pixels, places).argsort(kind="stable"):
             ranked.setdefault(self.records[index].base, self.records[index])
             if len(ranked) == count:
                 break
@@ -75,11 +78,9 @@ class Gallery:
             return True
         return self._alike(self._index_of(found), self._index_of(wanted))
 
-    def _distance(self, pixels: Thumbnail, style: str | None) -> NDArray[np.float32]:
-        """To every image, squared, less a constant; infinite to those of another style."""
-        distance: NDArray[np.float32] = self._squares - 2 * self._pixels @ pixels
-        if style is not None:
-            distance[~self._of(style)] = np.inf
+    def _distance(self, pixels: Thumbnail, places: slice) -> NDArray[np.float32]:
+        """To the images there, squared, less a constant."""
+        distance: NDArray[np.float32] = self._squares[places] - 2 * self._pixels[places] @ pixels
         return distance
 
     def _index_of(self, record: Emoji) -> int:
@@ -91,9 +92,10 @@ class Gallery:
 
     def neighbour(self, record: Emoji) -> Emoji:
         """The image of another symbol, in the same style, that looks most like this one."""
-        distance = self._squares - 2 * self._pixels @ self.true(record)
-        distance[[r.style != record.style or r.base == record.base for r in self.records]] = np.inf
-        return self.records[int(distance.argmin())]
+        places = self._of(record.style)
+        distance = self._distance(self.true(record), places)
+        distance[[other.base == record.base for other in self.records[places]]] = np.inf
+        return self.records[places.start + int(distance.argmin())]
 
     def true(self, wanted: Emoji) -> Thumbnail:
         """The real image itself."""
@@ -111,9 +113,18 @@ class Gallery:
             alone += int((distance.min(1) >= pixels.shape[1] * ALIKE**2).sum())
         return Share(alone, len(pixels))
 
-    def _of(self, style: str) -> NDArray[np.bool_]:
-        of_style: NDArray[np.bool_] = self._styles == style
-        return of_style
+    def _of(self, style: str | None) -> slice:
+        """Where the images of a style lie, or all."""
+        if style is None:
+            return slice(0, len(self.records))
+        return self._places.get(style, slice(0, 0))
+
+
+def _places(styles: Sequence[str]) -> dict[str, slice]:
+    """Where each of the sorted styles begins and ends."""
+    counts = Counter(styles)
+    ends = accumulate(counts.values())
+    return {name: slice(end - counts[name], end) for name, end in zip(counts, ends, strict=True)}
 
 
 def thumbnail(image: Image.Image) -> Thumbnail:
