@@ -146,7 +146,8 @@ class FlowSampler:
         shape = (self.spec.channels, request.height, request.width)
         size, native = (request.width, request.height), self.spec.sizes.native
         start = begin(request, noise_of(request, shape), larger=size != native)
-        spacing = self._sampling.spacing
+        # What is known corrects every prediction: even steps make more of that.
+        spacing = self._sampling.spacing if start.known is None else 1.0
         steps, order = int(request.value("steps")), int(request.value("solver_order"))
         return FlowRow(
             trajectory=Trajectory(start.latent, steps, order, start.time, spacing),

@@ -164,6 +164,15 @@ def test_a_checkpoint_spaces_its_times(tmp_path: Path) -> None:
     assert row.trajectory.time == 0.25
 
 
+def test_what_is_known_of_an_image_is_met_at_even_times(tmp_path: Path) -> None:
+    model = _with_sampling(tmp_path, spacing=2.0)
+    small = Source(Picture(8, 8, 4, bytes(8 * 8 * 4)))
+    row = model.start(FLOW_SPEC.request("a", 1, operation="upscale", source=small, steps=4))
+    while row.step < 2:
+        model.step([row])
+    assert row.trajectory.time == 0.5
+
+
 @pytest.mark.parametrize("request_", [REQUESTS[0], REQUESTS[2]])
 def test_a_checkpoint_smooths_what_it_has_drawn(tmp_path: Path, request_: ImageRequest) -> None:
     """At the end and not on the way, so nothing else of an image changes."""
