@@ -226,7 +226,7 @@ def test_help_shows_the_parameters_of_the_model(run: Run, models: Models) -> Non
     assert "Parameters of emoji-flow" in of_flow
     assert "--solver-order" in of_flow
     assert "0 to 10 (1 by default)" in of_flow
-    assert "1 to 100 (3 by default)" in " ".join(of_flow.split())
+    assert "1 to 100 (2 by default)" in " ".join(of_flow.split())
     of_gpt = run(f"generate --help --model {models['gpt']}").stdout
     assert "Parameters of tiny-gpt" in of_gpt
     assert "--top-p" in of_gpt
