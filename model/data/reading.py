@@ -135,6 +135,14 @@ def _result(future: Future[Pixels]) -> Pixels | Unusable:
         return error
 
 
+def is_at(path: Path, file: BinaryIO) -> bool:
+    """Whether an open file still lies there: others may have renamed or removed it meanwhile."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
 class _Cache:
     """``images.u8``, the pixels of one image behind those of another, and ``images.json``."""
 
@@ -194,11 +202,11 @@ class _Cache:
         """A file to fill, for this process alone; None where another one has done so meanwhile."""
         part = self._pixels.with_name(f"{self._pixels.name}.part")
         made = not self._folder.exists()
-        self._folder.mkdir(parents=True, exist_ok=True)
         while True:
+            self._folder.mkdir(parents=True, exist_ok=True)
             file = part.open("ab+")
             fcntl.flock(file, fcntl.LOCK_EX)
-            if part.exists() and os.path.samestat(os.fstat(file.fileno()), part.stat()):
+            if is_at(part, file):
                 break
             file.close()  # the file of a process that has finished
         with file:

@@ -379,6 +379,16 @@ def test_processes_that_want_the_same_images_read_them_once(tmp_path: Path) -> N
     assert len(reports) == 21
 
 
+def test_a_file_that_was_removed_or_replaced_is_not_at_its_path(tmp_path: Path) -> None:
+    path = tmp_path / "images.u8.part"
+    with path.open("wb+") as file:
+        assert reading.is_at(path, file)
+        path.unlink()
+        assert not reading.is_at(path, file)
+        path.touch()
+        assert not reading.is_at(path, file)
+
+
 def test_a_disk_without_room_is_said_before_the_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
