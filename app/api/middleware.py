@@ -113,14 +113,8 @@ class BodyLimit:
             nonlocal received, complete
             if complete:
                 return await receive()
-            headers = Headers(scope=scope)
-            announced = headers.get("content-length", "0")
-            encoding = headers.get("content-encoding", "")
-            if encoding.lower() not in ("", "identity"):
-                text = f"Content-Encoding: {encoding[:40]} was given; send the body as it is"
-                raise ApiError(415, text, code="unsupported_encoding", headers=_CLOSE)
-            if announced.isdecimal() and int(announced) > limit.bytes:
-                raise _too_large(limit)
+            if not received:
+                _check_announced(Headers(scope=scope), limit)
             try:
                 async with asyncio.timeout_at(deadline):
                     message = await receive()
@@ -134,6 +128,17 @@ class BodyLimit:
             return message
 
         await self._app(scope, receiving, send)
+
+
+def _check_announced(headers: Headers, limit: _Limit) -> None:
+    """Raises `ApiError` for a body that its headers say is compressed or too large."""
+    announced = headers.get("content-length", "0")
+    encoding = headers.get("content-encoding", "")
+    if encoding.lower() not in ("", "identity"):
+        text = f"Content-Encoding: {encoding[:40]} was given; send the body as it is"
+        raise ApiError(415, text, code="unsupported_encoding", headers=_CLOSE)
+    if announced.isdecimal() and int(announced) > limit.bytes:
+        raise _too_large(limit)
 
 
 def _too_large(limit: _Limit) -> ApiError:

@@ -51,13 +51,9 @@ class Gallery:
     def twins_find(self, wanted: Emoji) -> bool | None:
         """Whether a real image of the same symbol, in any other style in which it may be trained
         on, is nearest to the wanted one in that one's style; None where there is no such image."""
-        twins = [
-            index
-            for index, record in enumerate(self.records)
-            if record.codepoints == wanted.codepoints
-            and record.style != wanted.style
-            and record.split == "train"
-        ]
+        others = (style for style in self._places if style != wanted.style)
+        found = (self._index.get((style, wanted.codepoints)) for style in others)
+        twins = [i for i in found if i is not None and self.records[i].split == "train"]
         if not twins:
             return None
         return any(self.finds(self._pixels[index], wanted, wanted.style) for index in twins)

@@ -232,7 +232,7 @@ class FlowSampler:
                 whole = row.windows.add(clean)  # the last one tells
             if whole is None:
                 continue
-            if row.trajectory.ends and self._sampling.grain:
+            if row.trajectory.ends:
                 whole = without_grain(whole, self._sampling.grain)
             clean = whole if row.known is None else row.known.correct(whole)
             row.trajectory.advance(clean)

@@ -43,12 +43,12 @@ class Trajectory:
     @property
     def completes(self) -> bool:
         """Whether the next call of `advance` ends a step."""
-        return self._corrector is not None or self._order == 1 or self.step + 1 == self.steps
+        return self._corrector is not None or self._order == 1 or self.ends
 
     @property
     def ends(self) -> bool:
         """Whether the next call of `advance` is the last."""
-        return self.completes and self.step + 1 == self.steps
+        return self.step + 1 == self.steps
 
     def advance(self, predicted: Tensor) -> None:
         """Moves on, given the clean image [C, H, W] predicted at ``latent`` and ``time``."""

@@ -148,8 +148,7 @@ class GanSampler:
             passes.append(Pass("read", count, self._reading.size))
         (drawn,) = self._drawing.fetch(count)
         for index, row in enumerate(rows):
-            image = drawn[index]
-            row.drawn = without_grain(image, self._grain) if self._grain else image.clone()
+            row.drawn = without_grain(drawn[index].clone(), self._grain)
             row.step = 1
         return [*passes, Pass("draw", count, self._drawing.size)]
 

@@ -11,8 +11,10 @@ def without_grain(image: Tensor, grain: float) -> Tensor:
 
     The guided filter of an image by itself, over 3 x 3 pixels (He et al. 2010, equations 5, 6, 8):
     where the variance around a pixel is far above ``grain``, nothing changes; far below, the pixel
-    becomes the mean around it.
+    becomes the mean around it. With a ``grain`` of 0 the image is returned as it is.
     """
+    if not grain:
+        return image
     mean, variance = moments(image)
     kept = variance / (variance + grain)
     return around(kept) * image + around(mean * (1 - kept))
