@@ -1,6 +1,6 @@
 """What a saturated service delivers of what its model can do: images a second, served ÷ bare.
 
-    python -m bench.served [--model emoji-flow] [--seconds 8] [--rounds 5] [--in-flight 32]
+    python -m bench.served [--model emoji-flow] [--device cpu] [--rounds 5] [--in-flight 32]
 
 *Bare* is the model in this process, with the service's tile, threads and waiting: full tiles of the
 same requests, one after the other, no PNG. *Served* are PNG files that a client on the same cores
@@ -141,8 +141,8 @@ def measure(
     from model.loading import load_model
     from model.runtime.numerics import configure_determinism
 
-    configure_determinism("cpu", settings.threads)
-    model = load_model(checkpoint, device="cpu", dtype="auto")
+    configure_determinism(settings.device, settings.threads)
+    model = load_model(checkpoint, device=settings.device, dtype="auto")
     mix: Mix = mixes(checkpoint.spec)[0]
     requests, found = mix.requests(1), []
     with running(TESSERA, settings, next(requests)) as url:
@@ -215,6 +215,7 @@ def _leave(*_: object) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", nargs="+", default=[folder.name for folder in shipped()])
+    parser.add_argument("--device", default="cpu", help="or cuda:0")
     parser.add_argument("--threads", type=int, default=cores())
     parser.add_argument("--in-flight", type=int, default=32)
     parser.add_argument("--seconds", type=float, default=8.0)
@@ -225,7 +226,7 @@ def main() -> None:
     table = Table(*head, *(f"{part}, CPU ms" for part in PARTS))
     for name in given.model:
         checkpoint = open_checkpoint(SHIPPED / name if (SHIPPED / name).is_dir() else Path(name))
-        settings = PeerSettings(checkpoint.folder, given.threads, pictures=1, port=0)
+        settings = PeerSettings(checkpoint.folder, given.threads, 1, 0, given.device)
         rounds = measure(
             checkpoint,
             settings,

@@ -34,6 +34,7 @@ class PeerSettings:
     threads: int  # of the model, on the CPU
     pictures: int  # that fill the model's tile: the most in a batch
     port: int
+    device: str = "cpu"
 
     @classmethod
     def of_environment(cls) -> PeerSettings:
@@ -44,6 +45,7 @@ class PeerSettings:
             threads=int(given["PEER_THREADS"]),
             pictures=int(given["PEER_PICTURES"]),
             port=int(given["PEER_PORT"]),
+            device=given["PEER_DEVICE"],
         )
 
     def environment(self) -> dict[str, str]:
@@ -53,19 +55,20 @@ class PeerSettings:
             "PEER_THREADS": str(self.threads),
             "PEER_PICTURES": str(self.pictures),
             "PEER_PORT": str(self.port),
+            "PEER_DEVICE": self.device,
         }
 
 
 class Drawer:
-    """The checkpoint on the CPU at its default tile and in its default dtype.
+    """The checkpoint at the device's default tile and dtype.
 
     Passes are as small as their rows allow, as in the service (`model.runtime.rungs`).
     """
 
     def __init__(self, settings: PeerSettings) -> None:
-        configure_determinism("cpu", settings.threads)
+        configure_determinism(settings.device, settings.threads)
         self._checkpoint = open_checkpoint(settings.checkpoint)
-        self._model = load_model(self._checkpoint, device="cpu", dtype="auto")
+        self._model = load_model(self._checkpoint, device=settings.device, dtype="auto")
 
     def draw(self, requests: Sequence[LoadRequest]) -> list[list[bytes]]:
         """The PNG files of each request, drawn together, tile by tile."""

@@ -87,7 +87,7 @@ def environment(settings: PeerSettings, folder: str) -> dict[str, str]:
             "OMP_NUM_THREADS": threads,
             "TESSERA_PORT": port,
             "TESSERA_MODELS": str(settings.checkpoint),
-            "TESSERA_DEVICES": "cpu",
+            "TESSERA_DEVICES": settings.device,
             "TESSERA_THREADS": threads,
             "TESSERA_CACHE_BYTES": "0",
             "TESSERA_FILE_CACHE_BYTES": "0",
