@@ -46,6 +46,7 @@ def examine(model: ImageModel[Any]) -> SelfTest:
     others = _others(model, in_turn(model.tile, model.slots) - sum(map(model.cost, probes)))
     rungs.use(())
     last = _compute(model, test, [*others, *probes])
+    rungs.use(())  # nothing is remembered
     ahead = _compute(model, test, probes[::-1], others)[: len(probes)]
     known = dict(zip([*others, *probes], last, strict=True))
     rungs.use([size for size in rungs.smaller if _holds(model, test, size, known)])

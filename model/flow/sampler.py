@@ -15,6 +15,7 @@ from itertools import product
 from typing import Literal
 
 import torch
+from cachetools import LRUCache
 from torch import Tensor
 
 from model.flow.blending import Windows
@@ -30,6 +31,9 @@ from model.runtime.pixels import paste, to_picture
 from model.runtime.rungs import Rungs
 from model.runtime.smoothing import without_grain
 from model.tokenizer import PromptTokenizer
+
+REMEMBERED = 256
+"""Prompts whose encodings are kept, 35 KB each in the shipped model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,7 @@ class FlowRow:
 
     trajectory: Trajectory
     windows: Windows  # of the image, one where the network draws it whole
-    tokens: list[int]
+    tokens: tuple[int, ...]
     guidance: float
     predicted: Tensor  # the clean image as last predicted, fp32 [C, H, W] on the CPU
     known: Known | None = None  # what predictions are corrected by
@@ -123,6 +127,10 @@ class FlowSampler:
             *(part.expand(tile, *part.shape).clone() for part in self._unconditional)
         )
         self._placed = [self._unconditional] * tile  # what lies at each position of it
+        # By tokens, and by `Rungs.uses`.
+        self._remembered: LRUCache[tuple[int, tuple[int, ...]], PromptEncoding] = LRUCache(
+            REMEMBERED
+        )
         shape = (spec.channels, spec.sizes.height, spec.sizes.width)
         inputs = DenoiseInputs(torch.zeros(tile, *shape), torch.zeros(tile))
         self._denoising = FixedPass(self._predict, inputs, device, mode, rungs)
@@ -142,7 +150,7 @@ class FlowSampler:
         captioned = not prompt.strip() and request.operation == "generate" and self._captions
         if captioned:
             prompt = choice_of(self._captions, request.seed)
-        tokens = self._tokenizer.padded(prompt, self.spec.max_prompt_tokens)
+        tokens = tuple(self._tokenizer.padded(prompt, self.spec.max_prompt_tokens))
         shape = (self.spec.channels, request.height, request.width)
         size, native = (request.width, request.height), self.spec.sizes.native
         start = begin(request, noise_of(request, shape), larger=size != native)
@@ -162,11 +170,12 @@ class FlowSampler:
     @torch.inference_mode()
     def step(self, rows: Sequence[FlowRow]) -> list[Pass]:
         """See `ImageModel.step`. A row whose prompt is read is denoised in the same step where the
-        pass has room, or every row that joins would leave its place in one pass empty.
+        pass has room, or every row that joins would leave its place in one pass empty. A prompt
+        is read once for all rows that have it, and not at all where it is remembered.
         """
         kinds = by_kind(self, rows)
         reading, denoised = kinds.get("encode", []), kinds.get("denoise", [])
-        passes = [self._encode(reading)] if reading else []
+        passes = self._encode(reading)
         room = self.tile - sum(row.evaluations for row in denoised)
         for row in reading:
             if row.evaluations <= room:
@@ -189,14 +198,21 @@ class FlowSampler:
     def _at(encodings: PromptEncoding, index: int) -> PromptEncoding:
         return PromptEncoding(*(part[index].clone() for part in encodings))
 
-    def _encode(self, rows: Sequence[FlowRow]) -> Pass:
-        tokens = self._encoding.inputs().tokens
-        for index, row in enumerate(rows):
-            tokens[index] = torch.tensor(row.tokens)
-        encodings = self._encoding.launch(len(rows))
-        for index, row in enumerate(rows):
-            row.encoding = self._at(encodings, index)
-        return Pass("encode", len(rows), self._encoding.size)
+    def _encode(self, rows: Sequence[FlowRow]) -> list[Pass]:
+        """Gives rows their prompts' encodings: remembered ones, or those of a pass."""
+        uses = self.rungs.uses
+        found = {row.tokens: self._remembered.get((uses, row.tokens)) for row in rows}
+        unknown = [prompt for prompt, encoding in found.items() if encoding is None]
+        if unknown:
+            tokens = self._encoding.inputs().tokens
+            for index, prompt in enumerate(unknown):
+                tokens[index] = torch.tensor(prompt)
+            encodings = self._encoding.launch(len(unknown))
+            for index, prompt in enumerate(unknown):
+                found[prompt] = self._remembered[uses, prompt] = self._at(encodings, index)
+        for row in rows:
+            row.encoding = found[row.tokens]
+        return [Pass("encode", len(unknown), self._encoding.size)] if unknown else []
 
     def _read(self, inputs: PromptInputs) -> PromptEncoding:
         """A pass: the encodings of prompts."""

@@ -24,10 +24,12 @@ class Rungs:
     """
 
     def __init__(self, tile: int, *, smaller: bool = True) -> None:
-        """Without ``smaller`` every pass is as large as the tile."""
+        """Without ``smaller`` every pass is as large as the tile. ``uses`` counts the calls of
+        `use`: what a model remembers of a pass, it remembers until the next one."""
         self.tile = tile
         self.smaller = tuple(1 << bit for bit in range((tile - 1).bit_length())) if smaller else ()
         self._used = self.smaller
+        self.uses = 0
         self._equal: LRUCache[tuple[Hashable, int], bool] = LRUCache(MOST_KINDS)
 
     @property
@@ -41,6 +43,7 @@ class Rungs:
     def use(self, smaller: Iterable[int]) -> None:
         """From now on, of the smaller sizes only these."""
         self._used = tuple(sorted(smaller))
+        self.uses += 1
 
     def holding(self, kind: Hashable, count: int) -> int:
         """The smallest size in use that has so many places and is not known to differ."""

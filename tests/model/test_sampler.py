@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from cachetools import LRUCache
 
 from app.engine.selftest import examine
 from model.checkpoint import CONFIG
@@ -37,7 +38,13 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return sampler
 
 
+def forget(model: FlowSampler) -> None:
+    """Has the model read prompts again."""
+    model.rungs.use(model.rungs.smaller)
+
+
 def alone(model: FlowSampler, request: ImageRequest) -> Picture:
+    forget(model)
     return next(generate(model, [request]))
 
 
@@ -91,6 +98,7 @@ def test_a_pass_is_as_small_as_its_rows_allow(model: FlowSampler) -> None:
         partial(model.rungs.holding, kind) for kind in (model._encoding, model._denoising)
     )
     for requests in (REQUESTS[1:2], REQUESTS[:1], REQUESTS[:2], REQUESTS[:4]):
+        forget(model)
         rows = [model.start(request) for request in requests]
         count, taken = len(rows), sum(map(model.cost, requests))
         denoised = Pass("denoise", taken, denoise(taken))
@@ -107,6 +115,29 @@ def test_a_row_is_denoised_in_the_step_that_reads_its_prompt_if_there_is_room(
     assert [row.step for row in rows] == [1, 1, 1, 1, 0]
     assert model.step(rows[1:]) == [Pass("denoise", 8, 8)]
     assert [row.step for row in rows] == [1, 2, 2, 2, 1]
+
+
+def test_a_prompt_is_read_once(model: FlowSampler) -> None:
+    def kinds(*seeds: int) -> list[str]:
+        rows = [model.start(FLOW_SPEC.request("red apple", seed, guidance=1.0)) for seed in seeds]
+        return [f"{one.kind} {one.evaluations}" for one in model.step(rows)]
+
+    forget(model)
+    assert kinds(1, 2, 3) == ["encode 1", "denoise 3"]
+    assert kinds(4) == ["denoise 1"]
+    first = next(generate(model, [REQUESTS[0]]))  # of an encoding that others had a part in
+    assert alone(model, REQUESTS[0]) == first
+    forget(model)
+    assert kinds(4) == ["encode 1", "denoise 1"]
+
+
+def test_no_more_prompts_are_remembered_than_there_is_room_for(
+    model: FlowSampler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model, "_remembered", LRUCache(2))
+    expected = [alone(model, request) for request in REQUESTS]
+    assert list(generate(model, REQUESTS)) == expected
+    assert len(model._remembered) == 2
 
 
 def test_more_than_a_tile_is_refused(model: FlowSampler) -> None:
