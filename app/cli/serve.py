@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -13,10 +14,15 @@ from app.cli.console import UserError, one_line_errors, say
 
 def serve() -> None:
     """Serve the models over HTTP. Settings come from TESSERA_… variables or .env."""
-    from app.server import serve as run_server
+    from app.engine.process import spawn_ahead
     from app.settings import load_settings
 
-    raise typer.Exit(run_server(load_settings()))
+    settings = load_settings()
+    with suppress(OSError):  # said where it is needed
+        spawn_ahead(settings.engine.threads_each)
+    from app.server import serve as run_server
+
+    raise typer.Exit(run_server(settings))
 
 
 def sign(

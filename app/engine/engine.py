@@ -43,7 +43,6 @@ from app.engine.settings import EngineSettings
 from app.engine.supervisor import GaveUp, Lost, Supervisor, WorkerEvent
 from model.checkpoint import Checkpoint
 from model.copies import PrivateCopies
-from model.cores import cores
 from model.protocol import LoadedModel, Result, in_turn
 from model.registry import open_checkpoint as open_folder
 from model.request import ImageRequest, Picture
@@ -383,13 +382,15 @@ class Engine:
                 self._metrics.left(step.model, step.left)
 
     def _add_worker(self, device: str) -> None:
-        on_cpu = max(1, self._settings.devices.count("cpu"))
-        threads = self._settings.threads or max(1, cores() // on_cpu)
         folders = tuple(checkpoint.address for checkpoint in self.checkpoints.values())
         weights = sum(checkpoint.bytes for checkpoint in self.checkpoints.values())
         start_timeout = self._settings.start_timeout + weights / SLOWEST_DISK
         settings = self._settings.model_copy(
-            update={"threads": threads, "models": folders, "start_timeout": start_timeout}
+            update={
+                "threads": self._settings.threads_each,
+                "models": folders,
+                "start_timeout": start_timeout,
+            }
         )
         supervisor = Supervisor(WorkerSettings(self._open_device, device, settings), self._on_event)
         self._supervisors.append(supervisor)

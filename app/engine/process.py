@@ -21,6 +21,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from multiprocessing.connection import Connection
+from typing import NamedTuple
 
 from app.engine.messages import FromWorker, Stepped, Stop, ToWorker, WorkerSettings
 from model.cores import quota
@@ -58,7 +59,9 @@ class WorkerProcess:
         self._on_end = on_end
         self._room = threading.Semaphore(BEHIND)
         self._outbox: queue.Queue[ToWorker] = queue.Queue(AHEAD)
-        self._process, self._connection = _spawn(settings)
+        threads = settings.engine.threads or 1
+        spawned = _ahead.pop(threads) if threads in _ahead else _spawn(threads)
+        self._process, self._connection = spawned
         self.send(settings)
         self._writer = threading.Thread(
             target=self._write, name=f"to-worker-{self.pid}", daemon=True
@@ -132,25 +135,39 @@ class WorkerProcess:
         self._on_message(message)
 
 
-def _spawn(settings: WorkerSettings) -> tuple[subprocess.Popen[bytes], Connection]:
+class Spawned(NamedTuple):
+    """A process that waits for a worker's settings."""
+
+    process: subprocess.Popen[bytes]
+    connection: Connection
+
+
+_ahead: dict[int, Spawned] = {}
+"""By their threads, of which libraries read the number as they are loaded."""
+
+
+def spawn_ahead(threads: int) -> None:
+    """Starts the process of the next worker with so many threads. It loads torch while this one
+    loads what it needs itself; that there is one changes nothing else. Raises ``OSError``."""
+    _ahead[threads] = _spawn(threads, "torch")
+
+
+def _spawn(threads: int, *modules: str) -> Spawned:
+    """A process that loads ``modules`` before it asks for its settings."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         process = subprocess.Popen(
             # -P: what the parent imported, whatever package "app" the working directory has.
             [
-                sys.executable,
-                "-P",
-                "-m",
-                "app.engine.worker",
-                str(theirs.fileno()),
-                str(os.getpid()),
+                *(sys.executable, "-P", "-m", "app.engine.worker"),
+                *(str(theirs.fileno()), str(os.getpid()), *modules),
             ],
             stdin=subprocess.DEVNULL,
-            env=environment(settings.engine.threads or 1, os.environ),
+            env=environment(threads, os.environ),
             pass_fds=[theirs.fileno()],
             start_new_session=True,  # Ctrl-C at a terminal is for the parent alone
         )
-        return process, Connection(ours.detach())
+        return Spawned(process, Connection(ours.detach()))
 
 
 def environment(threads: int, inherited: Mapping[str, str]) -> dict[str, str]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,27 +43,43 @@ def examine(model: ImageModel[Any]) -> SelfTest:
     """Computes the probes alone and beside others, and settles which sizes passes have."""
     test, spec, rungs = SelfTest(), model.spec, model.rungs
     probes = _probes(spec)
-    others = _others(model, in_turn(model.tile, model.slots) - sum(map(model.cost, probes)))
-    rungs.use(())
-    last = _compute(model, test, [*others, *probes])
-    rungs.use(())  # nothing is remembered
-    ahead = _compute(model, test, probes[::-1], others)[: len(probes)]
-    known = dict(zip([*others, *probes], last, strict=True))
+    found: list[tuple[ImageRequest, Result | None]] = []
+    for first, later in _crowds(model, probes):
+        rungs.use(())  # nothing is remembered
+        found += zip([*first, *later], _compute(model, test, first, later), strict=True)
+    known = dict(found)
+    if more := [other for other in _others(model, model.tile // 2) if other not in known]:
+        known |= zip(more, _compute(model, test, more, most=FEW), strict=True)
     rungs.use([size for size in rungs.smaller if _holds(model, test, size, known)])
-    alone = [_compute(model, test, [probe])[0] for probe in probes]
+    found += [(probe, _compute(model, test, [probe])[0]) for probe in probes]
     test.rungs = rungs.sizes
-    test.seed_exact = alone == last[len(others) :] == ahead[::-1]
+    test.seed_exact = all(result == known[request] for request, result in found)
     small, native = spec.sizes.smallest, spec.sizes.native
     test.slowest *= (native[0] * native[1]) / (small[0] * small[1])
     return test
+
+
+def _crowds(
+    model: ImageModel[Any], probes: Sequence[ImageRequest]
+) -> Iterator[tuple[Sequence[ImageRequest], Sequence[ImageRequest]]]:
+    """The probes beside others, once before and once behind them: the rows that begin, and those
+    that join a step later. Both in one crowd where there is room: whole images take long."""
+    taken, room = sum(map(model.cost, probes)), in_turn(model.tile, model.slots)
+    few = _others(model, room - 2 * taken)
+    if 2 * taken + sum(map(model.cost, few)) <= room:
+        yield [*probes[::-1], *few[::2]], [*few[1::2], *probes]
+        return
+    others = _others(model, room - taken)
+    yield [*others, *probes], ()
+    yield probes[::-1], others
 
 
 def _holds(
     model: ImageModel[Any], test: SelfTest, size: int, known: Mapping[ImageRequest, Result | None]
 ) -> bool:
     """Whether passes of a size give what is known, for the rows that are cheapest: as many as fill
-    it, so that each of its places is used. For `FEW` steps: whoever takes more is known by its
-    passes alone."""
+    it, so that each of its places is used. For `FEW` steps: what takes more is known by its passes
+    alone."""
     least = min(map(model.cost, known))
     rows = [request for request in known if model.cost(request) == least][: size // least]
     if not rows:

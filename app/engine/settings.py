@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic_settings import NoDecode
 
+from model.cores import cores
 from model.pipelines.settings import PipelineSettings
 
 MIB = 2**20
@@ -108,3 +109,8 @@ class EngineSettings(PipelineSettings):
 
     expect_numerics: str | None = None
     """Comma-separated. Refuse to start with other numerics: a fleet then makes the same bytes."""
+
+    @property
+    def threads_each(self) -> int:
+        """CPU threads of a worker."""
+        return self.threads or max(1, cores() // max(1, self.devices.count("cpu")))

@@ -1,9 +1,9 @@
 """The process that owns one device: admit, step, emit, until it is stopped.
 
-Started by `app.engine.process` as ``python -m app.engine.worker PIPE PARENT``. It ends with its
-parent, even one that was killed, and leaves Ctrl-C and SIGTERM to it: the parent drains, the worker
-works on. An exception in a step ends the process, as the state of its rows is then unknown; the
-parent has them computed again.
+Started by `app.engine.process` as ``python -m app.engine.worker PIPE PARENT MODULES…``. It ends
+with its parent, even one that was killed, and leaves Ctrl-C and SIGTERM to it: the parent drains,
+the worker works on. An exception in a step ends the process, as the state of its rows is then
+unknown; the parent has them computed again.
 """
 
 from __future__ import annotations
@@ -188,12 +188,14 @@ def die_with(parent: int) -> None:
 
 
 def main() -> None:
-    pipe, parent = map(int, sys.argv[1:])
+    pipe, parent = map(int, sys.argv[1:3])
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     die_with(parent)
     faulthandler.enable()
     os.set_inheritable(pipe, False)
+    for module in sys.argv[3:]:
+        importlib.import_module(module)
     status = run_worker(Connection(pipe))
     sys.stderr.flush()
     os._exit(status)  # threads and device libraries must not delay the end

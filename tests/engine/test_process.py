@@ -242,3 +242,25 @@ async def test_a_process_that_cannot_be_spawned_leaves_no_pipe(
 )
 def test_the_end_of_a_process_in_words(status: int, words: str) -> None:
     assert describe_end(status) == words
+
+
+async def test_a_process_that_was_started_ahead_is_the_next_worker() -> None:
+    process.spawn_ahead(2)
+    process.spawn_ahead(1)
+    other, ahead = (process._ahead[threads].process for threads in (2, 1))
+    assert "torch" in psutil.Process(ahead.pid).cmdline()
+    started, second = Started(), Started()
+    assert started.process.pid == ahead.pid
+    assert second.process.pid not in (ahead.pid, other.pid)  # the other has another OMP_NUM_THREADS
+    await started.ready()
+    for each in (started, second):
+        each.process.kill()
+        await each.ended()
+    process._ahead.pop(2).connection.close()
+    assert other.wait(timeout=30) == 1  # nobody is there who would send it settings
+
+
+async def test_one_that_ended_before_it_had_work_ends_as_a_worker_does() -> None:
+    process.spawn_ahead(1)
+    process._ahead[1].process.kill()
+    assert await Started().ended() == -signal.SIGKILL
