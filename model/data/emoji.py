@@ -33,7 +33,15 @@ from PIL import Image
 from model.data.pictures import DataError, PictureFormat, PictureSet
 from model.data.prompts import prompt_for
 from model.data.reading import Pixels, Report, file_identity, key_of, read_all, silent
-from model.data.wording import WORDS, Descriptions, Wording, read_descriptions, read_wordings
+from model.data.wording import (
+    WORDS,
+    Descriptions,
+    Wording,
+    means_another,
+    read_descriptions,
+    read_meanings,
+    read_wordings,
+)
 
 Split = Literal["train", "held-out style", "held-out tone"]
 
@@ -81,6 +89,8 @@ class Emoji:
     chinese: str | None
     wording: Wording | None = None
     descriptions: Descriptions = field(default_factory=dict)
+    meanings: tuple[str, ...] = ()  # what by itself means this symbol rather than another
+    telling: tuple[str, ...] = ()  # keywords that do not mean another one by themselves
 
     @property
     def toned(self) -> bool:
@@ -146,7 +156,10 @@ def read_records(folders: Iterable[Path]) -> list[Emoji]:
             if not (folder / name).is_file():
                 raise DataError(f"{folder / name}: missing; an emoji set has both")
     chinese = _chinese_names()
-    described = read_descriptions()
+    described, meanings = read_descriptions(), read_meanings()
+    said: dict[str, list[str]] = defaultdict(list)
+    for text, base in meanings.items():
+        said[base].append(text)
     return [
         Emoji(
             folder=folder,
@@ -161,6 +174,10 @@ def read_records(folders: Iterable[Path]) -> list[Emoji]:
             chinese=chinese.get(row["codepoints"]),
             wording=wordings.get(row["codepoints"]),
             descriptions=described.get(row["base"], {}),
+            meanings=tuple(said.get(row["base"], ())),
+            telling=tuple(
+                word for word in row["keywords"] if not means_another(word, row["base"], meanings)
+            ),
         )
         for folder in folders
         for row in map(json.loads, (folder / "captions.jsonl").read_text("utf-8").splitlines())

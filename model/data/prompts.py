@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
-from model.data.wording import CHINESE, ENGLISH, Wording, phrase
+from model.data.wording import CHINESE, ENGLISH, Wording, phrase, single
 
 if TYPE_CHECKING:
     from model.data.emoji import Emoji
@@ -66,21 +66,25 @@ def _in_english(record: Emoji, wording: Wording, kind: float, draw: random.Rando
     """``kind`` is uniform over 0…1."""
     words, name = wording[ENGLISH], record.name
     tone = "".join(f", {tone} skin tone" for tone in record.tones)
-    if kind < 0.35 and ENGLISH in record.descriptions:
+    if kind < 0.15 and record.meanings:
+        text = draw.choice(record.meanings)
+        return f"{text if ' ' in text else single(text, draw)}{tone}"
+    if kind < 0.43 and ENGLISH in record.descriptions:
         return f"{draw.choice(record.descriptions[ENGLISH])}{tone}"
-    if kind < 0.55:
-        return name
     if kind < 0.59:
+        return name
+    if kind < 0.63:
         return words.name
-    if kind < 0.65 and name.startswith("flag: "):
+    if kind < 0.69 and name.startswith("flag: "):
         place = name.removeprefix("flag: ")
         return draw.choice((f"flag of {place}", f"{place} flag", f"the flag of {place}"))
-    if kind < 0.65 and not name.startswith(WITHOUT_ARTICLE):
+    if kind < 0.69 and not name.startswith(WITHOUT_ARTICLE):
         return _with_article(name)
-    if kind < 0.72 and record.keywords:
-        listed = draw.sample(record.keywords, min(len(record.keywords), draw.randint(1, 4)))
-        return f"{', '.join(listed)}{tone}"
-    if kind < 0.79 and words.keywords:
+    if kind < 0.75 and record.keywords:
+        count = min(len(record.keywords), draw.randint(1, 4))
+        among = record.keywords if count > 1 else record.telling or (name,)
+        return f"{', '.join(draw.sample(among, count))}{tone}"
+    if kind < 0.81 and words.keywords:
         return f"{', '.join(words.some(draw, draw.randint(1, 3)))}{tone}"
     return f"{phrase(words, draw)}{tone}"
 

@@ -2,7 +2,8 @@
 
 One line for each symbol and language: ``codepoints`` (as in the emoji sets), ``lang``, ``name``,
 ``keywords`` and perhaps ``more``, further words. A keyword that few symbols share says more than
-one that many do ("puppy" and "face" for the dog), so it is drawn more often.
+one that many do ("puppy" and "face" for the dog), so it is drawn more often. One that by itself
+means another symbol (``meanings.tsv``: "coffee", for the brown heart) is hardly drawn.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from model.data.pictures import DataError
 WORDS = "words.jsonl.gz"
 
 ENGLISH, CHINESE = "en", "zh"
+
+HARDLY = 0.1
+"""The weight of a word that by itself means another symbol."""
 
 PAIRS = ("{} {}", "{} {}", "a {} {}", "{} and {}", "{} with {}", "the {} {}")
 SINGLES = (
@@ -54,15 +58,23 @@ class Words:
 Wording = Mapping[str, Words]
 """By language."""
 
+Meanings = Mapping[str, str]
+"""The code points of the one symbol that an English word or two mean to most people who ask."""
+
 Descriptions = Mapping[str, tuple[str, ...]]
 """A symbol as people might ask for it who do not know its name, by language."""
+
+
+def single(word: str, draw: random.Random) -> str:
+    """One word, as somebody might type it."""
+    return draw.choice(SINGLES).format(word)
 
 
 def phrase(words: Words, draw: random.Random) -> str:
     """A few keywords, or keywords and the name, as somebody might type them."""
     found = words.some(draw, 2) or [words.name]
     if len(found) == 1 or draw.random() < 0.4:
-        return draw.choice(SINGLES).format(found[0])
+        return single(found[0], draw)
     if draw.random() < 0.3:
         found[draw.randrange(2)] = words.name
     return draw.choice(PAIRS).format(*found)
@@ -80,12 +92,32 @@ def read_wordings(path: Path) -> dict[str, Wording]:
         (row["lang"], word) for row, words in zip(rows, keywords, strict=True) for word in words
     )
     wordings: dict[str, dict[str, Words]] = defaultdict(dict)
+    meanings = read_meanings()
     for row, words in zip(rows, keywords, strict=True):
-        weights = tuple(shared[row["lang"], word] ** -0.5 for word in words)
+        elsewhere = {
+            word
+            for word in words
+            if row["lang"] == ENGLISH and means_another(word, row["codepoints"], meanings)
+        }
+        weights = tuple(
+            shared[row["lang"], word] ** -0.5 * (HARDLY if word in elsewhere else 1)
+            for word in words
+        )
         wordings[row["codepoints"]][row["lang"]] = Words(row["name"], words, weights)
     if silent := next((symbol for symbol in wordings if ENGLISH not in wordings[symbol]), None):
         raise DataError(f"{path}: {silent} has no line whose lang is {ENGLISH!r}")
     return dict(wordings)
+
+
+def read_meanings() -> Meanings:
+    """Our own choice among the symbols that share a word, and words that no list has."""
+    lines = (Path(__file__).parent / "meanings.tsv").read_text("utf-8").splitlines()
+    return dict(line.split("\t") for line in lines)
+
+
+def means_another(word: str, codepoints: str, meanings: Meanings) -> bool:
+    """Whether the word by itself is another symbol's."""
+    return meanings.get(word.lower(), codepoints) != codepoints
 
 
 def read_descriptions() -> dict[str, Descriptions]:
