@@ -7,8 +7,8 @@ module imports no torch, so that a process without torch can speak of models and
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from math import ceil, floor, log, sqrt
 from typing import Protocol, TypeVar, get_args
 
@@ -55,7 +55,7 @@ class Parameter:
     step: float  # between two values of a control; 1 makes it a whole number
     description: str  # one or two sentences for people
     operations: tuple[Operation, ...] = DRAWING  # where it means something
-    default_without_prompt: float | None = None  # of requests without a prompt; None: ``default``
+    defaults: Mapping[Operation, float] = field(default_factory=dict)  # where not ``default``
 
     def __post_init__(self) -> None:
         if self.name in RESERVED or not self.name.isidentifier():
@@ -66,19 +66,28 @@ class Parameter:
         """Whether it takes whole numbers only."""
         return self.step == 1
 
-    def default_for(self, prompt: str) -> float | None:
-        """The default of a request with this prompt; one of spaces is none."""
-        if self.default_without_prompt is None or prompt.strip():
-            return self.default
-        return self.default_without_prompt
+    def default_for(self, operation: Operation) -> float | None:
+        """The default of an operation."""
+        return self.defaults.get(operation, self.default)
 
     @property
     def default_text(self) -> str:
-        """For people: "4", "4, or 20 without a prompt"; empty where the model decides."""
-        if self.default is None:
-            return ""
-        other = self.default_without_prompt
-        return f"{self.default:g}" + ("" if other is None else f", or {other:g} without a prompt")
+        """For people: "2", "2, or 6 to upscale or inpaint"; empty where the model decides."""
+        alike: dict[float, list[str]] = {}
+        for operation, default in self.defaults.items():
+            alike.setdefault(default, []).append(operation)
+        texts = [] if self.default is None else [f"{self.default:g}"]
+        for default, (*others, last) in alike.items():
+            texts.append(f"{default:g} to " + " or ".join(filter(None, (", ".join(others), last))))
+        return ", or ".join(texts)
+
+    def among(self, operations: Collection[Operation]) -> Parameter:
+        """The same for those of its operations alone."""
+        return replace(
+            self,
+            operations=tuple(one for one in self.operations if one in operations),
+            defaults={one: value for one, value in self.defaults.items() if one in operations},
+        )
 
     def check(self, value: float) -> float:
         """The value, whole where it has to be. Raises `InvalidField`."""
@@ -102,9 +111,9 @@ class Style:
     chinese: str  # the end of a Chinese one: "，fluent 3d 风格"
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            if not getattr(self, field.name).strip():
-                raise ValueError(f"{field.name} is empty")
+        for one in fields(self):
+            if not getattr(self, one.name).strip():
+                raise ValueError(f"{one.name} is empty")
 
 
 def aspect_of(width: int, height: int) -> float:
@@ -288,9 +297,9 @@ class ModelSpec:
     def own_parameters(self) -> tuple[Parameter, ...]:
         """The parameters, each with those of its operations that the model has."""
         return tuple(
-            replace(parameter, operations=able)
+            own
             for parameter in self.parameters
-            if (able := tuple(one for one in parameter.operations if one in self.operations))
+            if (own := parameter.among(self.operations)).operations
         )
 
     def parameter(self, name: str, operation: Operation = "generate") -> Parameter | None:
@@ -305,13 +314,11 @@ class ModelSpec:
         given: Mapping[str, float],
         operation: Operation = "generate",
         *,
-        prompt: str,
         lora: str = "",
     ) -> tuple[tuple[str, float], ...]:
         """All parameters of the operation, those that are not given by default; sorted by name.
 
-        Of the prompt it matters only whether there is one. The scale of an adapter is left out
-        where none is named, so that it makes no difference.
+        The scale of an adapter is left out where none is named, so that it makes no difference.
 
         Raises:
             InvalidField: one is out of its range, or means nothing here.
@@ -321,8 +328,8 @@ class ModelSpec:
             if name not in known:
                 raise InvalidField(name, self._meaningless(name, operation, known))
         values = {
-            name: parameter.check(given[name]) if name in given else parameter.default_for(prompt)
-            for name, parameter in known.items()
+            name: one.check(given[name]) if name in given else one.default_for(operation)
+            for name, one in known.items()
         }
         if not lora:
             values.pop(LORA_SCALE, None)
@@ -356,7 +363,7 @@ class ModelSpec:
             seed=seed,
             width=width,
             height=height,
-            parameters=self.fill(given, operation, prompt=prompt, lora=lora),
+            parameters=self.fill(given, operation, lora=lora),
             operation=operation,
             negative_prompt=negative_prompt,
             source=source,

@@ -107,7 +107,7 @@ def speeds(assessments: Mapping[str, Assessment]) -> str:
         speed = assessment.speed
         rows.append(
             (
-                *(name, f"{assessment.sampler.steps}{assessment.sampler.otherwise}"),
+                *(name, str(assessment.sampler.steps)),
                 f"{speed.images_per_second:.1f} (tile {speed.tile})",
                 f"{1000 * speed.image_seconds:.0f}",
             )

@@ -25,7 +25,7 @@ from model.evaluation.metrics import Quality, on_white, quality
 from model.evaluation.report import Report, Share, plain, table
 from model.evaluation.retrieval import Gallery, thumbnail
 from model.evaluation.sampling import Sampler, choose_records, natives
-from model.request import Picture, Source
+from model.request import Operation, Picture, Source
 from model.runtime.generate import generate
 from model.training.sheet import contact_sheet, to_image
 from tools.damage import SAMPLES, TASKS, Task
@@ -43,6 +43,7 @@ class RepairLine:
 
     task: str
     of: int
+    steps: int
     one: Quality
     mean: Quality
     baseline: str
@@ -112,10 +113,14 @@ class TransformEvaluation:
     @property
     def steps(self) -> int:
         """That `run` takes, for a progress bar."""
-        own = self._sampler.steps
-        repairs = sum(int(task.parameters.get("steps", own)) * task.samples for task in TASKS)
-        restyled = sum(map(len, self._pairs.values()))
-        return repairs * len(self._records) + len(WAYS) * own * restyled
+        repairs = sum(
+            self._steps(task.operation, **task.parameters) * task.samples for task in TASKS
+        )
+        ways = sum(self._steps("vary" if strength else "generate") for strength, _ in WAYS)
+        return repairs * len(self._records) + ways * sum(map(len, self._pairs.values()))
+
+    def _steps(self, operation: Operation, **more: float) -> int:
+        return int(self._sampler.request("", operation=operation, more=more).value("steps"))
 
     def run(
         self, on_step: Callable[[int], None] = lambda steps: None
@@ -183,6 +188,7 @@ class TransformEvaluation:
         return RepairLine(
             task=task.name,
             of=len(reals),
+            steps=self._steps(task.operation, **task.parameters),
             one=quality([group[0] for group in samples], reals),
             mean=quality([np.mean(group, 0) for group in samples], reals),
             baseline=max(others, key=lambda name: others[name].psnr),
@@ -248,16 +254,17 @@ class TransformEvaluation:
 
 def repair_table(lines: Sequence[RepairLine]) -> str:
     """Markdown; the last column names the methods without a model that were better in a figure."""
-    head = ("task", "n", "one sample", f"mean of {SAMPLES}", "without a model", "ahead of the mean")
+    drawn = ("task", "n", "steps", "one sample", f"mean of {SAMPLES}")
+    head = (*drawn, "without a model", "ahead of the mean")
     rows = [
         (
-            *(line.task, str(line.of), _both(line.one), _both(line.mean)),
+            *(line.task, str(line.of), str(line.steps), _both(line.one), _both(line.mean)),
             f"{line.baseline}: {_both(line.others[line.baseline])}",
             ", ".join(line.ahead) or "none",
         )
         for line in lines
     ]
-    return table(head, "lrllll", rows)
+    return table(head, "lrrllll", rows)
 
 
 def _both(of: Quality) -> str:

@@ -39,9 +39,8 @@ class Model(BaseModel):
     negative_prompt: bool = Field(description="Whether it takes a negative prompt.")
     parameters: list[Parameter] = Field(
         description="Numbers that requests may have, as fields of these names. Where the default "
-        "is null, the model decides; `default_without_prompt` is that of requests without a "
-        "prompt, unless it is null; a step of 1 means whole numbers; equal `minimum` and `maximum` "
-        "cannot be changed."
+        "is null, the model decides; `defaults` are those of operations that have another one; a "
+        "step of 1 means whole numbers; equal `minimum` and `maximum` cannot be changed."
     )
     operations: list[str] = Field(examples=[["generate", "vary"]])
     images: int = Field(description="The most images that `edit` takes.", examples=[1])

@@ -193,15 +193,16 @@ def _or_null(field: Schema) -> Schema:
     return {"anyOf": [number, {"type": "null"}], "description": field["description"]}
 
 
-def _parameters(specs: list[ModelSpec], operations: Sequence[str]) -> dict[str, Schema]:
+def _parameters(specs: list[ModelSpec], operations: Sequence[Operation]) -> dict[str, Schema]:
     """Each parameter of any model, from the least to the most that any takes."""
     found: dict[str, list[Parameter]] = {}
-    unlike: dict[str, str] = {}  # where a default depends on the prompt
+    unlike: dict[str, str] = {}  # where a default depends on the operation
     for spec in specs:
-        for parameter in spec.own_parameters:
-            if set(parameter.operations) & set(operations):
+        for own in spec.own_parameters:
+            parameter = own.among(operations)
+            if parameter.operations:
                 found.setdefault(parameter.name, []).append(parameter)
-                if parameter.default_without_prompt is not None:
+                if parameter.defaults:
                     text = f" {spec.id}: {parameter.default_text} by default."
                     unlike[parameter.name] = unlike.get(parameter.name, "") + text
     return {

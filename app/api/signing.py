@@ -53,7 +53,7 @@ def path_of(generation: Generation, index: int = 0, *, pin: bool = False) -> str
         query["walk"] = len(generation.requests)
     for parameter in spec.parameters:
         value = dict(request.parameters).get(parameter.name)
-        if value is not None and value != parameter.default_for(request.prompt):
+        if value is not None and value != parameter.default_for(request.operation):
             query[parameter.name] = int(value) if parameter.whole else value
     if (output.width, output.height) != spec.sizes.native:
         square = output.width == output.height

@@ -79,7 +79,7 @@ def _facts(name: str, checkpoint: Checkpoint) -> dict[str, Any]:
                 "minimum": parameter.minimum,
                 "maximum": parameter.maximum,
                 "default": parameter.default,
-                "default_without_prompt": parameter.default_without_prompt,
+                "defaults": parameter.defaults,
                 "operations": parameter.operations,
                 "description": parameter.description,
             }

@@ -32,7 +32,7 @@ from model.pipelines.hub import HubName, find_cached, is_hub_name
 from model.pipelines.settings import PipelineSettings
 from model.protocol import ImageModel, ModelSpec, Parameter
 from model.registry import SHIPPED, open_checkpoint, shipped
-from model.request import SEEDS, InvalidField
+from model.request import SEEDS, InvalidField, Operation
 
 LIMITS = Limits(
     max_walk=1000,
@@ -212,6 +212,11 @@ def to_size(text: str | None) -> int | Size | None:
         raise InvalidField("size", f"{quoted(text)} was given, {error}") from error
 
 
+def number_text(value: float | None) -> str:
+    """For people; empty for none."""
+    return "" if value is None else f"{value:g}"
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """What a `ModelCommand` was given."""
@@ -228,11 +233,12 @@ class ModelCommand(TyperCommand):
     """
 
     def defaults(self, parameter: Parameter, spec: ModelSpec) -> dict[str, str]:
-        """Its default for each operation of this command that takes it, as
-        `Parameter.default_text` has it; no entry where none does."""
+        """Its default for each operation of this command that takes it, empty where the model
+        decides; no entry where none does."""
+        operations: tuple[Operation, ...] = ("generate", "walk")
         return {
-            operation: parameter.default_text
-            for operation in ("generate", "walk")
+            operation: number_text(parameter.default_for(operation))
+            for operation in operations
             if operation in parameter.operations
         }
 

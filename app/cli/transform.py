@@ -21,6 +21,7 @@ from app.cli.options import (
     Precision,
     Says,
     Seed,
+    number_text,
     read_file,
     to_size,
 )
@@ -40,7 +41,7 @@ class EditCommand(ModelCommand):
         """See `ModelCommand.defaults`."""
         own = parameter.name
         return {
-            name: f"{edit.defaults[own]:g}" if own in edit.defaults else parameter.default_text
+            name: number_text(edit.defaults.get(own, parameter.default_for(edit.does)))
             for name, edit in EDITS.items()
             if can(spec.operations, name)
             and edit.does in parameter.operations

@@ -373,7 +373,7 @@ def _parameters(
         for name, value in wanted.edit.spec.defaults.items():
             if spec.parameter(name, operation) is not None:
                 given.setdefault(name, value)
-    return spec.fill(given, operation, prompt=wanted.prompt, lora=wanted.lora)
+    return spec.fill(given, operation, lora=wanted.lora)
 
 
 def _check_edit(edit: EditRequest, wanted: Wanted, spec: ModelSpec) -> None:

@@ -84,8 +84,7 @@ class SetEvaluation:
     def steps(self, counts: Sequence[int]) -> int:
         """That `run` takes where the styles have so many images, for a progress bar."""
         seeds = sum(min(PROMPTS, count) * (SEEDS - 1) for count in counts)
-        unprompted = _unprompted(counts) * self._sampler.steps_without_prompt
-        return seeds * self._sampler.steps + unprompted
+        return (seeds + _unprompted(counts)) * self._sampler.steps
 
     def run(
         self, drawn: Drawn, on_step: Callable[[int], None] = lambda steps: None

@@ -43,8 +43,7 @@ class Sampler:
         prompt = next(iter(self.spec.examples), "a picture")
         request = self.spec.request(prompt, seed, **self._given)
         self.parameters = dict(request.parameters)
-        self.steps = steps_of(model, request)  # of one image with a prompt
-        self.steps_without_prompt = steps_of(model, self.request(""))
+        self.steps = steps_of(model, request)  # of one image
 
     def request(
         self,
@@ -82,17 +81,10 @@ class Sampler:
 
     def as_json(self) -> dict[str, float]:
         """All that decides what is drawn, beside the model and the prompt."""
-        more = {"steps_without_prompt": self.steps_without_prompt}
-        return {**self.parameters, "steps": self.steps, "seed": self.seed} | more
-
-    @property
-    def otherwise(self) -> str:
-        """For people, behind the steps: " (20 without a prompt)"; empty where it is as many."""
-        other = self.steps_without_prompt
-        return "" if other == self.steps else f" ({other} without a prompt)"
+        return {**self.parameters, "steps": self.steps, "seed": self.seed}
 
     def __str__(self) -> str:
-        steps = ("1 step" if self.steps == 1 else f"{self.steps} steps") + self.otherwise
+        steps = "1 step" if self.steps == 1 else f"{self.steps} steps"
         others = [f"{name} {value:g}" for name, value in self.parameters.items() if name != "steps"]
         return ", ".join([steps, *others, f"seed {self.seed}"])
 

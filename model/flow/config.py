@@ -113,7 +113,11 @@ class SamplingConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     steps: Annotated[int, Field(ge=1)] = 20
-    steps_without_prompt: Annotated[int | None, Field(ge=1, exclude_if=lambda n: n is None)] = None
+    steps_for: dict[Operation, Annotated[int, Field(ge=1)]] = Field(
+        default_factory=dict, exclude_if=lambda steps: not steps
+    )
+    """Of operations that take another number than ``steps``."""
+
     max_steps: Annotated[int, Field(ge=1)] = 100
     guidance: Annotated[float, Field(ge=0)] = 2.0
     max_guidance: Annotated[float, Field(ge=0)] = 10.0
@@ -200,7 +204,7 @@ def _parameters(sampling: SamplingConfig) -> tuple[Parameter, ...]:
     return (
         Parameter(
             *("steps", 1, sampling.max_steps, sampling.steps, 1, steps),
-            default_without_prompt=sampling.steps_without_prompt,
+            defaults=sampling.steps_for,
         ),
         Parameter("guidance", 0, sampling.max_guidance, sampling.guidance, 0.1, guidance),
         Parameter("solver_order", 1, 2, order, 1, solver_order),

@@ -57,9 +57,7 @@ def measure(model: ImageModel[Any], seconds: float) -> TileSpeed:
     """Times full passes for about ``seconds``, after a few that are not counted."""
     request = model.spec.request("an image")
     if steps := model.spec.parameter("steps"):
-        request = replace(
-            request, parameters=model.spec.fill({"steps": steps.maximum}, prompt="an image")
-        )
+        request = replace(request, parameters=model.spec.fill({"steps": steps.maximum}))
     passes = _full_passes(model, request)
     for _ in range(3):
         next(passes)

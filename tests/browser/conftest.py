@@ -96,7 +96,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Start:
     model = tiny_flow(tmp_path_factory.mktemp("models") / "emoji-tiny")
     config = model / "config.json"
     written = json.loads(config.read_text())
-    written["sampling"]["max_steps"] = MANY_STEPS
+    written["sampling"] |= {"max_steps": MANY_STEPS, "steps_for": {"upscale": 6}}
     written["styles"] = [asdict(style) for style in STYLES]
     written["examples"] = EXAMPLES
     written["description_chinese"] = "测试用的随机权重"

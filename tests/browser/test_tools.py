@@ -213,6 +213,22 @@ def test_the_other_operations(page: Page, operation: str, note: str, size: str) 
     expect(page.locator("#details")).to_contain_text(size or "128 × 85")
 
 
+def test_an_operation_begins_with_its_own_steps(page: Page) -> None:
+    start_from(page, noise())
+    page.click("#fine summary")
+    steps = page.locator("#parameter-steps-number")
+    expect(steps).to_have_value("4")
+    choose(page, "upscale")
+    expect(steps).to_have_value("6")
+    go(page)
+    expect(page.locator("#details dl")).to_contain_text("Steps6")
+    page.locator("#parameter-steps").evaluate(SET, 9)
+    choose(page, "colorize")
+    expect(steps).to_have_value("4")  # what is set for an operation with a default of its own
+    choose(page, "upscale")
+    expect(steps).to_have_value("9")  # is kept for it alone
+
+
 def test_a_picture_too_large_to_be_upscaled_is_scaled_first(page: Page) -> None:
     start_from(page, noise(400, 100))
     choose(page, "upscale")

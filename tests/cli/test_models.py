@@ -76,6 +76,7 @@ def test_one_folder_is_explained(run: Run, tmp_path: Path, monkeypatch: pytest.M
     shipped = words(run("models emoji-flow").stdout)
     assert "served by TESSERA_MODELS=emoji-flow tessera serve family flow description" in shipped
     assert "noise 0 to 1 denoise" in shipped
+    assert "steps 1 to 100 2, or 6 to inpaint, upscale or colorize generate" in shipped
 
 
 def test_a_folder_that_cannot_be_served_is_one_line(refused: Refusal, tmp_path: Path) -> None:
@@ -127,6 +128,11 @@ def test_programs_read_json(run: Run, tmp_path: Path) -> None:
     assert "emoji-flow" in names
     (one,) = json.loads(run(["models", "emoji-gpt", "--json"]).stdout)
     assert (one["model"], "describe" in one["operations"]) == ("emoji-gpt", True)
+    assert [each["defaults"] for each in one["parameters"]] == [{}] * len(one["parameters"])
+    (flow,) = json.loads(run(["models", "emoji-flow", "--json"]).stdout)
+    steps = flow["parameters"][0]
+    assert (steps["name"], steps["default"]) == ("steps", 2)
+    assert steps["defaults"] == {"inpaint": 6, "upscale": 6, "colorize": 6}
     assert one["styles"] == ["fluent 3d", "noto"]
     assert "temperature" in [parameter["name"] for parameter in one["parameters"]]
 

@@ -190,4 +190,7 @@ def test_pictures_of_one_name_are_not_written_over_each_other(
 def test_help_shows_what_each_operation_does_by_default(run: Run, models: Models) -> None:
     said = " ".join(run("transform --help").stdout.replace("│", " ").split())
     assert "0.7 by default for vary; 0.8 by default for restyle; 1 by default for inpaint" in said
-    assert "1 by default for denoise" in said
+    assert (
+        "1 to 100 (2 by default for vary, restyle; 6 by default for inpaint, outpaint, upscale, "
+        "colorize; 1 by default for denoise)" in said
+    )

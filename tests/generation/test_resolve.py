@@ -144,18 +144,20 @@ class TestDefaults:
         assert generation.operation == "generate"
         assert generation.prompt == "red apple"
 
-    def test_without_a_prompt_it_may_be_another(self) -> None:
-        paper = Paper(parameters=(replace(STEPS, default_without_prompt=20),))
-        source = EditRequest(operation="vary", images=(noise(64, 64),))
+    def test_an_operation_may_have_another(self) -> None:
+        own = replace(STEPS, defaults={"upscale": 20, "inpaint": 12, "denoise": 3})
+        paper = Paper(parameters=(own,), operations=DRAWING)
 
-        def steps(**wanted: Any) -> float:
+        def steps(operation: EditName, **given: float) -> float:
+            edit = EditRequest(operation=operation, images=(noise(32, 32),))
+            wanted = {"prompt": "red apple", "parameters": given, "edit": edit}
             return resolved(paper, **wanted).requests[0].value("steps")
 
-        assert steps(prompt="red apple") == 8
-        assert steps() == steps(prompt=" \n") == 20
-        assert steps(edit=source) == 20
-        assert steps(edit=source, prompt="red apple") == 8
-        assert steps(parameters={"steps": 8}) == 8
+        assert resolved(paper).requests[0].value("steps") == steps("vary") == 8
+        assert steps("upscale") == 20
+        assert steps("outpaint") == 12
+        assert steps("upscale", steps=8) == 8
+        assert steps("denoise") == 1  # what is said of the edit goes before
 
     def test_equal_questions_are_equal_requests_and_hashable(self, flow: Checkpoint) -> None:
         named = resolved(

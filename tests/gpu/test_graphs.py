@@ -42,7 +42,7 @@ def requests(spec: ModelSpec) -> list[ImageRequest]:
         ("rocket, noto style", {"steps": steps[3], "guidance": 7.5, **second}),
     ]
     return [
-        replace(spec.request(prompt, seed), parameters=spec.fill(given, prompt=prompt))
+        replace(spec.request(prompt, seed), parameters=spec.fill(given))
         for seed, (prompt, given) in enumerate(wishes, 1)
     ]
 

@@ -88,6 +88,18 @@ def _other_tokenizer(folder: Path) -> None:
             "width 32 must be a multiple of heads 7",
         ),
         (
+            lambda f: _edit(f / "config.json", sampling={"steps_for": {"enlarge": 6}}),
+            "config.json: sampling.steps_for.enlarge.*: Input should be 'generate', 'walk', ",
+        ),
+        (
+            lambda f: _edit(f / "config.json", sampling={"steps_for": {"upscale": 0}}),
+            "config.json: sampling.steps_for.upscale: Input should be greater than or equal to 1",
+        ),
+        (
+            lambda f: _edit(f / "config.json", sampling={"steps_without_prompt": 20}),
+            "config.json: sampling.steps_without_prompt: Extra inputs",
+        ),
+        (
             lambda f: _edit(f / "config.json", styles=[STYLE, {"name": "noto"}]),
             "config.json: styles.1.label: Field required",
         ),

@@ -96,17 +96,19 @@ def test_the_choice_is_uniform_over_symbols_and_always_the_same(folders: list[Pa
     assert len({record.base for record in choose_records(records, 100)}) == 4
 
 
-def test_a_report_says_the_steps_with_a_prompt_and_without(tmp_path: Path) -> None:
+def test_each_operation_is_measured_with_its_own_steps(tmp_path: Path) -> None:
     checkpoint = open_checkpoint(tiny_flow(tmp_path))
     model = load_model(checkpoint, device="cpu", dtype="fp32")
     steps, *others = model.spec.parameters
-    steps = replace(steps, default_without_prompt=6)
-    assert str(Sampler(model)).startswith("4 steps, guidance 2")
+    steps = replace(steps, defaults={"upscale": 6})
     model.spec = replace(model.spec, parameters=(steps, *others))
     sampler = Sampler(model)
-    assert str(sampler).startswith("4 steps (6 without a prompt), guidance 2")
-    assert (sampler.steps, sampler.steps_without_prompt) == (4, 6)
-    assert str(Sampler(model, {"steps": 2})).startswith("2 steps, guidance 2")
+    assert str(sampler).startswith("4 steps, guidance 2")
+    assert (sampler.steps, sampler.as_json()["steps"]) == (4, 4)
+    assert sampler.request("", operation="upscale").value("steps") == 6
+    given = Sampler(model, {"steps": 2})
+    assert str(given).startswith("2 steps, guidance 2")
+    assert given.request("", operation="upscale").value("steps") == 2
 
 
 def test_what_is_drawn_is_reduced_as_real_images_are(folders: list[Path], tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def test_its_pictures_turn_into_one_another(make: Callable[[Path], Path], tmp_pa
     steps = model.spec.parameter("steps")
     assert steps is not None
     given = {"steps": min(2, steps.maximum), "guidance": 1}
-    some = [replace(frame, parameters=model.spec.fill(given, prompt="")) for frame in frames(8)]
+    some = [replace(frame, parameters=model.spec.fill(given)) for frame in frames(8)]
     pictures = list(generate(model, some))
     assert len(set(pictures)) == 8
     assert pictures[3] == next(generate(model, some[3:4]))  # alone

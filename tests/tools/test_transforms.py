@@ -87,8 +87,8 @@ def test_equal_pictures_reach_the_cap_and_others_do_not() -> None:
 
 def test_a_loss_is_printed_as_a_loss() -> None:
     good, bad = Quality(30, 0.9), Quality(20, 0.8)
-    won = RepairLine("a", 3, good, good, "blur", {"blur": bad})
-    lost = RepairLine("b", 3, bad, bad, "blur", {"blur": good})
+    won = RepairLine("a", 3, 6, good, good, "blur", {"blur": bad})
+    lost = RepairLine("b", 3, 6, bad, bad, "blur", {"blur": good})
     assert (won.ahead, lost.ahead) == ([], ["blur", "blur (PSNR)"])
     first, second = repair_table([won, lost]).splitlines()[2:]
     assert first.endswith("| none |")

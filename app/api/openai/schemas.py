@@ -20,6 +20,7 @@ from app.generation.editing.operations import EditRequest
 from app.generation.output import TRANSPARENT, Detail, Format
 from app.generation.resolve import Wanted
 from model.protocol import ModelSpec
+from model.request import Operation
 
 MOST_PARTIALS = 3
 
@@ -77,7 +78,8 @@ class Contract(WithParameters):
     """How many images."""
 
     quality: Quality | None = None
-    """"low" takes half of the model's default steps, "high" and more twice as many."""
+    """"low" takes half of the model's default steps for what is done, "high" and more twice as
+    many."""
 
     output_format: FileFormat | None = None
     """File format, png by default."""
@@ -156,9 +158,10 @@ class Contract(WithParameters):
     ) -> Wanted:
         """The same for `app.generation.resolve`; ``defaults`` are of parameters that the model may
         have."""
-        parameters = self._steps(spec) | self.parameters
+        operation: Operation = "generate" if edit is None else edit.spec.does
+        parameters = self._steps(spec, operation) | self.parameters
         for name, value in (defaults or {}).items():
-            if edit is not None and spec.parameter(name, edit.spec.does) is not None:
+            if edit is not None and spec.parameter(name, operation) is not None:
                 parameters.setdefault(name, value)
         auto = None if edit is not None and self.background in (None, "auto") else "white"
         compression = 100 if self.output_compression is None else self.output_compression
@@ -177,10 +180,10 @@ class Contract(WithParameters):
             edit=edit,
         )
 
-    def _steps(self, spec: ModelSpec) -> dict[str, float]:
+    def _steps(self, spec: ModelSpec, operation: Operation) -> dict[str, float]:
         """What ``quality`` means for a model that takes steps."""
-        steps = spec.parameter("steps")
-        default = None if steps is None else steps.default_for(self.prompt)
+        steps = spec.parameter("steps", operation)
+        default = None if steps is None else steps.default_for(operation)
         if steps is None or default is None:
             return {}
         wanted = round(default * _FACTORS[self.effort])

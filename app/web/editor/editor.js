@@ -145,8 +145,8 @@ export class Editor {
     (this.source ? $("operations").querySelector(":checked") : $("start")).focus();
   }
 
-  /** `n`: how many pictures are asked for. `prompt`: what they are to show. */
-  render(n, prompt) {
+  /** `n`: how many pictures are asked for. */
+  render(n) {
     const { source } = this;
     $("start").hidden = !this.able || source !== null;
     $("editor").hidden = source === null;
@@ -160,7 +160,7 @@ export class Editor {
       h("legend", { class: "visually-hidden" }, t("operation")),
       ...this.#available.map((name) => this.#radio("operation", name, t(`operations.${name}.0`), name === this.#operation)),
     );
-    this.#controls.render($("operation-parameters"), this.model, this.#operation, prompt, "operation");
+    this.#controls.render($("operation-parameters"), this.model, this.#operation, "operation");
     $("options").replaceChildren(...this.#fields());
     this.#n = n;
     this.#measure();

@@ -44,10 +44,7 @@ export class Composer {
       event.preventDefault();
       this.#form.requestSubmit();
     });
-    this.#prompt.addEventListener("input", () => {
-      this.#readStyle();
-      this.#parameters(); // a default may depend on whether there is a prompt
-    });
+    this.#prompt.addEventListener("input", () => this.#readStyle());
     $("random-seed").addEventListener("click", () => {
       $("seed").value = Math.floor(Math.random() * 100_000);
     });
@@ -57,7 +54,7 @@ export class Composer {
     });
     $("model").addEventListener("change", () => this.#adopt());
     $("lora").addEventListener("change", () => this.#adapters());
-    $("count").addEventListener("change", () => this.#editor.render(this.#count, this.#prompt.value));
+    $("count").addEventListener("change", () => this.#editor.render(this.#count));
   }
 
   /** Sets what there is to choose from: the models, the default one first, and the limits. */
@@ -110,7 +107,7 @@ export class Composer {
     if (model.negative_prompt && negative) ask.negative_prompt = negative;
     if (this.#lora) ask.lora = this.#lora;
     ask.model = model.id;
-    ask.parameters = this.#controls.take(model, this.#operation, ask.prompt, this.#lora !== "");
+    ask.parameters = this.#controls.take(model, this.#operation, this.#lora !== "");
     ask.size = this.#size;
     if (model.transparency && $("transparent").checked) ask.background = "transparent";
     return this.#editor.source ? this.#edit(ask) : ask;
@@ -121,7 +118,7 @@ export class Composer {
     const start = { sources: this.#editor.sources, work: this.#editor.take() };
     if (this.#kind.text) {
       const { model } = this.#editor;
-      return { ...start, model: model.id, parameters: this.#controls.take(model, this.#operation, "", false) };
+      return { ...start, model: model.id, parameters: this.#controls.take(model, this.#operation, false) };
     }
     ask.background = this.model.transparency && !$("transparent").checked ? "white" : undefined;
     return { ...ask, ...start };
@@ -169,7 +166,7 @@ export class Composer {
     if (parameters === undefined || !this.model) return;
     $("negative-prompt").value = negative_prompt ?? "";
     if (this.model.loras?.includes(lora ?? "") || !lora) $("lora").value = lora ?? "";
-    this.#controls.fill(this.model, parameters, this.#prompt.value);
+    this.#controls.fill(this.model, parameters);
     this.#parameters();
     this.#adapters();
   }
@@ -184,7 +181,7 @@ export class Composer {
   /** The fields that the page's own address has for a picture: those that are not as they are by default. */
   address({ prompt, seed, model: id, negative_prompt, lora, size, background, parameters }) {
     const model = this.#models.find((one) => one.id === id);
-    const standard = new Map(model?.parameters.map((parameter) => [parameter.name, defaultOf(parameter, prompt)]));
+    const standard = new Map(model?.parameters.map((parameter) => [parameter.name, defaultOf(parameter, "generate")]));
     const fields = {
       prompt,
       seed,
@@ -210,7 +207,7 @@ export class Composer {
     // What a model that only changes pictures needs first.
     const idle = model !== null && source === null && !model.operations.includes("generate");
     const unasked = idle || Boolean(kind.text);
-    this.#editor.render(this.#count, this.#prompt.value);
+    this.#editor.render(this.#count);
     this.#parameters();
     $("prompt-field").hidden = unasked;
     $("seed-field").hidden = unasked;
@@ -250,7 +247,7 @@ export class Composer {
 
   #parameters() {
     const model = this.#editor.source ? this.#editor.model : this.model;
-    this.#controls.render($("parameters"), model, this.#operation, this.#prompt.value, "general");
+    this.#controls.render($("parameters"), model, this.#operation, "general");
   }
 
   /** Renders what there is to choose from of the model's adapters. */
@@ -263,7 +260,7 @@ export class Composer {
       ...loras.map((name) => h("option", { value: name }, name)),
     );
     $("lora").value = chosen;
-    this.#controls.render($("lora-parameters"), chosen ? this.model : null, this.#operation, this.#prompt.value, "adapter");
+    this.#controls.render($("lora-parameters"), chosen ? this.model : null, this.#operation, "adapter");
   }
 
   /** Sets a text that another language replaces. */
@@ -306,7 +303,6 @@ export class Composer {
     this.#style = style;
     this.#bare = this.#styleOf(prompt) ? this.#withStyle(prompt, null) : null;
     this.#press();
-    this.#parameters();
   }
 
   #readStyle() {

@@ -29,9 +29,14 @@ function groupOf(parameter) {
   return general(parameter) ? "general" : "operation";
 }
 
-/** A parameter's default where there is a prompt, or none. */
-export const defaultOf = (parameter, prompt) =>
-  (prompt?.trim() ? null : parameter.default_without_prompt) ?? parameter.default;
+/** A parameter's default in an operation, where it is another one than in most. */
+function ownDefault({ name, defaults }, operation) {
+  const { does, defaults: ofEdit } = operationOf(operation);
+  return ofEdit?.[name] ?? defaults[does];
+}
+
+/** A parameter's default in an operation. */
+export const defaultOf = (parameter, operation) => ownDefault(parameter, operation) ?? parameter.default;
 
 /** The values of parameters, for each model; null is one that is left to the service. */
 export class Controls {
@@ -39,19 +44,20 @@ export class Controls {
   #shown = new Map(); // by place: what its controls are for
 
   /** What is set for an operation: `{steps: 20, …}`. `lora`: whether an adapter is used. */
-  take(model, operation, prompt, lora) {
+  take(model, operation, lora) {
     const values = parametersOf(model, operation)
       .filter((parameter) => free(parameter) && (lora || groupOf(parameter) !== "adapter"))
-      .map((parameter) => [parameter.name, this.#get(model, operation, parameter, prompt)]);
+      .map((parameter) => [parameter.name, this.#get(model, operation, parameter)]);
     return Object.fromEntries(values.filter(([, value]) => value !== null));
   }
 
   /** Sets what a picture was drawn with; what it does not name, or has by default, follows the default. */
-  fill(model, given, prompt) {
+  fill(model, given) {
     for (const parameter of parametersOf(model, "generate").filter(free)) {
       const key = keyOf(model, "generate", parameter);
-      const value = given[parameter.name] ?? defaultOf(parameter, prompt);
-      if (value === defaultOf(parameter, prompt)) this.#values.delete(key);
+      const standard = defaultOf(parameter, "generate");
+      const value = given[parameter.name] ?? standard;
+      if (value === standard) this.#values.delete(key);
       else this.#values.set(key, value);
     }
     this.#shown.clear();
@@ -61,33 +67,31 @@ export class Controls {
    * Shows the controls of an operation in `place`: those of the `group`, see `groupOf`. Nothing is
    * rebuilt, and no focus lost, without need.
    */
-  render(place, model, operation, prompt, group) {
+  render(place, model, operation, group) {
     const parameters = parametersOf(model, operation).filter((parameter) => groupOf(parameter) === group);
-    const defaults = parameters.map((parameter) => defaultOf(parameter, prompt));
-    const shown = JSON.stringify([model?.id, operation, language(), parameters, defaults]);
+    const shown = JSON.stringify([model?.id, operation, language(), parameters]);
     if (this.#shown.get(place) === shown) return;
     this.#shown.set(place, shown);
     place.hidden = parameters.length === 0;
     place.replaceChildren(
       ...parameters.map((parameter) => {
         if (!free(parameter)) return fact(parameter);
-        return control(parameter, this.#get(model, operation, parameter, prompt), (value) => {
+        return control(parameter, operation, this.#get(model, operation, parameter), (value) => {
           this.#values.set(keyOf(model, operation, parameter), value);
         });
       }),
     );
   }
 
-  #get(model, operation, parameter, prompt) {
+  #get(model, operation, parameter) {
     const given = this.#values.get(keyOf(model, operation, parameter));
-    if (given !== undefined) return given;
-    return operationOf(operation).defaults?.[parameter.name] ?? defaultOf(parameter, prompt);
+    return given !== undefined ? given : defaultOf(parameter, operation);
   }
 }
 
 /** General parameters have one value in all operations but those with a default of their own. */
 function keyOf(model, operation, parameter) {
-  const own = !general(parameter) || operationOf(operation).defaults?.[parameter.name] !== undefined;
+  const own = !general(parameter) || ownDefault(parameter, operation) !== undefined;
   return [model.id, own ? operation : "", parameter.name].join(" ");
 }
 
@@ -102,7 +106,9 @@ const fact = ({ name, minimum, description }) =>
  * A slider and a number for a parameter; `set(value)` is called with each new value. Where the
  * service has no default, a checkbox leaves the value to it: null.
  */
-function control({ name, minimum, maximum, default: standard, step, description }, value, set) {
+function control(parameter, operation, value, set) {
+  const { name, minimum, maximum, step, description } = parameter;
+  const standard = defaultOf(parameter, operation);
   const id = `parameter-${name}`;
   const bounds = { min: minimum, max: maximum, step: step || "any", "aria-describedby": `${id}-hint` };
   const slider = h("input", { type: "range", id, ...bounds });
