@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from model.data.emoji import read_records
 from model.data.pictures import DataError
-from model.data.wording import read_descriptions
+from model.data.wording import read_descriptions, read_meanings
 from model.evaluation.report import Share
 from model.evaluation.sampling import Sampler, natives
 from model.loading import load_model
@@ -137,4 +137,5 @@ def test_no_text_of_the_list_is_trained_on() -> None:
         for texts in descriptions.values()
         for text in texts
     }
+    trained |= {text.casefold() for text in read_meanings()}
     assert not [text for text in read_texts() if text.text.casefold() in trained]

@@ -7,11 +7,12 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from emoji import EMOJI_DATA
 
 from model.data import emoji, load
 from model.data.pictures import DataError, PictureFormat
 from model.data.prompts import prompt_for
-from model.data.wording import read_descriptions, read_wordings
+from model.data.wording import read_descriptions, read_meanings, read_wordings
 from tests.emoji_sets import make_set, make_words
 
 FOLDERS = ("emoji_noto", "emoji_fluent3d")
@@ -194,3 +195,42 @@ def test_descriptions_are_whole_and_name_one_symbol_each() -> None:
         assert all(text == text.strip() != "" for text in texts)
         folded = [text.casefold() for text in texts]
         assert len(folded) == len({*folded}), language
+
+
+def test_what_a_word_means_by_itself_is_one_symbol() -> None:
+    meanings = read_meanings()
+    assert len(meanings) > 4000
+    known = {"_".join(f"{ord(c):04x}" for c in text if c != "\ufe0f") for text in EMOJI_DATA}
+    assert {*meanings.values()} <= known
+    assert all(text == text.strip().lower() != "" for text in meanings)
+    assert meanings["coffee"] == "2615"
+    assert meanings["a happy puppy"] == "1f436"
+
+
+def test_a_shared_word_is_asked_for_where_it_is_meant(tmp_path: Path) -> None:
+    make_set(tmp_path / "noto", "noto", {"2615": "hot drink", "1f90e": "brown heart"})
+    words = tmp_path / "words"
+    words.mkdir()
+    with gzip.open(words / "words.jsonl.gz", "wt", encoding="utf-8") as file:
+        for symbol, name, keywords in (
+            ("2615", "hot drink", ["cafe", "chai", "coffee", "steam", "tea", "warm"]),
+            ("1f90e", "brown heart", ["coffee", "143"]),
+        ):
+            row = {"codepoints": symbol, "lang": "en", "name": name, "keywords": keywords}
+            file.write(json.dumps(row) + "\n")
+    drink, heart = emoji.read_records([tmp_path / "noto", words])
+    draw = random.Random(0)
+    said = [
+        sum(prompt_for(record, draw) == "coffee, noto style" for _ in range(4000))
+        for record in (drink, heart)
+    ]
+    assert "coffee" in drink.meanings
+    assert "coffee" not in heart.meanings
+    assert said[0] > 4 * said[1]
+
+
+def test_a_keyword_that_means_another_symbol_is_not_said_alone(tmp_path: Path) -> None:
+    make_set(tmp_path / "noto", "noto", {"1f90e": "unheard-of coffee"})
+    [heart] = emoji.read_records([tmp_path / "noto"])
+    assert heart.keywords == ("unheard-of", "coffee")
+    assert heart.telling == ("unheard-of",)
