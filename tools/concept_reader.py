@@ -33,7 +33,7 @@ from model.checkpoint import save_captions
 from model.data.concepts import NOTHING, Concepts, Numbers, says_style
 from model.data.emoji import Emoji, read_records, select
 from model.data.pictures import CROWD
-from model.data.prompts import prompt_for
+from model.data.prompts import prompt_for, prompt_of_meaning
 from model.flow.network import PromptReader
 from model.flow.training import FlowTraining
 from model.loading import resolve_dtype
@@ -45,6 +45,10 @@ TOKENS = FlowTraining().prompt_tokens
 
 NO_PROMPT, STYLE_ALONE = 0.005, 0.01
 """Shares of prompts that are empty, and that are a style's name."""
+
+MEANINGS = 0.15
+"""Share of prompts that are one of the words that mean a symbol by themselves, each as often as any
+other: a symbol that has many would else say each of them seldom."""
 
 WHOLE, LEFT_OUT = 0.5, 0.1
 """Share of prompts of which no token is left out, and the share that is left out of the others."""
@@ -73,6 +77,7 @@ class PromptSampling:
 
     groups: Sequence[Sequence[Emoji]]  # by symbol
     weights: Sequence[float]  # of each group
+    meanings: Sequence[tuple[str, Sequence[Emoji]]]  # each with its symbol's images without a tone
     styles: Mapping[str, int]  # of each symbol, for prompts that name none
     concepts: Concepts
     tokenizer: PromptTokenizer
@@ -91,12 +96,19 @@ class PromptSampling:
             for symbol, group in groups.items()
         }
         weights = [len(group) ** CROWD for group in groups.values()]
-        return cls(list(groups.values()), weights, styles, concepts, tokenizer)
+        plain = [[record for record in group if not record.toned] for group in groups.values()]
+        meanings = [(text, group) for group in plain if group for text in group[0].meanings]
+        return cls(list(groups.values()), weights, meanings, styles, concepts, tokenizer)
 
     def batch(self, count: int, draw: random.Random) -> PromptBatch:
         """``count`` prompts; what is longer than `TOKENS` is cut."""
         chosen = draw.choices(self.groups, self.weights, k=count)
-        prompts = [self._prompt(draw.choice(group), draw) for group in chosen]
+        prompts = [
+            self._meant(draw)
+            if self.meanings and draw.random() < MEANINGS
+            else self._prompt(draw.choice(group), draw)
+            for group in chosen
+        ]
         rows = self.tokenizer.tokens_of_all([text for text, _ in prompts])
         tokens = [thinned(row[:TOKENS], draw) for row in rows]
         padded = [row + [PADDING] * (TOKENS - len(row)) for row in tokens]
@@ -116,7 +128,15 @@ class PromptSampling:
         if kind < NO_PROMPT + STYLE_ALONE:
             names = (f"{record.style} style", record.chinese_style, record.style)
             return draw.choice(names), NOTHING._replace(style=numbers.style)
-        prompt = prompt_for(record, draw)
+        return self._understood(prompt_for(record, draw), record)
+
+    def _meant(self, draw: random.Random) -> tuple[str, Numbers]:
+        text, group = draw.choice(self.meanings)
+        record = draw.choice(group)
+        return self._understood(prompt_of_meaning(record, text, draw), record)
+
+    def _understood(self, prompt: str, record: Emoji) -> tuple[str, Numbers]:
+        numbers = self.concepts.numbers(record)
         if says_style(prompt, record):
             return prompt, numbers
         return prompt, numbers._replace(style=self.styles[record.base])

@@ -24,6 +24,15 @@ def prompt_for(record: Emoji, draw: random.Random) -> str:
     return _from_words(record, record.wording, draw)
 
 
+def prompt_of_meaning(record: Emoji, text: str, draw: random.Random) -> str:
+    """Asks for the image by one of its `Emoji.meanings`."""
+    return _styled(record, _as_asked(text, draw), draw)
+
+
+def _as_asked(text: str, draw: random.Random) -> str:
+    return text if " " in text else single(text, draw)
+
+
 def _from_name(record: Emoji, draw: random.Random) -> str:
     """Of name, keywords and Chinese name alone."""
     kind = draw.random()
@@ -67,8 +76,7 @@ def _in_english(record: Emoji, wording: Wording, kind: float, draw: random.Rando
     words, name = wording[ENGLISH], record.name
     tone = "".join(f", {tone} skin tone" for tone in record.tones)
     if kind < 0.15 and record.meanings:
-        text = draw.choice(record.meanings)
-        return f"{text if ' ' in text else single(text, draw)}{tone}"
+        return f"{_as_asked(draw.choice(record.meanings), draw)}{tone}"
     if kind < 0.43 and ENGLISH in record.descriptions:
         return f"{draw.choice(record.descriptions[ENGLISH])}{tone}"
     if kind < 0.59:

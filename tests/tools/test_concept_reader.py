@@ -162,3 +162,22 @@ def test_batches_do_not_depend_on_the_processes_speed(records: list[Emoji]) -> N
         np.testing.assert_array_equal(one.tokens, other.tokens)
         np.testing.assert_array_equal(one.numbers, other.numbers)
     assert not np.array_equal(first[0].tokens, first[1].tokens)
+
+
+def test_each_word_that_means_a_symbol_is_asked_for_as_often(
+    records: list[Emoji], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(concept_reader, "MEANINGS", 1.0)
+    sampling = PromptSampling.of(records, Concepts.of(records), TOKENIZER)
+    meanings = {record.base: record.meanings for record in records}
+    assert len(meanings["1f436"]) > len(meanings["1f680"]) > 0
+    draw = random.Random(0)
+    asked = Counter(sampling.batch(4000, draw).numbers[:, 0].tolist())
+    symbols = sorted(meanings)
+    total = sum(map(len, meanings.values()))
+    shares = {symbol: asked[number] / 4000 for number, symbol in enumerate(symbols, 1)}
+    wanted = {symbol: pytest.approx(len(meanings[symbol]) / total, abs=0.025) for symbol in symbols}
+    assert shares == wanted
+    prompt, numbers = sampling._meant(draw)
+    assert numbers.symbol > 0
+    assert any(text in prompt for texts in meanings.values() for text in texts)
