@@ -124,7 +124,10 @@ class Loop:
 
 def run_worker(connection: Connection) -> int:
     """A worker's whole life; the process's exit status."""
-    settings = connection.recv()
+    try:
+        settings = connection.recv()
+    except EOFError:  # started ahead, and not needed
+        return 0
     pipe = Pipe(connection)
     try:
         device = _open(settings)
