@@ -159,8 +159,13 @@ def _spawn(threads: int, *modules: str) -> Spawned:
         process = subprocess.Popen(
             # -P: what the parent imported, whatever package "app" the working directory has.
             [
-                *(sys.executable, "-P", "-m", "app.engine.worker"),
-                *(str(theirs.fileno()), str(os.getpid()), *modules),
+                sys.executable,
+                "-P",
+                "-m",
+                "app.engine.worker",
+                str(theirs.fileno()),
+                str(os.getpid()),
+                *modules,
             ],
             stdin=subprocess.DEVNULL,
             env=environment(threads, os.environ),
