@@ -218,7 +218,10 @@ class _Cache:
                 file.truncate(0)
                 yield file
             finally:
-                part.unlink(missing_ok=True)  # renamed by now if all went well
+                if is_at(
+                    part, file
+                ):  # renamed by now if all went well, and perhaps another's lies there
+                    part.unlink()
                 if made and not any(self._folder.iterdir()):
                     self._folder.rmdir()
 

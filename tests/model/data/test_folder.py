@@ -428,3 +428,18 @@ def test_no_cache_is_made_of_nothing(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no usable image"):
         folder.load(tmp_path / "pictures", FORM, tmp_path / "run" / "data")
     assert not (tmp_path / "run" / "data").exists()
+
+
+def test_a_process_leaves_the_file_that_another_has_begun_meanwhile(tmp_path: Path) -> None:
+    """Where one has finished, the next begins a file of the same name: to find that all is done."""
+    cache = reading._Cache(tmp_path, PictureFormat(8), "key")
+    part = tmp_path / "images.u8.part"
+    with cache._filling() as file:
+        assert file is not None
+        part.replace(tmp_path / "images.u8")
+        part.write_bytes(b"another's")
+    assert part.read_bytes() == b"another's"
+    part.unlink()
+    with pytest.raises(RuntimeError), cache._filling():
+        raise RuntimeError
+    assert not part.exists()
