@@ -15,7 +15,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -106,7 +106,7 @@ class PromptSampling:
         prompts = [
             self._meant(draw)
             if self.meanings and draw.random() < MEANINGS
-            else self._prompt(draw.choice(group), draw)
+            else self._prompt(self._in_any_style(draw.choice(group), draw), draw)
             for group in chosen
         ]
         rows = self.tokenizer.tokens_of_all([text for text, _ in prompts])
@@ -132,8 +132,13 @@ class PromptSampling:
 
     def _meant(self, draw: random.Random) -> tuple[str, Numbers]:
         text, group = draw.choice(self.meanings)
-        record = draw.choice(group)
+        record = self._in_any_style(draw.choice(group), draw)
         return self._understood(prompt_of_meaning(record, text, draw), record)
+
+    def _in_any_style(self, record: Emoji, draw: random.Random) -> Emoji:
+        """Else a prompt for a symbol in a style that has no image of it would be read as another
+        symbol, one that the style has."""
+        return replace(record, style=draw.choice(self.concepts.styles))
 
     def _understood(self, prompt: str, record: Emoji) -> tuple[str, Numbers]:
         numbers = self.concepts.numbers(record)

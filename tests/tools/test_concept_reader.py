@@ -90,6 +90,8 @@ def test_it_learns_what_prompts_mean(learned: tuple[Path, str], records: list[Em
     apple, grin = (concepts.symbols.index(base) + 1 for base in ("1f34e", "1f419"))
     unstyled = meant(network, ["red apple", "grin"])
     assert unstyled == [(apple, 0, fluent), (grin, 0, twemoji)]
+    # It is in no set of that style.
+    assert meant(network, ["grin, fluent 3d style"]) == [(grin, 0, fluent)]
     assert meant(network, ["fluent 3d style", "twemoji 风格"]) == [(0, 0, fluent), (0, 0, twemoji)]
     assert meant(network, [""]) == [(0, 0, 0)]
 
@@ -106,8 +108,8 @@ def test_weights_and_images_by_number_stay_as_they_are(
 
 
 def test_the_loss_is_printed_where_there_is_no_terminal(learned: tuple[Path, str]) -> None:
-    [line] = [line for line in learned[1].splitlines() if line.startswith("step ")]
-    step, loss = line.removeprefix("step ").split(": loss ")
+    lines = [line for line in learned[1].splitlines() if line.startswith("step ")]
+    step, loss = lines[-1].removeprefix("step ").split(": loss ")
     assert step == "200"
     assert float(loss) < 1
 
