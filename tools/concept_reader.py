@@ -77,7 +77,7 @@ class PromptSampling:
 
     groups: Sequence[Sequence[Emoji]]  # by symbol
     weights: Sequence[float]  # of each group
-    meanings: Sequence[tuple[str, Sequence[Emoji]]]  # each with its symbol's images without a tone
+    meanings: Sequence[tuple[str, Emoji]]  # each with an image of its symbol without a tone
     styles: Mapping[str, int]  # of each symbol, for prompts that name none
     concepts: Concepts
     tokenizer: PromptTokenizer
@@ -96,8 +96,8 @@ class PromptSampling:
             for symbol, group in groups.items()
         }
         weights = [len(group) ** CROWD for group in groups.values()]
-        plain = [[record for record in group if not record.toned] for group in groups.values()]
-        meanings = [(text, group) for group in plain if group for text in group[0].meanings]
+        plain = {record.base: record for record in records if not record.toned}
+        meanings = [(text, record) for record in plain.values() for text in record.meanings]
         return cls(list(groups.values()), weights, meanings, styles, concepts, tokenizer)
 
     def batch(self, count: int, draw: random.Random) -> PromptBatch:
@@ -131,8 +131,8 @@ class PromptSampling:
         return self._understood(prompt_for(record, draw), record)
 
     def _meant(self, draw: random.Random) -> tuple[str, Numbers]:
-        text, group = draw.choice(self.meanings)
-        record = self._in_any_style(draw.choice(group), draw)
+        text, record = draw.choice(self.meanings)
+        record = self._in_any_style(record, draw)
         return self._understood(prompt_of_meaning(record, text, draw), record)
 
     def _in_any_style(self, record: Emoji, draw: random.Random) -> Emoji:

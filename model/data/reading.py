@@ -218,9 +218,8 @@ class _Cache:
                 file.truncate(0)
                 yield file
             finally:
-                if is_at(
-                    part, file
-                ):  # renamed by now if all went well, and perhaps another's lies there
+                # Renamed by now if all went well; then another's may lie there.
+                if is_at(part, file):
                     part.unlink()
                 if made and not any(self._folder.iterdir()):
                     self._folder.rmdir()

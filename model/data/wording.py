@@ -94,16 +94,13 @@ def read_wordings(path: Path) -> dict[str, Wording]:
     wordings: dict[str, dict[str, Words]] = defaultdict(dict)
     meanings = read_meanings()
     for row, words in zip(rows, keywords, strict=True):
-        elsewhere = {
-            word
-            for word in words
-            if row["lang"] == ENGLISH and means_another(word, row["codepoints"], meanings)
-        }
+        symbol, language = row["codepoints"], row["lang"]
         weights = tuple(
-            shared[row["lang"], word] ** -0.5 * (HARDLY if word in elsewhere else 1)
+            shared[language, word] ** -0.5
+            * (HARDLY if language == ENGLISH and means_another(word, symbol, meanings) else 1)
             for word in words
         )
-        wordings[row["codepoints"]][row["lang"]] = Words(row["name"], words, weights)
+        wordings[symbol][language] = Words(row["name"], words, weights)
     if silent := next((symbol for symbol in wordings if ENGLISH not in wordings[symbol]), None):
         raise DataError(f"{path}: {silent} has no line whose lang is {ENGLISH!r}")
     return dict(wordings)
