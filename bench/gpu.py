@@ -45,17 +45,21 @@ def main(
     checkpoint = open_checkpoint(model or shipped()[0])
     modes: list[Mode] = ["eager", "cuda graph"] if device.startswith("cuda") else ["eager"]
     sizes = [int(tile) for tile in tiles.split(",")]
-    passes = list(
-        measure_steps(checkpoint, device=device, modes=modes, tiles=sizes, seconds=seconds)
-    )
-    served = measure_served(checkpoint, device=device, images=images)
-    machine = facts(device)
+    machine, said = facts(device), summary(tested.stdout)
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"gpu-{_slug(machine['device'])}.md"
-    path.write_text(
-        "\n".join(report(checkpoint, machine, summary(tested.stdout), passes, served)) + "\n",
-        encoding="utf-8",
-    )
+    passes: list[StepTimes] = []
+
+    def write(served: Served | None = None) -> None:
+        lines = report(checkpoint, machine, said, passes, served)
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+    for way in measure_steps(checkpoint, device=device, modes=modes, tiles=sizes, seconds=seconds):
+        passes.append(way)
+        print("\n".join(step_rows(checkpoint, way)), flush=True)
+        write()
+    write(measure_served(checkpoint, device=device, images=images))
+    print(path.read_text(encoding="utf-8"))
     print(path)
     if tested.returncode or " passed" not in summary(tested.stdout)[-1]:
         raise typer.Exit(FAILED)
@@ -88,27 +92,25 @@ def report(
     machine: dict[str, str],
     tests: Sequence[str],
     passes: Sequence[StepTimes],
-    served: Served,
+    served: Served | None,
 ) -> Iterator[str]:
-    """The lines of a Markdown file."""
+    """The lines of a Markdown file, of what has been measured so far."""
     spec = checkpoint.spec
-    steps = int(spec.request("a picture").value("steps", 1))
+    steps = _steps(checkpoint)
     yield from (f"# Tessera on {machine['device']}", "", "| what | which |", "| --- | --- |")
     yield from (f"| {what} | {which} |" for what, which in machine.items())
-    yield f"| model | {spec.id} ({spec.digest[:12]}), {steps} steps with guidance |"
+    yield f"| model | {spec.id} ({spec.digest[:12]}), {steps} steps |"
     yield from ("", "## Tests", "", "```", *tests, "```")
     yield from ("", "## A step", "", "| dtype | run as | tile | ms a step | images/s |")
     yield "| --- | --- | ---: | ---: | ---: |"
     for way in passes:
-        for speed in way.speeds:
-            yield (
-                f"| {way.dtype} | {way.mode} | {speed.tile} | {1000 * speed.step_seconds:.2f} "
-                f"| {speed.images_per_second(steps):.1f} |"
-            )
+        yield from step_rows(checkpoint, way)
     yield ""
     for way in passes:
         best = recommend(way.speeds)
         yield f"* {way.dtype}, {way.mode}: TESSERA_TILE={best.tile} is recommended"
+    if served is None:
+        return
     yield from ("", "## The engine", "")
     loaded = served.model
     yield (
@@ -121,6 +123,20 @@ def report(
             if (way.dtype, speed.tile) == (loaded.dtype, loaded.tile):
                 ratio = served.images_per_second / speed.images_per_second(steps)
                 yield f"That is {ratio:.2f} of the same model stepped in a bare loop ({way.mode})."
+
+
+def step_rows(checkpoint: Checkpoint, way: StepTimes) -> Iterator[str]:
+    """Of a table, a row for each tile."""
+    for speed in way.speeds:
+        yield (
+            f"| {way.dtype} | {way.mode} | {speed.tile} | {1000 * speed.step_seconds:.2f} "
+            f"| {speed.images_per_second(_steps(checkpoint)):.1f} |"
+        )
+
+
+def _steps(checkpoint: Checkpoint) -> int:
+    """That an image takes by default."""
+    return int(checkpoint.spec.request("a picture").value("steps", 1))
 
 
 def _slug(name: str) -> str:

@@ -8,6 +8,7 @@ off towards a window's edges (a sine's square), so that none of them shows.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -34,7 +35,7 @@ class Windows:
         self._at_once = at_once
         self._seen = 0
         self._image = image
-        self._weight = torch.outer(_bump(height), _bump(width))
+        self._weight = _weight(height, width)
         self._sum = self._weights = torch.empty(0)
 
     @property
@@ -69,6 +70,13 @@ class Windows:
             return None
         self._seen = 0
         return self._sum.div_(self._weights)
+
+
+@lru_cache(maxsize=8)
+def _weight(height: int, width: int) -> Tensor:
+    """Of a window's pixels, [height, width]."""
+    with torch.inference_mode(False):
+        return torch.outer(_bump(height), _bump(width))
 
 
 def _bump(length: int) -> Tensor:

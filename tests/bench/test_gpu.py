@@ -86,3 +86,24 @@ def test_a_report_is_written_and_the_status_tells(tmp_path: Path, tests: str, st
     assert "8 images at once in " in report
     assert "of the same model stepped in a bare loop (eager)" in report
     assert ("no time" in report) == (tests == "later")
+
+
+def test_what_was_measured_before_a_failure_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_args: object, **_more: object) -> None:
+        raise RuntimeError("the driver is gone")
+
+    monkeypatch.setattr(gpu, "measure_served", broken)
+    result = run.invoke(
+        app,
+        f"--device cpu -o {tmp_path / 'out'} --model {tiny_flow(tmp_path / 'tiny')} "
+        f"--tests {tmp_path / 'none'} --tiles 2,8 --seconds 0.01",
+    )
+    assert str(result.exception) == "the driver is gone"
+    [report] = (tmp_path / "out").iterdir()
+    written = report.read_text(encoding="utf-8")
+    rows = [line for line in result.output.splitlines() if line.startswith("| bf16 | eager | ")]
+    assert len(rows) == 2  # also while it measures
+    assert all(row in written for row in rows)
+    assert "The engine" not in written
