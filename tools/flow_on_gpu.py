@@ -56,7 +56,8 @@ SETTLED = 10**9
 class Muon:
     """`torch.optim.Muon` with "match_rms_adamw", for all matrices of one shape together.
 
-    The rate is a tensor, which a graph reads anew in each step.
+    The filters of a convolution [out, in, H, W] are a matrix [out, in · H · W]. The rate is a
+    tensor, which a graph reads anew in each step.
     """
 
     matrices: Sequence[nn.Parameter]
@@ -65,25 +66,33 @@ class Muon:
     weight_decay: float = 0.01
 
     @classmethod
-    def of(cls, matrices: Sequence[nn.Parameter], rate: Tensor) -> list[Muon]:
+    def of(
+        cls, matrices: Sequence[nn.Parameter], rate: Tensor, weight_decay: float = 0.01
+    ) -> list[Muon]:
         """One for each shape."""
         shapes: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
         for matrix in matrices:
             shapes[matrix.shape].append(matrix)
         return [
-            cls(found, torch.zeros(len(found), *shape, device=rate.device), rate)
-            for shape, found in shapes.items()
+            cls(
+                found,
+                torch.zeros(len(found), len(found[0]), found[0][0].numel(), device=rate.device),
+                rate,
+                weight_decay,
+            )
+            for found in shapes.values()
         ]
 
     @torch.no_grad()
     def step(self) -> None:
         """Moves the matrices along their gradients."""
-        gradient = torch.stack([_gradient(matrix) for matrix in self.matrices])
+        gradient = torch.stack([_gradient(matrix).flatten(1) for matrix in self.matrices])
         self.momentum.lerp_(gradient, 0.05)
         update = _orthogonal(gradient.lerp(self.momentum, 0.95)).float()
         scale = 0.2 * math.sqrt(max(gradient.shape[1:]))
+        update = (update * (self.rate * scale)).view(-1, *self.matrices[0].shape)
         torch._foreach_mul_(list(self.matrices), 1 - self.rate * self.weight_decay)
-        torch._foreach_sub_(list(self.matrices), list((update * (self.rate * scale)).unbind()))
+        torch._foreach_sub_(list(self.matrices), list(update.unbind()))
 
 
 def _gradient(parameter: nn.Parameter) -> Tensor:
@@ -103,6 +112,26 @@ def _orthogonal(matrices: Tensor) -> Tensor:
         gram = x @ x.transpose(1, 2)
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.transpose(1, 2) if tall else x
+
+
+def captured(step: Callable[[], None], parameters: Sequence[nn.Parameter]) -> Callable[[], None]:
+    """A step of training as one CUDA graph, to be called as the step is.
+
+    It is done four times first, in which libraries choose their kernels: with a rate of zero.
+    """
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(4):
+            step()
+    torch.cuda.current_stream().wait_stream(stream)
+    torch.cuda.synchronize()
+    for parameter in parameters:
+        parameter.grad = None
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return graph.replay
 
 
 def fused_attention(
@@ -182,9 +211,10 @@ class GraphedTraining:
             if self._on_gpu
             else torch.default_generator
         )
-        self._graph: torch.cuda.CUDAGraph | None = None
+        self._run: Callable[[], None] = self._step
         if self._on_gpu:
-            self._capture()
+            self._run = captured(self._step, self._parameters)
+            self.take_loss()
 
     @property
     def device(self) -> torch.device:
@@ -196,10 +226,7 @@ class GraphedTraining:
         self._rows.copy_(rows)
         self._numbers.copy_(numbers)
         self._rate.fill_(rate)
-        if self._graph is None:
-            self._step()
-        else:
-            self._graph.replay()
+        self._run()
 
     def take_loss(self) -> float:
         """The sum of the losses since it was last taken. Waits for the device."""
@@ -221,22 +248,6 @@ class GraphedTraining:
         with torch.no_grad():
             self._loss_sum += loss.detach()
         self.average.update(self._network, SETTLED)
-
-    def _capture(self) -> None:
-        """Steps with a rate of zero, in which libraries choose their kernels; then the graph."""
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(4):
-                self._step()
-        torch.cuda.current_stream().wait_stream(stream)
-        torch.cuda.synchronize()
-        for parameter in self._parameters:
-            parameter.grad = None
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
-            self._step()
-        self.take_loss()
 
 
 @dataclass(frozen=True, slots=True)

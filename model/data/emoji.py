@@ -46,6 +46,7 @@ from model.data.wording import (
 Split = Literal["train", "held-out style", "held-out tone"]
 
 ARCHIVE = "images.zip"
+CAPTIONS = "captions.jsonl"
 
 CHINESE_STYLE = {
     "noto": "noto 风格",
@@ -91,6 +92,7 @@ class Emoji:
     descriptions: Descriptions = field(default_factory=dict)
     meanings: tuple[str, ...] = ()  # what by itself means this symbol rather than another
     telling: tuple[str, ...] = ()  # keywords that do not mean another one by themselves
+    synthetic: bool = False  # drawn by `tools.counterparts`, and no real image
 
     @property
     def toned(self) -> bool:
@@ -109,6 +111,8 @@ class Emoji:
     @property
     def split(self) -> Split:
         """Which side of the hold-out an image that duplicates no other is on."""
+        if self.synthetic:
+            return "train"
         fluent = self.style in FLUENT
         if fluent and _bucket(self.base, 10) == 0:
             return "held-out style"
@@ -152,7 +156,7 @@ def read_records(folders: Iterable[Path]) -> list[Emoji]:
             wordings |= read_wordings(folder / WORDS)
     folders = [folder for folder in folders if not (folder / WORDS).is_file()]
     for folder in folders:
-        for name in ("captions.jsonl", ARCHIVE):
+        for name in (CAPTIONS, ARCHIVE):
             if not (folder / name).is_file():
                 raise DataError(f"{folder / name}: missing; an emoji set has both")
     chinese = _chinese_names()
@@ -178,9 +182,10 @@ def read_records(folders: Iterable[Path]) -> list[Emoji]:
             telling=tuple(
                 word for word in row["keywords"] if not means_another(word, row["base"], meanings)
             ),
+            synthetic=row.get("synthetic", False),
         )
         for folder in folders
-        for row in map(json.loads, (folder / "captions.jsonl").read_text("utf-8").splitlines())
+        for row in map(json.loads, (folder / CAPTIONS).read_text("utf-8").splitlines())
     ]
 
 

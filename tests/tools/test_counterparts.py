@@ -1,0 +1,151 @@
+"""If these fail, a style is completed with what is held out of it, or with something else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+import typer
+from typer.testing import CliRunner
+
+from model.data import load
+from model.data.emoji import CAPTIONS, read_pictures, read_records, select
+from model.data.pictures import PictureFormat
+from tests.emoji_sets import MANY, make_set
+from tools import counterparts
+from tools.counterparts import DISTORTIONS, CounterpartNetwork, Sources, Symbols, drawn
+
+TONES = {"1f44d": "thumbs up", "1f44d_1f3fb": "thumbs up: light", "1f44d_1f3ff": "thumbs up: dark"}
+
+
+def command(given: str) -> str:
+    """What the tool prints. Raises ``AssertionError`` where it fails."""
+    app = typer.Typer()
+    app.command()(counterparts.main)
+    result = CliRunner().invoke(app, given.split())
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def sources(sets: list[Path]) -> Sources:
+    images = torch.from_numpy(np.array(load(sets, PictureFormat(128, 4)).pictures))
+    return Sources(images, symbols_of(sets))
+
+
+def symbols_of(sets: list[Path]) -> Symbols:
+    return Symbols.of(select(read_records(sets), "train"))
+
+
+def test_sets_of_what_styles_lack_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(counterparts, "WIDTHS", (16, 16, 24))
+    noto = make_set(tmp_path / "noto", "noto", dict(list(MANY.items())[2:]))
+    twemoji = make_set(tmp_path / "twemoji", "twemoji", dict(list(MANY.items())[:-3]))
+    pixel = make_set(tmp_path / "pixel", "pixel", {**MANY, "1f0cf": "in no other"})
+    styles = ("noto", "twemoji")
+    out = tmp_path / "out"
+    command(
+        f"{noto} {twemoji} {pixel} -o {out} --style noto --style twemoji --steps 2 --batch 4 "
+        "--device cpu --no-compile"
+    )
+    real = read_records([noto, twemoji, pixel])
+    made = read_records([out / style for style in styles])
+    assert {record.style for record in made} == set(styles)
+    for style in styles:
+        seen = {r.codepoints for r in select(real, "train") if r.style == style}
+        elsewhere = {r.codepoints for r in select(real, "train") if r.style != style}
+        own = {r.codepoints for r in made if r.style == style}
+        assert own == (elsewhere - seen) & set(MANY)
+    held = {(r.style, r.codepoints) for r in select(real, "held-out style")}
+    assert held & {(r.style, r.codepoints) for r in made}
+    assert select(made, "train") == made  # as these are no real images
+    names = {record.codepoints: record.name for record in real}
+    assert all(record.name == names[record.codepoints] for record in made)
+    assert {image.size for image in read_pictures(made)} == {(128, 128)}
+    assert {image.mode for image in read_pictures(made)} == {"RGBA"}
+
+
+def test_a_style_that_no_set_has_is_named(tmp_path: Path) -> None:
+    noto = make_set(tmp_path / "noto", "noto", MANY)
+    with pytest.raises(AssertionError, match="'blob' is none of the styles: noto"):
+        command(f"{noto} -o {tmp_path / 'out'} --style blob --steps 1 --device cpu")
+
+
+def test_skin_tones_are_drawn_where_the_style_has_none(tmp_path: Path) -> None:
+    full = make_set(tmp_path / "noto", "noto", {**MANY, **TONES})
+    lines = (full / CAPTIONS).read_text("utf-8").splitlines()
+    for number, line in enumerate(lines):
+        row = json.loads(line)
+        if row["codepoints"] in TONES and "_" in row["codepoints"]:
+            lines[number] = json.dumps(row | {"skin_tone": [row["name"].split(": ")[1]]})
+    (full / CAPTIONS).write_text("\n".join(lines), encoding="utf-8")
+    plain = make_set(tmp_path / "twemoji", "twemoji", {**MANY, "1f44d": "thumbs up"})
+    bare = make_set(tmp_path / "pixel", "pixel", MANY)
+    symbols = symbols_of([full, plain, bare])
+    assert set(TONES) <= set(symbols.codepoints)
+    found = {
+        symbols.lacked(index, style).style: set[str]()
+        for index, style in symbols.lacking(["twemoji", "pixel"]).tolist()
+    }
+    for index, style in symbols.lacking(["twemoji", "pixel"]).tolist():
+        record = symbols.lacked(index, style)
+        found[record.style].add(record.codepoints)
+    assert not found["twemoji"] & set(TONES)
+    assert found["pixel"] >= set(TONES)
+    assert not symbols.lacking(["pixel"])[:, 1].eq(symbols.styles.index("twemoji")).any()
+
+
+def test_what_is_drawn_is_not_shown_and_all_is_distorted_alike(tmp_path: Path) -> None:
+    """The same squares in two styles: what is shown is what is to be drawn, reduced."""
+    sets = [make_set(tmp_path / style, style, MANY) for style in ("noto", "twemoji")]
+    symbols, given = symbols_of(sets), sources(sets)
+    torch.manual_seed(0)
+    pairs = symbols.pairs().repeat(8, 1)
+    asked, target = given.lesson(pairs)
+    rows = torch.arange(len(pairs))
+    assert not asked.mask[rows, pairs[:, 1]].any()
+    assert not asked.shown[rows, pairs[:, 1]].any()
+    assert asked.mask.any(1).all()  # but never nothing
+    shown = asked.shown.sum(1)
+    wanted = F.avg_pool2d((target + 1) / 2, 2)
+    assert (shown - wanted).abs().mean() < 0.01
+    assert asked.distortion.shape == (len(pairs), DISTORTIONS)
+    plain = ~asked.distortion.bool().any(1)
+    assert 0.1 < plain.float().mean() < 0.3
+    mirrored = asked.distortion[:, 0].bool()
+    assert 0.4 < mirrored.float().mean() < 0.6
+    whole = given.asked(pairs).shown.sum(1)
+    torch.testing.assert_close(shown[plain], whole[plain], atol=1e-4, rtol=0)
+    moved = asked.distortion.bool().any(1)
+    assert ((shown - whole).abs().amax((1, 2, 3))[moved & ~mirrored] > 0.01).float().mean() > 0.9
+
+
+def test_other_looks_of_a_drawing_are_mostly_hidden(tmp_path: Path) -> None:
+    styles = ("fluent 3d", "fluent flat", "noto")
+    sets = [make_set(tmp_path / style.replace(" ", "_"), style, MANY) for style in styles]
+    symbols, given = symbols_of(sets), sources(sets)
+    look = symbols.styles.index("fluent flat")
+    pairs = symbols.pairs()
+    pairs = pairs[pairs[:, 1] == symbols.styles.index("fluent 3d")].repeat(20, 1)
+    torch.manual_seed(0)
+    asked, _ = given.lesson(pairs)
+    both = symbols.rows[pairs[:, 0]][:, [look, symbols.styles.index("noto")]].ge(0).all(1)
+    assert 0.05 < asked.mask[both][:, look].float().mean() < 0.25
+
+
+def test_images_are_those_of_their_pairs_whatever_is_drawn_beside_them(tmp_path: Path) -> None:
+    sets = [make_set(tmp_path / style, style, MANY) for style in ("noto", "twemoji")]
+    symbols, given = symbols_of(sets), sources(sets)
+    torch.manual_seed(0)
+    network = CounterpartNetwork(2, (16, 16, 24))
+    pairs = symbols.pairs()[:6]
+    together = torch.stack(list(drawn(network, given, pairs, steps=1, batch=6)))
+    apart = torch.stack(list(drawn(network, given, pairs, steps=1, batch=2)))
+    assert together.shape == (6, 4, 128, 128)
+    assert (together.int() - apart.int()).abs().max() <= 1
+    assert len(set(map(bytes, together.numpy()))) == 6
