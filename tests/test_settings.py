@@ -32,6 +32,11 @@ def test_lists_are_written_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.model_aliases == {"gpt-image-1": "emoji-flow", "dall-e-3": "emoji-flow"}
 
 
+def test_a_gpu_may_have_several_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = read(monkeypatch, DEVICES="cuda:0,cuda:0,cuda:1")
+    assert settings.engine.devices == ("cuda:0", "cuda:0", "cuda:1")
+
+
 def test_a_model_of_the_hub_is_named_beside_folders(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = read(monkeypatch, MODELS="a,hf:owner/name@v1.0", LORAS="adapters")
     assert list(map(str, settings.engine.models)) == ["a", "hf:owner/name@v1.0"]

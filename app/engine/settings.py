@@ -70,7 +70,9 @@ class EngineSettings(PipelineSettings):
     one a name of its own. The first is the default model. Empty: all that ship, flow first."""
 
     devices: Devices = ("auto",)
-    """"auto" takes every GPU, else the CPU; or "cpu", "cpu:2" (two workers), "cuda:0,cuda:1"."""
+    """"auto" takes every GPU, else the CPU; or "cpu", "cpu:2" (two workers), "cuda:0,cuda:1".
+    "cuda:0,cuda:0" are two workers on one GPU, each with its models: where images are small and
+    steps few, one worker's CPU core cannot keep it busy."""
 
     dtype: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of the network; "auto" is what is fast on the device. Changes numerics."""
