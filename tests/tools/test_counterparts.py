@@ -13,11 +13,22 @@ import typer
 from typer.testing import CliRunner
 
 from model.data import load
+from model.data.concepts import Concepts
 from model.data.emoji import CAPTIONS, read_pictures, read_records, select
 from model.data.pictures import PictureFormat
+from model.flow.config import SamplingConfig
 from tests.emoji_sets import MANY, make_set
+from tests.tiny import tiny_knowing_flow
 from tools import counterparts
-from tools.counterparts import DISTORTIONS, CounterpartNetwork, Sources, Symbols, drawn
+from tools.concept_flow import load_network, open_knowing
+from tools.counterparts import (
+    DISTORTIONS,
+    CounterpartNetwork,
+    Sources,
+    Symbols,
+    drawn,
+    redrawn,
+)
 
 TONES = {"1f44d": "thumbs up", "1f44d_1f3fb": "thumbs up: light", "1f44d_1f3ff": "thumbs up: dark"}
 
@@ -74,6 +85,13 @@ def test_a_style_that_no_set_has_is_named(tmp_path: Path) -> None:
     noto = make_set(tmp_path / "noto", "noto", MANY)
     with pytest.raises(AssertionError, match="'blob' is none of the styles: noto"):
         command(f"{noto} -o {tmp_path / 'out'} --style blob --steps 1 --device cpu")
+
+
+def test_a_flow_of_another_size_is_refused(tmp_path: Path) -> None:
+    noto = make_set(tmp_path / "noto", "noto", MANY)
+    flow = tiny_knowing_flow(tmp_path / "flow", Concepts.of(read_records([noto])))
+    with pytest.raises(AssertionError, match="draws 16 pixels along a side, 128 are needed"):
+        command(f"{noto} -o {tmp_path / 'out'} --style noto --flow {flow} --device cpu")
 
 
 def test_skin_tones_are_drawn_where_the_style_has_none(tmp_path: Path) -> None:
@@ -149,3 +167,26 @@ def test_images_are_those_of_their_pairs_whatever_is_drawn_beside_them(tmp_path:
     assert together.shape == (6, 4, 128, 128)
     assert (together.int() - apart.int()).abs().max() <= 1
     assert len(set(map(bytes, together.numpy()))) == 6
+
+
+def test_a_flow_draws_again_what_it_was_given(tmp_path: Path) -> None:
+    """With the concepts of each image, and from what was drawn before."""
+    records = read_records([make_set(tmp_path / "noto", "noto", MANY)])
+    concepts = Concepts.of(records)
+    network = load_network(open_knowing(tiny_knowing_flow(tmp_path / "flow", concepts))[0])
+    torch.manual_seed(0)
+    for parameter in network.parameters():  # a flow begins by drawing nothing
+        torch.nn.init.normal_(parameter, std=0.2)
+    numbers = torch.tensor([concepts.numbers(record) for record in records[:5]])
+    given = torch.randint(256, (5, 4, 16, 16), dtype=torch.uint8)
+
+    def redraw(numbers: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+        found = redrawn(network, SamplingConfig(steps=2), numbers, iter(images), batch=2)
+        return torch.stack(list(found))
+
+    images = redraw(numbers, given)
+    assert images.shape == given.shape
+    assert images.dtype == torch.uint8
+    others = redraw(numbers.roll(1, 0), given), redraw(numbers, given.roll(1, 0))
+    for other in others:
+        assert (images != other).flatten(1).any(1).all()
