@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import torch
 from torch import Tensor
 
@@ -33,14 +31,7 @@ def around(image: Tensor) -> Tensor:
 
     By sums along rows and columns: PyTorch's pooling takes seven times as long on a CPU.
     """
-    return _sums(image) / _counts(image.shape[-2], image.shape[-1], image.device)
-
-
-@lru_cache(maxsize=8)
-def _counts(height: int, width: int, device: torch.device) -> Tensor:
-    """How many pixels lie around each, [height, width]."""
-    with torch.inference_mode(False):
-        return _sums(torch.ones(height, width, device=device))
+    return _sums(image) / _sums(torch.ones(image.shape[-2:], device=image.device))
 
 
 def _sums(image: Tensor) -> Tensor:
