@@ -61,7 +61,7 @@ def main(
     write(measure_served(checkpoint, device=device, images=images))
     print(path.read_text(encoding="utf-8"))
     print(path)
-    if tested.returncode or " passed" not in summary(tested.stdout)[-1]:
+    if tested.returncode or " passed" not in said[-1]:
         raise typer.Exit(FAILED)
 
 

@@ -16,12 +16,11 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import tempfile
 import time
 import zipfile
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -34,7 +33,7 @@ import typer
 from PIL import Image
 from torch import Tensor, nn
 
-from app.cli.console import UserError, one_line_errors, output, progress_bar
+from app.cli.console import UserError, one_line_errors, output
 from app.cli.evaluation import evaluating
 from model.data import load
 from model.data.emoji import ARCHIVE, CAPTIONS, FLUENT, Emoji, read_records, select
@@ -46,7 +45,7 @@ from model.flow.solver import Trajectory
 from model.runtime.smoothing import without_grain
 from model.training.optimizer import Average, OptimizerConfig
 from tools.concept_flow import load_network, open_knowing
-from tools.flow_on_gpu import BLOCK, SETTLED, Muon, captured
+from tools.graphed import BLOCK, GraphedSteps, train
 
 SIZE = 128
 SHOWN_SIZE = 64
@@ -263,9 +262,13 @@ class Sources:
 
     def asked(self, pairs: Tensor) -> Asked:
         """What there is to be shown for pairs [B, 2]."""
+        rows = self._others(pairs)
+        return self._asked(rows, rows >= 0, pairs[:, 1])
+
+    def _others(self, pairs: Tensor) -> Tensor:
+        """The rows of the symbols' images in all styles but those of the pairs: [B, styles]."""
         index, style = pairs.unbind(1)
-        rows = self._rows[index].scatter(1, style[:, None], -1)
-        return self._asked(rows, rows >= 0, style)
+        return self._rows[index].scatter(1, style[:, None], -1)
 
     def _asked(self, rows: Tensor, mask: Tensor, style: Tensor) -> Asked:
         shown = self._small[rows.clamp(min=0)].float() / 255 * mask[:, :, None, None, None]
@@ -275,7 +278,7 @@ class Sources:
         """Some of it, distorted, and what is to be drawn: [B, C, H, W] in −1…1."""
         index, style = pairs.unbind(1)
         target = self.images[self._rows[index, style]].float() / 255
-        rows = self._rows[index].scatter(1, style[:, None], -1)
+        rows = self._others(pairs)
         asked = self._asked(rows, self._hidden(rows >= 0, style), style)
         recolouring, numbers = _recolouring(len(pairs), pairs.device)
         moves, more = _moves(len(pairs), pairs.device)
@@ -342,8 +345,8 @@ def _moved(images: Tensor, moves: Tensor) -> Tensor:
     return F.grid_sample(images, grid, align_corners=False)
 
 
-class Learning:
-    """A network and all that a step changes. On CUDA a step is a graph, captured once."""
+class CounterpartSteps(GraphedSteps):
+    """Those of a network and of the average of its weights."""
 
     def __init__(
         self,
@@ -354,105 +357,48 @@ class Learning:
         weight_decay: float,
         compiled: bool,
     ) -> None:
+        ends = {network.shown_in.weight, network.noisy_in.weight, network.out.weight}
+        filters = [one for one in network.parameters() if one.ndim == 4 and one not in ends]
+        others = [one for one in network.parameters() if one.ndim != 4 or one in ends]
         device = sources.images.device
-        on_gpu = device.type == "cuda"
+        super().__init__(
+            filters, others, device, weight_decay=weight_decay, others_decay=weight_decay
+        )
         self._network, self._sources = network, sources
         self._objective = FlowObjective.for_size(SIZE)
         self._pairs = torch.zeros(batch, 2, dtype=torch.long, device=device)
-        self._rate = torch.zeros((), device=device)
-        ends = (network.shown_in.weight, network.noisy_in.weight, network.out.weight)
-        filters = [
-            one
-            for one in network.parameters()
-            if one.ndim == 4 and not any(one is end for end in ends)
-        ]
-        others = [one for one in network.parameters() if not any(one is each for each in filters)]
-        self._muons = Muon.of(filters, self._rate, weight_decay)
-        self._adamw = torch.optim.AdamW(
-            others,
-            self._rate,
-            (0.9, 0.99),
-            weight_decay=weight_decay,
-            fused=True,
-            capturable=on_gpu,
-        )
         self.average = Average(network, 0.999)
-        self._loss_sum = torch.zeros((), device=device)
+        self._done = 0
         self._drawn = torch.compile(network, dynamic=False) if compiled else network
-        # The device's own: a graph draws other numbers from it at every replay.
-        self._generator = (
-            torch.cuda.default_generators[torch.cuda.current_device()]
-            if on_gpu
-            else torch.default_generator
-        )
-        self._run: Callable[[], None] = self._step
-        if on_gpu:
-            self._run = captured(self._step, list(network.parameters()))
-            self.take_loss()
+        self.capture()
 
     def step(self, pairs: Tensor, rate: float) -> None:
         """One step, on pairs [batch, 2]."""
         self._pairs.copy_(pairs)
-        self._rate.fill_(rate)
-        self._run()
+        self.run(rate)
+        # Not in the graph, as its decay grows: the network begins with random weights.
+        self.average.update(self._network, self._done)
+        self._done += 1
 
-    def take_loss(self) -> float:
-        """The sum of the losses since it was last taken. Waits for the device."""
-        total = float(self._loss_sum)
-        self._loss_sum.zero_()
-        return total
-
-    def _step(self) -> None:
+    def loss(self) -> Tensor:
+        """See `GraphedSteps.loss`."""
         asked, image = self._sources.lesson(self._pairs)
         count, device = len(image), image.device
-        times = self._objective.times(count, self._generator)
+        times = self._objective.times(count, self.generator)
         times = times * (torch.rand(count, device=device) >= FROM_NOTHING)
         noisy = self._objective.noisy(image, torch.randn_like(image), times)
         with torch.autocast(device.type, torch.bfloat16):
             drawn = self._drawn(
                 asked.shown, asked.mask, asked.style, asked.distortion, noisy, times
             )
-        loss = self._objective.loss(drawn, image, noisy, times)
-        for parameter in self._network.parameters():
-            parameter.grad = None
-        loss.backward()
-        for muon in self._muons:
-            muon.step()
-        self._adamw.step()
-        with torch.no_grad():
-            self._loss_sum += loss.detach()
-        self.average.update(self._network, SETTLED)
+        return self._objective.loss(drawn, image, noisy, times)
 
 
-def learn(
-    learning: Learning,
-    pairs: Tensor,
-    weights: Tensor,
-    *,
-    seconds: float,
-    steps: int,
-    batch: int,
-    config: OptimizerConfig,
-) -> None:
-    """Pairs [N, 2] on the device, each as often as its weight [N] says, until time or steps end."""
-    began, step = time.monotonic(), 0
-    with progress_bar("step {task.fields[step]} loss {task.fields[loss]:.4f}") as bar:
-        task = bar.add_task("learning styles", total=1.0, step=0, loss=float("nan"))
-        while True:
-            first = step
-            chosen = torch.multinomial(weights, BLOCK * batch, replacement=True)
-            for rows in chosen.view(BLOCK, batch):
-                done = max(step / steps, (time.monotonic() - began) / seconds)
-                if done >= 1:
-                    break
-                learning.step(pairs[rows], config.rate_at(step, done))
-                step += 1
-            loss = learning.take_loss() / max(1, step - first)
-            if not math.isfinite(loss):
-                raise UserError(f"the loss is {loss} at step {step}; a lower --learning-rate helps")
-            bar.update(task, completed=min(done, 1.0), step=step, loss=loss)
-            if done >= 1:
-                return
+def _blocks(pairs: Tensor, weights: Tensor, batch: int) -> Iterator[Iterator[Tensor]]:
+    """Pairs [batch, 2] of each step, block by block, each as often as its weight [N] says."""
+    while True:
+        chosen = torch.multinomial(weights, BLOCK * batch, replacement=True)
+        yield (pairs[rows] for rows in chosen.view(BLOCK, batch))
 
 
 @torch.inference_mode()
@@ -584,16 +530,16 @@ def main(
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         sources = Sources(images, symbols)
         config = OptimizerConfig(learning_rate, weight_decay=0.05, cooldown=0.5)
-        learning = Learning(
+        learning = CounterpartSteps(
             network, sources, batch=batch, weight_decay=config.weight_decay, compiled=compiled
         )
-        learn(
+        train(
             learning,
-            pairs.to(device),
-            symbols.weights(pairs).to(device),
+            _blocks(pairs.to(device), symbols.weights(pairs).to(device), batch),
+            learning.step,
+            doing="learning styles",
             seconds=max(1.0, 60 * minutes - (time.monotonic() - began)),
             steps=steps,
-            batch=batch,
             config=config,
         )
         network.load_state_dict(learning.average.state)

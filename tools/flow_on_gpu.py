@@ -12,12 +12,10 @@ checkpoint is written every few minutes and at the end.
 
 from __future__ import annotations
 
-import math
 import random
 import tempfile
 import time
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -29,7 +27,7 @@ import typer
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from app.cli.console import UserError, one_line_errors, output, progress_bar
+from app.cli.console import one_line_errors, output
 from app.cli.evaluation import evaluating
 from model.data import load
 from model.data.emoji import read_records, select
@@ -40,8 +38,7 @@ from model.flow.training import FlowTraining
 from model.layers import Attention, rotate
 from model.training.optimizer import Average, OptimizerConfig, split
 from tools.concept_flow import load_network, open_knowing, save_knowing
-
-BLOCK = 64  # steps whose images are chosen together
+from tools.graphed import BLOCK, GraphedSteps, train
 
 NO_PROMPT = FlowTraining().prompt_dropout
 STYLE_ALONE = 0.02
@@ -50,88 +47,6 @@ NO_STYLE = 0.12
 
 SETTLED = 10**9
 """A step at which the average has its whole decay: the run begins with trained weights."""
-
-
-@dataclass(frozen=True, slots=True)
-class Muon:
-    """`torch.optim.Muon` with "match_rms_adamw", for all matrices of one shape together.
-
-    The filters of a convolution [out, in, H, W] are a matrix [out, in · H · W]. The rate is a
-    tensor, which a graph reads anew in each step.
-    """
-
-    matrices: Sequence[nn.Parameter]
-    momentum: Tensor  # [N, A, B]
-    rate: Tensor
-    weight_decay: float = 0.01
-
-    @classmethod
-    def of(
-        cls, matrices: Sequence[nn.Parameter], rate: Tensor, weight_decay: float = 0.01
-    ) -> list[Muon]:
-        """One for each shape."""
-        shapes: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
-        for matrix in matrices:
-            shapes[matrix.shape].append(matrix)
-        return [
-            cls(
-                found,
-                torch.zeros(len(found), len(found[0]), found[0][0].numel(), device=rate.device),
-                rate,
-                weight_decay,
-            )
-            for found in shapes.values()
-        ]
-
-    @torch.no_grad()
-    def step(self) -> None:
-        """Moves the matrices along their gradients."""
-        gradient = torch.stack([_gradient(matrix).flatten(1) for matrix in self.matrices])
-        self.momentum.lerp_(gradient, 0.05)
-        update = _orthogonal(gradient.lerp(self.momentum, 0.95)).float()
-        scale = 0.2 * math.sqrt(max(gradient.shape[1:]))
-        update = (update * (self.rate * scale)).view(-1, *self.matrices[0].shape)
-        torch._foreach_mul_(list(self.matrices), 1 - self.rate * self.weight_decay)
-        torch._foreach_sub_(list(self.matrices), list(update.unbind()))
-
-
-def _gradient(parameter: nn.Parameter) -> Tensor:
-    assert parameter.grad is not None
-    return parameter.grad
-
-
-def _orthogonal(matrices: Tensor) -> Tensor:
-    """The Newton–Schulz iteration of `torch.optim.Muon`, on [N, A, B]."""
-    a, b, c = 3.4445, -4.7750, 2.0315
-    x = matrices.bfloat16()
-    tall = x.shape[1] > x.shape[2]
-    if tall:
-        x = x.transpose(1, 2)
-    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
-    for _ in range(5):
-        gram = x @ x.transpose(1, 2)
-        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x.transpose(1, 2) if tall else x
-
-
-def captured(step: Callable[[], None], parameters: Sequence[nn.Parameter]) -> Callable[[], None]:
-    """A step of training as one CUDA graph, to be called as the step is.
-
-    It is done four times first, in which libraries choose their kernels: with a rate of zero.
-    """
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(4):
-            step()
-    torch.cuda.current_stream().wait_stream(stream)
-    torch.cuda.synchronize()
-    for parameter in parameters:
-        parameter.grad = None
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        step()
-    return graph.replay
 
 
 def fused_attention(
@@ -168,8 +83,11 @@ class ConceptLoss(nn.Module):
         return self.objective.loss(self.network.denoise(noisy, time, prompt), image, noisy, time)
 
 
-class GraphedTraining:
-    """A network and all that a step changes. On CUDA a step is a graph, captured once."""
+class FlowSteps(GraphedSteps):
+    """Those of a network and of the average of its weights.
+
+    The prompt encoder and the keys that it is compared with are not trained.
+    """
 
     def __init__(
         self,
@@ -180,73 +98,38 @@ class GraphedTraining:
         average: float,
         compiled: bool,
     ) -> None:
-        """``images`` are [N, C, H, W] of bytes, on the device of the network, which knows concepts.
-
-        The prompt encoder and the keys that it is compared with are not trained.
-        """
+        """``images`` are bytes [N, C, H, W], on the device of the network, which knows concepts."""
         assert network.reader.concepts is not None
-        device = images.device
-        self._on_gpu = device.type == "cuda"
-        self._network, self._images = network, images
-        self._objective = FlowObjective.for_size(network.config.image_size)
-        self._rows = torch.zeros(batch, dtype=torch.int32, device=device)
-        kinds = len(network.reader.concepts.counts)
-        self._numbers = torch.zeros(batch, kinds, dtype=torch.int32, device=device)
-        self._rate = torch.zeros((), device=device)
         network.reader.encoder.requires_grad_(False)
         network.reader.concepts.keys.requires_grad_(False)
         matrices, others = ([one for one in some if one.requires_grad] for some in split(network))
-        self._parameters = [*matrices, *others]
-        self._muons = Muon.of(matrices, self._rate)
-        self._adamw = torch.optim.AdamW(
-            others, self._rate, (0.9, 0.99), weight_decay=0.0, fused=True, capturable=self._on_gpu
-        )
+        super().__init__(matrices, others, images.device)
+        self._network, self._images = network, images
+        self._objective = FlowObjective.for_size(network.config.image_size)
+        self._rows = torch.zeros(batch, dtype=torch.int32, device=images.device)
+        kinds = len(network.reader.concepts.counts)
+        self._numbers = torch.zeros(batch, kinds, dtype=torch.int32, device=images.device)
         self.average = Average(network, average)
-        self._loss_sum = torch.zeros((), device=device)
         loss = ConceptLoss(network, self._objective)
-        self._loss = torch.compile(loss, dynamic=False) if compiled else loss
-        # The device's own: a graph draws other numbers from it at every replay.
-        self._generator = (
-            torch.cuda.default_generators[torch.cuda.current_device()]
-            if self._on_gpu
-            else torch.default_generator
-        )
-        self._run: Callable[[], None] = self._step
-        if self._on_gpu:
-            self._run = captured(self._step, self._parameters)
-            self.take_loss()
-
-    @property
-    def device(self) -> torch.device:
-        """Where it trains."""
-        return self._images.device
+        self._loss_of = torch.compile(loss, dynamic=False) if compiled else loss
+        self.capture()
 
     def step(self, rows: Tensor, numbers: Tensor, rate: float) -> None:
         """One step, on images by their rows [batch] and concepts [batch, kinds]."""
         self._rows.copy_(rows)
         self._numbers.copy_(numbers)
-        self._rate.fill_(rate)
-        self._run()
+        self.run(rate)
 
-    def take_loss(self) -> float:
-        """The sum of the losses since it was last taken. Waits for the device."""
-        total = float(self._loss_sum)
-        self._loss_sum.zero_()
-        return total
+    def loss(self) -> Tensor:
+        """See `GraphedSteps.loss`."""
+        image = self._images[self._rows].float() / 127.5 - 1
+        times = self._objective.times(len(image), self.generator)
+        with torch.autocast(image.device.type, torch.bfloat16):
+            loss: Tensor = self._loss_of(image, torch.randn_like(image), times, self._numbers)
+        return loss
 
     def _step(self) -> None:
-        image = self._images[self._rows].float() / 127.5 - 1
-        times = self._objective.times(len(image), self._generator)
-        with torch.autocast(image.device.type, torch.bfloat16):
-            loss = self._loss(image, torch.randn_like(image), times, self._numbers)
-        for parameter in self._parameters:
-            parameter.grad = None
-        loss.backward()
-        for muon in self._muons:
-            muon.step()
-        self._adamw.step()
-        with torch.no_grad():
-            self._loss_sum += loss.detach()
+        super()._step()
         self.average.update(self._network, SETTLED)
 
 
@@ -260,6 +143,10 @@ class Block:
     def to(self, device: torch.device) -> Block:
         """The same on a device."""
         return Block(self.rows.to(device), self.numbers.to(device))
+
+    def steps(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Rows and numbers of each step."""
+        return zip(self.rows, self.numbers, strict=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,53 +206,34 @@ def main(
         for module in network.modules():
             if isinstance(module, nn.Conv2d):  # 14.5 ms a step; 17.0 as [C, H, W]
                 module.weight.data = module.weight.to(memory_format=torch.channels_last)
-        training = GraphedTraining(network, images, batch=batch, average=average, compiled=compiled)
+        training = FlowSteps(network, images, batch=batch, average=average, compiled=compiled)
 
         def save() -> None:
             state = training.average.state
             save_knowing(out, checkpoint.config, state, checkpoint.tokenizer, concepts)
 
-        config = OptimizerConfig(learning_rate, cooldown=cooldown)
-        seconds = max(1.0, 60 * minutes - (time.monotonic() - began))
-        _run(training, sampling, seconds, steps, config, save, 60 * save_every)
+        saved = learning_began = time.monotonic()
+
+        def save_now_and_then(step: int, loss: float) -> str | None:
+            nonlocal saved
+            if time.monotonic() - saved <= 60 * save_every:
+                return None
+            saved = time.monotonic()
+            save()
+            return f"saved after {saved - learning_began:.0f} s, step {step}, loss {loss:.4f}"
+
+        train(
+            training,
+            (block.to(training.device).steps() for block in iter(sampling.block, None)),
+            lambda one, rate: training.step(*one, rate),
+            doing="training",
+            seconds=max(1.0, 60 * minutes - (time.monotonic() - began)),
+            steps=steps,
+            config=OptimizerConfig(learning_rate, cooldown=cooldown),
+            after_block=save_now_and_then,
+        )
         save()
         output.print(str(out), highlight=False, markup=False, soft_wrap=True)
-
-
-def _run(
-    training: GraphedTraining,
-    sampling: Sampling,
-    seconds: float,
-    steps: int,
-    config: OptimizerConfig,
-    save: Callable[[], None],
-    save_every: float,
-) -> None:
-    began, step, saved = time.monotonic(), 0, 0.0
-    with progress_bar("step {task.fields[step]} loss {task.fields[loss]:.4f}") as bar:
-        task = bar.add_task("training", total=1.0, step=0, loss=float("nan"))
-        block = sampling.block().to(training.device)
-        while True:
-            first = step
-            for place in range(BLOCK):
-                done = max(step / steps, (time.monotonic() - began) / seconds)
-                if done >= 1:
-                    break
-                rate = config.rate_at(step, done)
-                training.step(block.rows[place], block.numbers[place], rate)
-                step += 1
-            block = sampling.block().to(training.device)  # while the GPU computes
-            loss = training.take_loss() / max(1, step - first)
-            if not math.isfinite(loss):
-                raise UserError(f"the loss is {loss} at step {step}; a lower --learning-rate helps")
-            bar.update(task, completed=min(done, 1.0), step=step, loss=loss)
-            if done >= 1:
-                return
-            if time.monotonic() - began > saved + save_every:
-                saved = time.monotonic() - began
-                save()
-                line = f"saved after {saved:.0f} s, step {step}, loss {loss:.4f}"
-                bar.console.print(line, highlight=False, markup=False)
 
 
 if __name__ == "__main__":

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-import typer
-from typer.testing import CliRunner
 
 from model.data import load
 from model.data.concepts import Concepts
 from model.data.emoji import CAPTIONS, read_pictures, read_records, select
 from model.data.pictures import PictureFormat
 from model.flow.config import SamplingConfig
+from tests.commands import tool
 from tests.emoji_sets import MANY, make_set
 from tests.tiny import tiny_knowing_flow
 from tools import counterparts
@@ -24,6 +24,7 @@ from tools.concept_flow import load_network, open_knowing
 from tools.counterparts import (
     DISTORTIONS,
     CounterpartNetwork,
+    CounterpartSteps,
     Sources,
     Symbols,
     drawn,
@@ -33,13 +34,7 @@ from tools.counterparts import (
 TONES = {"1f44d": "thumbs up", "1f44d_1f3fb": "thumbs up: light", "1f44d_1f3ff": "thumbs up: dark"}
 
 
-def command(given: str) -> str:
-    """What the tool prints. Raises ``AssertionError`` where it fails."""
-    app = typer.Typer()
-    app.command()(counterparts.main)
-    result = CliRunner().invoke(app, given.split())
-    assert result.exit_code == 0, result.output
-    return result.output
+command = partial(tool, counterparts.main)
 
 
 def sources(sets: list[Path]) -> Sources:
@@ -190,3 +185,15 @@ def test_a_flow_draws_again_what_it_was_given(tmp_path: Path) -> None:
     others = redraw(numbers.roll(1, 0), given), redraw(numbers, given.roll(1, 0))
     for other in others:
         assert (images != other).flatten(1).any(1).all()
+
+
+def test_the_average_forgets_the_random_weights_that_it_began_with(tmp_path: Path) -> None:
+    sets = [make_set(tmp_path / style, style, MANY) for style in ("noto", "twemoji")]
+    torch.manual_seed(0)
+    network = CounterpartNetwork(2, (16, 16, 24))
+    before = network.out.weight.detach().clone()
+    steps = CounterpartSteps(network, sources(sets), batch=2, weight_decay=0.0, compiled=False)
+    for pair in symbols_of(sets).pairs()[:6].split(2):
+        steps.step(pair, 1e-2)
+    now, mean = network.out.weight.detach(), steps.average.state["out.weight"]
+    assert (mean - now).norm() < 0.3 * (mean - before).norm()

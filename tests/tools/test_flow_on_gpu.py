@@ -5,14 +5,13 @@ Graphs need a GPU; what they are made of is tested here.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import typer
 from torch import nn
-from typer.testing import CliRunner
 
 from model.data import load
 from model.data.concepts import Concepts
@@ -22,18 +21,18 @@ from model.layers import Attention, rotary_table
 from model.loading import load_weights
 from model.registry import open_checkpoint
 from model.training.optimizer import OptimizerConfig, optimizers, split
+from tests.commands import tool
 from tests.emoji_sets import MANY, make_set
 from tests.tiny import tiny_flow, tiny_knowing_flow
 from tools import flow_on_gpu
 from tools.flow_on_gpu import (
-    BLOCK,
     NO_PROMPT,
     NO_STYLE,
     STYLE_ALONE,
-    Muon,
     Sampling,
     fused_attention,
 )
+from tools.graphed import BLOCK, GraphedSteps, Muon
 
 
 def test_muon_moves_matrices_as_torchs_does() -> None:
@@ -114,13 +113,7 @@ def test_the_rate_rises_stays_and_falls_to_zero() -> None:
     assert config.rate_at(5000, 1.0) == 0.0
 
 
-def command(given: str) -> str:
-    """What the tool prints. Raises ``AssertionError`` where it fails."""
-    app = typer.Typer()
-    app.command()(flow_on_gpu.main)
-    result = CliRunner().invoke(app, given.split())
-    assert result.exit_code == 0, result.output
-    return result.output
+command = partial(tool, flow_on_gpu.main)
 
 
 def test_it_writes_a_checkpoint_that_draws_better(
@@ -132,13 +125,13 @@ def test_it_writes_a_checkpoint_that_draws_better(
     concepts = Concepts.of(read_records([sets]))
     init, out = tiny_knowing_flow(tmp_path / "flow", concepts), tmp_path / "out"
     losses: list[float] = []
-    taking = flow_on_gpu.GraphedTraining.take_loss
+    taking = GraphedSteps.take_loss
 
-    def take_loss(self: flow_on_gpu.GraphedTraining) -> float:
+    def take_loss(self: GraphedSteps) -> float:
         losses.append(taking(self))
         return losses[-1]
 
-    monkeypatch.setattr(flow_on_gpu.GraphedTraining, "take_loss", take_loss)
+    monkeypatch.setattr(GraphedSteps, "take_loss", take_loss)
     command(f"{sets} --init {init} -o {out} --steps 192 --batch 8 --device cpu --no-compile")
     assert losses[2] < 0.8 * losses[0]
     before, after = (load_weights(folder / "model.safetensors") for folder in (init, out))
