@@ -19,8 +19,9 @@ import json
 import tempfile
 import time
 import zipfile
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -30,7 +31,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import typer
-from PIL import Image
 from torch import Tensor, nn
 
 from app.cli.console import UserError, one_line_errors, output
@@ -42,8 +42,10 @@ from model.flow.config import SamplingConfig
 from model.flow.network import FlowTransformer, time_features
 from model.flow.objective import FlowObjective
 from model.flow.solver import Trajectory
+from model.runtime.pixels import to_picture
 from model.runtime.smoothing import without_grain
 from model.training.optimizer import Average, OptimizerConfig
+from model.training.sheet import to_image
 from tools.concept_flow import load_network, open_knowing
 from tools.graphed import BLOCK, GraphedSteps, train
 
@@ -405,7 +407,7 @@ def _blocks(pairs: Tensor, weights: Tensor, batch: int) -> Iterator[Iterator[Ten
 def drawn(
     network: CounterpartNetwork, sources: Sources, pairs: Tensor, steps: int, batch: int
 ) -> Iterator[Tensor]:
-    """The images of pairs [N, 2], each bytes [C, H, W].
+    """The images of pairs [N, 2], each fp32 [C, H, W] in −1…1, on the CPU.
 
     Each prediction is the mean of that of the images and that of the mirrored ones.
     """
@@ -427,7 +429,7 @@ def drawn(
                 )
             mean = (x.float() + other.flip(-1).float()) / 2
             z = mean + (z - mean) * ((1 - then) / (1 - now))
-        yield from ((z.clamp(-1, 1) + 1) * 127.5).round().byte().cpu()
+        yield from z.clamp(-1, 1).cpu()
 
 
 @torch.inference_mode()
@@ -438,7 +440,7 @@ def redrawn(
     images: Iterator[Tensor],
     batch: int,
 ) -> Iterator[Tensor]:
-    """Images as a flow draws them from `REDRAWN_FROM` on, each bytes [C, H, W].
+    """Images as a flow draws them from `REDRAWN_FROM` on, given and drawn as `drawn` has them.
 
     ``numbers`` [N, kinds] are the concepts of the images, of which there are as many.
     """
@@ -448,10 +450,9 @@ def redrawn(
     shape = (CHANNELS, network.config.image_size, network.config.image_size)
     noise = torch.randn(shape, generator=generator).to(device)
     for some in numbers.split(batch):
-        given = torch.stack([next(images) for _ in some]).to(device).float() / 127.5 - 1
+        given = torch.stack([next(images) for _ in some]).to(device)
         latent = REDRAWN_FROM * given + (1 - REDRAWN_FROM) * noise
-        steps = sampling.steps
-        way = Trajectory(latent, steps, 1, time=REDRAWN_FROM, spacing=sampling.spacing)
+        way = Trajectory(latent, sampling.steps, 1, time=REDRAWN_FROM, spacing=sampling.spacing)
         with torch.autocast(device.type, torch.bfloat16):
             prompt = network.reader.prepared(network.reader.concepts.of_numbers(some))
         while not way.done:
@@ -459,43 +460,38 @@ def redrawn(
             with torch.autocast(device.type, torch.bfloat16):
                 predicted = network.denoise(way.latent, at, prompt).float()
             way.advance(predicted)
-        smooth = without_grain(predicted, sampling.grain)
-        yield from ((smooth.clamp(-1, 1) + 1) * 127.5).round().byte().cpu()
+        yield from without_grain(predicted, sampling.grain).clamp(-1, 1).cpu()
 
 
 def save_sets(
     out: Path, symbols: Symbols, pairs: Tensor, images: Iterator[Tensor], styles: Sequence[str]
 ) -> None:
     """An emoji set for each of the styles: WebP at quality 90, its records "synthetic"."""
-    archives: dict[str, zipfile.ZipFile] = {}
-    lines: dict[str, list[str]] = defaultdict(list)
-    for style in styles:
-        (out / style.replace(" ", "_")).mkdir(parents=True, exist_ok=True)
-        archives[style] = zipfile.ZipFile(out / style.replace(" ", "_") / ARCHIVE, "w")
-    for (index, place), values in zip(pairs.tolist(), images, strict=True):
-        record = symbols.lacked(index, place)
-        file = f"{record.codepoints}.webp"
-        rgba = torch.minimum(values, values[3:]).permute(1, 2, 0).contiguous().numpy()
-        content = io.BytesIO()
-        Image.frombytes("RGBa", (SIZE, SIZE), rgba.tobytes()).convert("RGBA").save(
-            content, "WEBP", quality=90, method=2
-        )
-        archives[record.style].writestr(file, content.getvalue())
-        row = {
-            "file": file,
-            "codepoints": record.codepoints,
-            "name": record.name,
-            "keywords": record.keywords,
-            "skin_tone": record.tones or None,
-            "base": record.base,
-            "style": record.style,
-            "synthetic": True,
-        }
-        lines[record.style].append(json.dumps(row, ensure_ascii=False) + "\n")
-    for style, archive in archives.items():
-        archive.close()
-        path = out / style.replace(" ", "_") / CAPTIONS
-        path.write_text("".join(lines[style]), encoding="utf-8")
+    folders = {style: out / style.replace(" ", "_") for style in styles}
+    lines: dict[str, list[str]] = {style: [] for style in styles}
+    with ExitStack() as stack:
+        archives = {}
+        for style, folder in folders.items():
+            folder.mkdir(parents=True, exist_ok=True)
+            archives[style] = stack.enter_context(zipfile.ZipFile(folder / ARCHIVE, "w"))
+        for (index, place), values in zip(pairs.tolist(), images, strict=True):
+            record = symbols.lacked(index, place)
+            file, content = f"{record.codepoints}.webp", io.BytesIO()
+            to_image(to_picture(values)).save(content, "WEBP", quality=90, method=2)
+            row = {
+                "file": file,
+                "codepoints": record.codepoints,
+                "name": record.name,
+                "keywords": record.keywords,
+                "skin_tone": record.tones or None,
+                "base": record.base,
+                "style": record.style,
+                "synthetic": True,
+            }
+            archives[record.style].writestr(file, content.getvalue())
+            lines[record.style].append(json.dumps(row, ensure_ascii=False) + "\n")
+    for style, folder in folders.items():
+        (folder / CAPTIONS).write_text("".join(lines[style]), encoding="utf-8")
 
 
 def main(
