@@ -14,7 +14,7 @@ MANY = {f"1f{number:03x}": f"thing {number}" for number in range(0x400, 0x428)}
 """Enough symbols for figures of sets."""
 
 
-def make_set(folder: Path, style: str, symbols: dict[str, str]) -> Path:
+def make_set(folder: Path, style: str, symbols: dict[str, str], *, synthetic: bool = False) -> Path:
     """A set of plain squares: ``symbols`` maps code points to names."""
     folder.mkdir(parents=True)
     with (
@@ -36,6 +36,7 @@ def make_set(folder: Path, style: str, symbols: dict[str, str]) -> Path:
                 "skin_tone": None,
                 "base": codepoints.split("_")[0],
                 "style": style,
+                "synthetic": synthetic,
             }
             captions.write(json.dumps(row) + "\n")
     return folder

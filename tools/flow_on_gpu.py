@@ -15,8 +15,8 @@ from __future__ import annotations
 import random
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -27,10 +27,10 @@ import typer
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from app.cli.console import one_line_errors, output
+from app.cli.console import UserError, one_line_errors, output
 from app.cli.evaluation import evaluating
 from model.data import load
-from model.data.emoji import read_records, select
+from model.data.emoji import Emoji, read_records, select
 from model.data.pictures import PictureFormat, PictureSet
 from model.flow.network import FlowTransformer
 from model.flow.objective import FlowObjective
@@ -153,7 +153,7 @@ class Block:
 class Sampling:
     """Draws images as `PictureSet.sample` does, and what they are asked for by."""
 
-    data: PictureSet
+    parts: Sequence[tuple[PictureSet, float]]  # of one set of images, with their shares
     numbers: NDArray[np.int32]  # [images, kinds], each a `model.data.concepts.Numbers`
     batch: int
     draw: np.random.Generator
@@ -161,7 +161,12 @@ class Sampling:
     def block(self) -> Block:
         """The next one."""
         count = BLOCK * self.batch
-        rows = np.array(self.data.rows(count, random.Random(int(self.draw.integers(2**62)))))
+        draw = random.Random(int(self.draw.integers(2**62)))
+        counts = self.draw.multinomial(count, [share for _, share in self.parts])
+        rows = np.concatenate(
+            [part.rows(n, draw) for (part, _), n in zip(self.parts, counts, strict=True)], dtype=int
+        )
+        self.draw.shuffle(rows)
         numbers = self.numbers[rows]
         kind = self.draw.random(count)
         numbers[kind < NO_PROMPT] = 0
@@ -174,6 +179,32 @@ class Sampling:
         )
 
 
+def in_parts(
+    data: PictureSet, records: Sequence[Emoji], synthetic: float | None
+) -> Sequence[tuple[PictureSet, float]]:
+    """The set, or what of it is real and what is not: then ``synthetic`` is the share of that.
+
+    ``records`` are those of its images. Raises `UserError` where there is only one of both.
+    """
+    if synthetic is None:
+        return [(data, 1.0)]
+    drawn = [all(records[row].synthetic for row in group) for group in data.groups]
+    if len(set(drawn)) < 2:
+        raise UserError(f"--synthetic {synthetic}: the sets must have real and synthetic images")
+    return [
+        (
+            replace(
+                data,
+                groups=[
+                    group for group, is_it in zip(data.groups, drawn, strict=True) if is_it == kind
+                ],
+            ),
+            share,
+        )
+        for kind, share in ((False, 1 - synthetic), (True, synthetic))
+    ]
+
+
 def main(
     sets: Annotated[list[Path], typer.Argument(help="Emoji sets.")],
     init: Annotated[Path, typer.Option(help="A flow that knows their concepts.")],
@@ -184,6 +215,10 @@ def main(
     learning_rate: Annotated[float, typer.Option(min=0)] = 1e-3,
     cooldown: Annotated[float, typer.Option(min=0, max=1, help="Share of the run.")] = 0.5,
     average: Annotated[float, typer.Option(min=0, max=1, help="Decay of the average.")] = 0.9995,
+    synthetic: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Share of synthetic images, where sets have some."),
+    ] = None,
     save_every: Annotated[float, typer.Option(min=0.01, help="Minutes.")] = 3.0,
     device: Annotated[str, typer.Option(help="cuda; cpu to try it.")] = "cuda",
     compiled: Annotated[bool, typer.Option("--compile/--no-compile")] = True,
@@ -199,9 +234,11 @@ def main(
             images = torch.from_numpy(np.array(data.pictures)).to(device)
         records = select(read_records(sets), "train")  # whose images ``data`` has, in this order
         numbers = np.array([concepts.numbers(record) for record in records], np.int32)
-        sampling = Sampling(data, numbers, batch, np.random.default_rng(0))
+        parts = in_parts(data, records, synthetic)
+        sampling = Sampling(parts, numbers, batch, np.random.default_rng(0))
         torch.backends.cudnn.benchmark = True
-        Attention.forward = fused_attention  # type: ignore[method-assign]
+        if torch.device(device).type == "cuda":  # slower on a CPU
+            Attention.forward = fused_attention  # type: ignore[method-assign]
         network = load_network(checkpoint).to(device)
         for module in network.modules():
             if isinstance(module, nn.Conv2d):  # 14.5 ms a step; 17.0 as [C, H, W]
