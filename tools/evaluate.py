@@ -2,7 +2,8 @@
 
 How well transforms restore images (docs/transform.md), whether images are named rightly, what a
 codec keeps of them (the gpt's card), what a classifier learns from CIFAR-10 images that were drawn
-(docs/families.md), and whether everyday wordings are understood (docs/training.md).
+(docs/families.md), whether everyday wordings are understood and whether what styles lack was drawn
+rightly (docs/training.md).
 ``tessera evaluate`` has what is measured of any model.
 """
 
@@ -32,6 +33,7 @@ from tools.cas import CasEvaluation, CasTraining
 from tools.naming import Describer, NamingEvaluation
 from tools.reconstruction import CodecEvaluation, reconstruction_table
 from tools.steps import StepsEvaluation
+from tools.synthetic import SyntheticEvaluation, synthetic_table
 from tools.transforms import TransformEvaluation
 from tools.words import WordsEvaluation
 
@@ -115,6 +117,21 @@ def codec(
             task = bar.add_task("through codes", total=measured.steps)
             lines = list(measured.run(partial(bar.advance, task)))
         output.print(reconstruction_table(lines), highlight=False, soft_wrap=True)
+
+
+@evaluation.command()
+def synthetic(
+    data: Data,
+    drawn: Annotated[Path, typer.Option(help="The folder that tools.counterparts has written.")],
+    n: Annotated[int, typer.Option("-n", min=1, help="Held-out images of each style.")] = 120,
+) -> None:
+    """Is what was drawn of images that a style lacks nearest to the real ones?"""
+    with one_line_errors(), evaluating():
+        measured = SyntheticEvaluation(data, drawn, n)
+        with progress_bar() as bar:
+            task = bar.add_task("looking", total=measured.steps)
+            lines = list(measured.run(partial(bar.advance, task)))
+        output.print(synthetic_table(lines), highlight=False, soft_wrap=True)
 
 
 @evaluation.command(cls=ModelCommand)

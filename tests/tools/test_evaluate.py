@@ -64,3 +64,26 @@ def test_what_a_model_does_not_do_is_not_evaluated(tmp_path: Path) -> None:
     gan = f"--model {tiny_gan(tmp_path / 'tiny-gan')}"
     assert refusal(f"describe {data} {gan}") == "tiny-gan cannot describe"
     assert "tiny-gan cannot colorize, denoise" in refusal(f"transform {data} {gan}")
+
+
+def test_what_a_style_lacks_is_looked_for_among_real_images(tmp_path: Path) -> None:
+    """By sha256, five of these symbols are held out of Fluent 3D: 05, 0b, 0c, 10 and 12."""
+    names = [f"1f3{number:02x}" for number in range(24)]
+    real = make_set(tmp_path / "fluent", "fluent 3d", {name: f"thing {name}" for name in names})
+    out = tmp_path / "drawn"
+    out.mkdir()
+    command = f"synthetic {real} --drawn {out}"
+    assert "has no emoji sets" in refusal(command)
+    make_set(out / "blob", "blob", {"1f305": "thing"}, synthetic=True)
+    assert "none of its styles has held-out images" in refusal(command)
+    names[0x0B], names[0x0C] = names[0x0C], names[0x0B]  # a set's place decides an image's colour
+    drawn = {name: f"thing {name}" for name in names[:0x12]}
+    make_set(out / "fluent_3d", "fluent 3d", drawn, synthetic=True)
+    result = CliRunner().invoke(evaluation, command)
+    assert result.exit_code == 0, result.output
+    _, _, fluent, mean = (
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in result.stdout.splitlines()
+    )
+    assert fluent[:3] == ["fluent 3d", "5", "4"]
+    assert fluent[3].startswith("40.0% (")
+    assert mean[3] == "40.0%"
