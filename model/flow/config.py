@@ -241,19 +241,23 @@ class FlowCheckpoint(TokenizedCheckpoint[FlowCheckpointConfig]):
         velocities = int(request.value("steps")) * int(request.value("solver_order"))
         return velocities * len(windows) * of_window(request)
 
+    @property
+    def captions(self) -> list[str]:
+        """What is drawn where nothing is asked for; there may be none. Raises `CheckpointError`."""
+        return load_captions(self.folder) if (self.folder / CAPTIONS).exists() else []
+
     def build(self, placement: Placement) -> FlowSampler:
         from model.flow.network import FlowTransformer
         from model.flow.sampler import FlowSampler
         from model.loading import place
 
         network = place(FlowTransformer(self.config.network), self.folder, placement)
-        captions = load_captions(self.folder) if (self.folder / CAPTIONS).exists() else ()
         return FlowSampler(
             self.spec,
             network,
             self.tokenizer,
             placement.tile,
             placement.mode,
-            captions,
+            self.captions,
             self.config.sampling,
         )

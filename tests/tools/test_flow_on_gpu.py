@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from app.cli.console import UserError
+from model.checkpoint import load_captions, save_captions
 from model.data import load
 from model.data.concepts import Concepts
 from model.data.emoji import read_records, select
@@ -145,6 +146,7 @@ def test_it_writes_a_checkpoint_that_draws_better(
     sets = make_set(tmp_path / "emoji", "noto", MANY)
     concepts = Concepts.of(read_records([sets]))
     init, out = tiny_knowing_flow(tmp_path / "flow", concepts), tmp_path / "out"
+    save_captions(init, ["thing 1", "thing 2"])
     losses: list[float] = []
     taking = GraphedSteps.take_loss
 
@@ -159,6 +161,7 @@ def test_it_writes_a_checkpoint_that_draws_better(
     assert before.keys() == after.keys()
     assert open_checkpoint(out).spec.sizes == open_checkpoint(init).spec.sizes
     assert Concepts.load(out) == concepts
+    assert load_captions(out) == ["thing 1", "thing 2"]
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     assert "reader.concepts.first" in moved
     assert "reader.concepts.keys" not in moved
