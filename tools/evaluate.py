@@ -129,7 +129,7 @@ def synthetic(
     with one_line_errors(), evaluating():
         measured = SyntheticEvaluation(data, drawn, n)
         with progress_bar() as bar:
-            task = bar.add_task("looking", total=measured.steps)
+            task = bar.add_task("comparing", total=measured.steps)
             lines = list(measured.run(partial(bar.advance, task)))
         output.print(synthetic_table(lines), highlight=False, soft_wrap=True)
 

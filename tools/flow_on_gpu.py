@@ -190,20 +190,14 @@ def in_parts(
     """
     if synthetic is None:
         return [(data, 1.0)]
-    drawn = [all(records[row].synthetic for row in group) for group in data.groups]
-    if len(set(drawn)) < 2:
+    groups: dict[bool, list[Sequence[int]]] = {False: [], True: []}
+    for group in data.groups:
+        groups[all(records[row].synthetic for row in group)].append(group)
+    if not all(groups.values()):
         raise UserError(f"--synthetic {synthetic}: the sets must have real and synthetic images")
     return [
-        (
-            replace(
-                data,
-                groups=[
-                    group for group, is_it in zip(data.groups, drawn, strict=True) if is_it == kind
-                ],
-            ),
-            share,
-        )
-        for kind, share in ((False, 1 - synthetic), (True, synthetic))
+        (replace(data, groups=groups[False]), 1 - synthetic),
+        (replace(data, groups=groups[True]), synthetic),
     ]
 
 

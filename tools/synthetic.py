@@ -1,5 +1,7 @@
-"""Whether images that a style lacks were drawn rightly (`tools.counterparts`): *retrieval* of what
-is held out of it, as `tessera evaluate` measures what a model draws."""
+"""Whether images that a style lacks were drawn rightly (`tools.counterparts`).
+
+By *retrieval*, of the same held-out images that `tessera evaluate` asks a model for.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.cli.console import UserError
-from model.data.emoji import is_set, read_pictures, read_records, select
+from model.data.emoji import is_set, read_pictures, read_records
 from model.evaluation.report import Share, table
-from model.evaluation.retrieval import Gallery, thumbnail
-from model.evaluation.sampling import choose_records
+from model.evaluation.retrieval import Gallery, prompt_batches, thumbnail
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +20,15 @@ class Line:
     """One style."""
 
     style: str
-    drawn: Share  # of what is held out
-    found: Share  # likewise: what was not drawn is not found
+    drawn: int  # of what is held out
+    found: Share  # of all that is held out
 
 
 class SyntheticEvaluation:
-    """Up to ``count`` images of each style. Raises `DataError`, and `UserError` without images."""
+    """Up to ``count`` held-out images of each style; what was not drawn is not found.
+
+    Raises `DataError`, and `UserError` where there is nothing to compare.
+    """
 
     def __init__(self, folders: Sequence[Path], out: Path, count: int) -> None:
         """``out`` has the sets that were drawn, ``folders`` are the real ones."""
@@ -34,31 +38,28 @@ class SyntheticEvaluation:
         records = read_records(folders)
         self._gallery = Gallery(records)
         self._drawn = {(each.style, each.codepoints): each for each in read_records(drawn)}
-        held_out = select(records, "held-out style")
-        styles = {style for style, _ in self._drawn} & {record.style for record in held_out}
-        if not styles:
+        batches = prompt_batches(records, sorted({style for style, _ in self._drawn}), count)
+        self._held_out = [batch for batch in batches if batch.split == "held-out style"]
+        if not self._held_out:
             raise UserError(f"{out}: none of its styles has held-out images in the real sets")
-        self._chosen = {
-            style: choose_records([one for one in held_out if one.style == style], count)
-            for style in sorted(styles)
-        }
 
     @property
     def steps(self) -> int:
         """That `run` takes, for a progress bar."""
-        return sum(map(len, self._chosen.values()))
+        return sum(len(batch.records) for batch in self._held_out)
 
     def run(self, on_step: Callable[[int], None] = lambda steps: None) -> Iterator[Line]:
         """One line after the other."""
-        for style, chosen in self._chosen.items():
-            wanted = [each for each in chosen if (style, each.codepoints) in self._drawn]
+        for batch in self._held_out:
+            style, count = batch.style, len(batch.records)
+            wanted = [each for each in batch.records if (style, each.codepoints) in self._drawn]
             images = read_pictures(self._drawn[style, each.codepoints] for each in wanted)
             found = sum(
                 self._gallery.finds(thumbnail(image), record, style)
                 for record, image in zip(wanted, images, strict=True)
             )
-            on_step(len(chosen))
-            yield Line(style, Share(len(wanted), len(chosen)), Share(found, len(chosen)))
+            on_step(count)
+            yield Line(style, len(wanted), Share(found, count))
 
 
 def synthetic_table(lines: Sequence[Line]) -> str:
@@ -68,10 +69,7 @@ def synthetic_table(lines: Sequence[Line]) -> str:
         ["style", "held-out images", "drawn", "found"],
         "lrrr",
         [
-            *(
-                [line.style, str(line.found.of), str(line.drawn.hits), str(line.found)]
-                for line in lines
-            ),
+            *([line.style, str(line.found.of), str(line.drawn), str(line.found)] for line in lines),
             ["mean", "", "", f"{mean:.1%}"],
         ],
     )

@@ -186,7 +186,7 @@ class RetrievalEvaluation:
         records = read_records(folders)
         self.gallery = Gallery(records)
         self.styles = sorted({record.style for record in records})
-        self.plan = list(_plan(records, self.styles, count))
+        self.plan = list(prompt_batches(records, self.styles, count))
         self.drawn: dict[tuple[str, Split], list[tuple[Emoji, Picture]]] = {}  # by name
 
     @property
@@ -230,7 +230,11 @@ class RetrievalEvaluation:
         return Share(sum(known), len(known)) if known else None
 
 
-def _plan(records: Sequence[Emoji], styles: Sequence[str], count: int) -> Iterator[PromptBatch]:
+def prompt_batches(
+    records: Sequence[Emoji], styles: Sequence[str], count: int
+) -> Iterator[PromptBatch]:
+    """What is measured of each of the styles: up to ``count`` images of each split by name, and a
+    quarter as many of those in training in every other phrasing."""
     for style in styles:
         for split in SPLITS:
             rows = [r for r in select(records, split) if r.style == style]
