@@ -5,6 +5,7 @@ that nothing is left out unseen. The training data is not part of the product an
 absent.
 """
 
+import gc
 import os
 import shutil
 import sys
@@ -56,6 +57,14 @@ def program() -> Callable[[str], str]:
         pytest.skip(reason)
 
     return find
+
+
+@pytest.fixture(scope="session")
+def chromium(program: Callable[[str], str]) -> str:
+    """The path of a Chromium without windows, which needs two thirds of the CPU time, or else of
+    one with them."""
+    shell = "chromium-headless-shell"
+    return program(shell if shutil.which(shell) else "chromium")
 
 
 @pytest.fixture(scope="session")
@@ -117,6 +126,17 @@ def pytest_configure_node(node: Any) -> None:  # a process of pytest-xdist's
         *(REQUIRE, FULL, SOAK, IMAGE, NODE_MODULES, CLIENTS_PYTHON),
         str(DATA),
     )
+
+
+def pytest_collection() -> None:
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """What test files import (torch, diffusers) stays: else the garbage collector looks through it
+    in one test of ten, for half a second."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -41,12 +41,11 @@ Start = Callable[..., AbstractContextManager[Service]]
 
 
 @pytest.fixture(scope="module")
-def browser(program: Callable[[str], str]) -> Iterator[Browser]:
+def browser(chromium: str) -> Iterator[Browser]:
     """Of one file's tests: Playwright keeps an event loop running in this thread meanwhile, and no
     asyncio test can run inside it."""
-    path = program("chromium")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         yield browser
         browser.close()
 

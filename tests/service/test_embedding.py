@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 from tests.service.running import Start
@@ -16,10 +15,10 @@ onerror="document.body.append('broken')">
 
 
 def test_an_img_loads_and_a_second_visit_is_a_304(
-    start: Start, program: Callable[[str], str], tmp_path: Path
+    start: Start, chromium: str, tmp_path: Path
 ) -> None:
-    chromium = [
-        *(program("chromium"), "--headless", "--no-sandbox", "--disable-gpu"),
+    visit = [
+        *(chromium, "--headless", "--no-sandbox", "--disable-gpu"),
         *("--no-first-run", "--disable-background-networking"),
         *(f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=5000", "--dump-dom"),
     ]
@@ -29,7 +28,7 @@ def test_an_img_loads_and_a_second_visit_is_a_304(
         page.write_text(PAGE.format(url=service.url), encoding="utf-8")
         for _ in range(2):
             done = subprocess.run(
-                [*chromium, page.as_uri()], capture_output=True, text=True, timeout=60
+                [*visit, page.as_uri()], capture_output=True, text=True, timeout=60
             )
             assert "width 48" in done.stdout, done.stdout + done.stderr
         statuses = re.findall(r"GET /v1/images/\S+ .*status=(\d+)", service.log)
