@@ -9,7 +9,7 @@ import gc
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +64,8 @@ def program() -> Callable[[str], str]:
 def chromium(program: Callable[[str], str]) -> str:
     """The path of a Chromium without windows, which needs two thirds of the CPU time, or else of
     one with them."""
-    shell = "chromium-headless-shell"
-    return program(shell if shutil.which(shell) else "chromium")
+    names = ("chromium-headless-shell", "chromium")
+    return program(next(filter(shutil.which, names), names[0]))
 
 
 @pytest.fixture(scope="session")
@@ -136,15 +136,16 @@ def pytest_configure_node(node: Any) -> None:  # a process of pytest-xdist's
     )
 
 
-def pytest_collection() -> None:
-    gc.disable()
-
-
-def pytest_collection_finish() -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
     """What test files import (torch, diffusers) stays: else the garbage collector looks through it
     in one test of ten, for half a second."""
-    gc.freeze()
-    gc.enable()
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
