@@ -21,14 +21,14 @@ help: ## Show this list
 serve: $(VENV)/.serve ## Serve the models of model/checkpoints on HOST:PORT (127.0.0.1:8000)
 	@exec env $(if $(HOST),TESSERA_HOST='$(HOST)') $(if $(PORT),TESSERA_PORT='$(PORT)') $(BIN)/tessera serve
 
-test: $(VENV)/.dev ## Run the tests, JOBS files at a time (3, or 2); ARGS='-k seed' goes to pytest
-	$(BIN)/python -m pytest -n $(or $(JOBS),auto) --dist loadfile $(ARGS)
+test: $(VENV)/.dev ## Run the tests, JOBS files at a time (2); ARGS='-k seed' goes to pytest
+	$(BIN)/python -m pytest -n $(or $(JOBS),2) --dist loadfile $(ARGS)
 
 check: check-format lint types test ## Format, lint, types, tests
 
 # Of the API process, its workers and the commands that tests start; the floor is in pyproject.toml.
 coverage: $(VENV)/.dev ## Run the tests and report which lines they ran
-	$(BIN)/python -m pytest -n $(or $(JOBS),auto) --dist loadfile --cov --cov-report=term:skip-covered $(ARGS)
+	$(BIN)/python -m pytest -n $(or $(JOBS),2) --dist loadfile --cov --cov-report=term:skip-covered $(ARGS)
 
 check-full: ## The same with the full counts of every test
 	TESSERA_TEST_FULL=1 PYTEST_TIMEOUT=3600 $(MAKE) check

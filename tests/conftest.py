@@ -13,7 +13,6 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -118,13 +117,6 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in list(os.environ):
         if name.startswith("TESSERA_") and not name.startswith("TESSERA_TEST_"):
             del os.environ[name]
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
-    """How many files `make test` runs at a time: three, as two leave a quarter of two cores' time
-    unused; two where there is less memory than three need."""
-    return 3 if psutil.virtual_memory().total >= 12 * 2**30 else 2
 
 
 @pytest.hookimpl(optionalhook=True)
