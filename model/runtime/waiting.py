@@ -24,9 +24,11 @@ SETTLED_BY = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 INTERVAL = 0.25
 """Seconds between two looks."""
 
-CROWDED = 0.2
-"""Share of the time in which they could have run that threads waited for a core. The service's API
-process makes them wait for less, a second service on the same cores for half."""
+CROWDED = 0.4
+"""Share of the time in which they could have run that threads waited for a core. Beside one busy
+thread, or a second service on the same cores, they wait for half of it; for the service's own API
+process, with images of 20 ms or 10 ms, for 0.2 or 0.35 of it, and sleep would cost more than that
+(docs/performance.md#threads-that-wait)."""
 
 SHORTEST, LONGEST = 0.5, 30.0
 """Seconds asleep until waiting awake is tried again; twice as long each time it was too soon."""
