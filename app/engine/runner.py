@@ -74,6 +74,11 @@ class Runner:
         return bool(self._line)
 
     @property
+    def has_rows(self) -> bool:
+        """Whether any is here: the last of those under way may leave while others wait to start."""
+        return bool(self._line or self._waiting)
+
+    @property
     def full(self) -> bool:
         """Whether no row waits here, and one more like those under way would have to."""
         largest = max((running.cost for running in self._line), default=0)

@@ -89,7 +89,7 @@ class Loop:
         self._pipe.send(message)
 
     def _admit(self) -> bool:
-        idle = not any(runner.running for runner in self._runners.values())
+        idle = not any(runner.has_rows for runner in self._runners.values())
         for message in self._pipe.receive(timeout=BEAT if idle else 0):
             match message:
                 case Admit():
