@@ -312,7 +312,7 @@ class Engine:
             accepted = waiter.job.accepted
             began = max(news.started, accepted)  # a job that joined late waited for nothing
             timings = Timings(queue=began - accepted, compute=news.ended - began)
-            waiter.job.put(Done(waiter.index, result, timings))
+            waiter.job.put(Done(waiter.index, result, timings, row.steps))
 
     def _keep(self, request: ImageRequest, result: Result) -> None:
         kept = _Kept(request, result)

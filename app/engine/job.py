@@ -48,6 +48,7 @@ class Done:
     index: int
     result: Result
     timings: Timings
+    steps: int = 1  # that it took
     cached: bool = False  # answered from memory, no model ran
 
 

@@ -183,7 +183,8 @@ class ImageService:
         """What happens to the job, images encoded. Raises `EngineError`.
 
         Previews that are not ``wanted`` are dropped before they cost an encoding. The frames of a
-        walk are one file, made when all are there. Encoding has what is left of the job's time.
+        walk are one file, made when all are there; until then each that is done is progress.
+        Encoding has what is left of the job's time.
         """
         frames: list[Done] = []
         async for event in job:
@@ -192,6 +193,7 @@ class ImageService:
                     yield event
                 case Done() if generation.walk:
                     frames.append(event)
+                    yield Progress(event.index, event.steps, event.steps)
                     if len(frames) == len(generation.requests):
                         yield await self._in_time(job, self._animate(generation, frames))
                 case Preview(index=index, step=step, steps=steps, picture=picture) if wanted(event):
