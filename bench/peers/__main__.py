@@ -45,6 +45,14 @@ def main(
         float, typer.Option(min=1, help="Of each load in each round; of unequal requests 4 times.")
     ] = 10.0,
     saturation_seconds: Annotated[float, typer.Option(min=1, help="Of full load.")] = 6.0,
+    rate: Annotated[
+        list[float] | None,
+        typer.Option(
+            min=0.01,
+            help="Requests a second of which loads are shares, once for each mix; without it, what"
+            " the slowest system delivers. A run that is to agree with another needs its rates.",
+        ),
+    ] = None,
     threads: Annotated[
         int | None, typer.Option(min=1, help="Of the model; without it, the cores.")
     ] = None,
@@ -65,12 +73,17 @@ def main(
             pictures=_pictures(checkpoint),
             port=0,
         )
+        asked = mixes(checkpoint.spec)
+        if rate and len(rate) != len(asked):
+            names = ", ".join(mix.name for mix in asked)
+            raise UserError(f"--rate was given {len(rate)} times, there are {len(asked)}: {names}")
         plan = Plan(
-            mixes=mixes(checkpoint.spec),
+            mixes=asked,
             steps=int(checkpoint.spec.request("a picture").value("steps", 1)),
             seconds=seconds,
             saturation_seconds=saturation_seconds,
             rounds=rounds,
+            rates=tuple(rate or ()),
         )
         minutes = plan.duration(len(systems)) / 60
         _say(f"{minutes:.0f} minutes of load, and about half as many to start and warm up")
@@ -133,6 +146,7 @@ def _facts(
         "seconds": f"{plan.saturation_seconds:g} saturated, "
         + ", ".join(f"{plan.lasting(mix):g} of each load of {mix.name}" for mix in plan.mixes),
         "rounds": str(plan.rounds),
+        "loads": f"shares of {'given rates' if plan.rates else 'the lowest saturation'}",
         "peers": ", ".join(f"{one.title} {one.version}" for one in systems if one.version),
         **machine,
     }

@@ -2,7 +2,8 @@
 that interleave the systems; and its report in Markdown, with a plot.
 
 Only one system runs at a time. A first round finds what each delivers when it is saturated, as the
-rates of all depend on the slowest of them.
+rates of all depend on the slowest of them; unless they are given, as an earlier run had them: what
+the slowest delivers in some seconds differs by a third from hour to hour.
 """
 
 from __future__ import annotations
@@ -71,6 +72,9 @@ class Plan:
     seconds: float  # of each load
     saturation_seconds: float
     rounds: int
+    rates: tuple[float, ...] = ()
+    """Requests a second of which loads are shares, for each mix; without them, the lowest
+    saturation."""
 
     def stages(self, systems: int) -> int:
         """How many `compare` reports."""
@@ -96,7 +100,7 @@ class Measured:
     """One mix. By title, then by round: rounds in which a system failed are missing."""
 
     mix: Mix
-    lowest: float  # requests a second of the slowest, saturated
+    whole: float  # requests a second of which loads are shares
     saturations: Mapping[str, Sequence[Saturation]]
     outcomes: Mapping[float, Mapping[str, Sequence[Sequence[Outcome]]]]  # by share
 
@@ -123,12 +127,12 @@ def compare(
     for system in systems:
         stand.run(system, "to find the rates", stand.first)
     known = [system for system in systems if system.title in stand.fingerprints]
-    lowest = [stand.lowest(mix) for mix in plan.mixes] if known else []
+    wholes = plan.rates or tuple(stand.lowest(mix) for mix in plan.mixes if known)
     for number, system in itertools.product(range(1, plan.rounds + 1), known):
-        stand.run(system, f"round {number}", lambda title, send: stand.measure(title, send, lowest))
+        stand.run(system, f"round {number}", lambda title, send: stand.measure(title, send, wholes))
     measured = tuple(
         Measured(mix, rate, stand.saturations[mix.name], stand.outcomes[mix.name])
-        for mix, rate in zip(plan.mixes, lowest, strict=bool(known))
+        for mix, rate in zip(plan.mixes, wholes, strict=bool(known))
     )
     return Comparison(measured, stand.fingerprints, tuple(stand.problems))
 
@@ -175,9 +179,9 @@ class _Stand:
             self.firsts[mix.name, title] = found.images_per_second
         self.fingerprints[title] = drawn
 
-    async def measure(self, title: str, send: Send, lowest: Sequence[float]) -> None:
+    async def measure(self, title: str, send: Send, wholes: Sequence[float]) -> None:
         """All loads of every mix, once."""
-        for mix, rate in zip(self.plan.mixes, lowest, strict=True):
+        for mix, rate in zip(self.plan.mixes, wholes, strict=True):
             await warm_up(send, mix.requests(SEED + 1), answers=WARM_UP)
             for share in SHARES[mix.name]:
                 self.on_stage(f"{title}: {mix.name}, {_load(share)}")
@@ -362,7 +366,7 @@ def plot(comparison: Comparison, titles: Sequence[str], path: Path) -> None:
         axes = figure.add_subplot(1, len(panels), index)
         for title in titles:
             points = [
-                (share * measured.lowest, _p50(rounds[title]))
+                (share * measured.whole, _p50(rounds[title]))
                 for share, rounds in sorted(measured.outcomes.items())
                 if rounds.get(title)
             ]
@@ -387,7 +391,7 @@ def _described(measured: Measured) -> str:
         f"{kind.weight / total:.0%} with {kind.steps} steps, n = {kind.n}" for kind in kinds
     )
     return (
-        f"{shares}. Loads are shares of {measured.lowest:.2f} requests/s, the lowest saturation; "
+        f"{shares}. Loads are shares of {measured.whole:.2f} requests/s; "
         "*alone* is one request at a time. Latencies count from the planned arrival to the last "
         "byte; a request that failed took for ever. Medians of all rounds, the least and the most."
     )

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from app.cli.console import UserError
-from bench.load import Kind, LoadRequest, Mix
+from bench.load import Kind, LoadRequest, Mix, arrivals
 from bench.peers.drawing import PeerSettings
-from bench.peers.measuring import Plan, compare, plot
+from bench.peers.measuring import SEED, Plan, compare, plot
 from bench.peers.systems import System, running
 
 ONE = LoadRequest("red apple", 7, 20, 1)
@@ -120,3 +120,20 @@ def test_a_comparison_goes_on_when_one_fails_and_says_each_figure(tmp_path: Path
     assert sum("Tessera, equal, 30%: p50 " in line for line in said) == 1
     plot(found, ["Tessera", "Once", "Never"], tmp_path / "plot.svg")
     assert (tmp_path / "plot.svg").read_text("utf-8").count("<path") > 10
+
+
+def test_an_earlier_runs_loads_can_be_asked_for_again() -> None:
+    file = BytesIO()
+    Image.new("RGB", (2, 2)).save(file, "PNG")
+    systems = [System("one", "Tessera", "app", ("-c", f"PNG = {file.getvalue()!r}\n{ANSWERS}"))]
+    mix = Mix("equal", (Kind(4, 1),))
+    plan = Plan((mix,), 4, seconds=2.0, saturation_seconds=0.2, rounds=1, rates=(40.0,))
+    (measured,) = compare(systems, SETTINGS, plan, lambda stage: None).measured
+    assert measured.whole == 40.0
+    planned = {
+        share: [one.request for one in rounds["Tessera"][0]]
+        for share, rounds in measured.outcomes.items()
+    }
+    for share in (0.3, 0.7):
+        expected = [one.request for one in arrivals(mix, share * 40.0, 2.0, SEED)]
+        assert planned[share] == expected
