@@ -100,7 +100,7 @@ class Measured:
     """One mix. By title, then by round: rounds in which a system failed are missing."""
 
     mix: Mix
-    whole: float  # requests a second of which loads are shares
+    rate: float  # requests a second of which loads are shares
     saturations: Mapping[str, Sequence[Saturation]]
     outcomes: Mapping[float, Mapping[str, Sequence[Sequence[Outcome]]]]  # by share
 
@@ -127,12 +127,12 @@ def compare(
     for system in systems:
         stand.run(system, "to find the rates", stand.first)
     known = [system for system in systems if system.title in stand.fingerprints]
-    wholes = plan.rates or tuple(stand.lowest(mix) for mix in plan.mixes if known)
+    rates = plan.rates or tuple(stand.lowest(mix) for mix in plan.mixes if known)
     for number, system in itertools.product(range(1, plan.rounds + 1), known):
-        stand.run(system, f"round {number}", lambda title, send: stand.measure(title, send, wholes))
+        stand.run(system, f"round {number}", lambda title, send: stand.measure(title, send, rates))
     measured = tuple(
         Measured(mix, rate, stand.saturations[mix.name], stand.outcomes[mix.name])
-        for mix, rate in zip(plan.mixes, wholes, strict=bool(known))
+        for mix, rate in zip(plan.mixes, rates, strict=bool(known))
     )
     return Comparison(measured, stand.fingerprints, tuple(stand.problems))
 
@@ -179,9 +179,9 @@ class _Stand:
             self.firsts[mix.name, title] = found.images_per_second
         self.fingerprints[title] = drawn
 
-    async def measure(self, title: str, send: Send, wholes: Sequence[float]) -> None:
+    async def measure(self, title: str, send: Send, rates: Sequence[float]) -> None:
         """All loads of every mix, once."""
-        for mix, rate in zip(self.plan.mixes, wholes, strict=True):
+        for mix, rate in zip(self.plan.mixes, rates, strict=True):
             await warm_up(send, mix.requests(SEED + 1), answers=WARM_UP)
             for share in SHARES[mix.name]:
                 self.on_stage(f"{title}: {mix.name}, {_load(share)}")
@@ -366,7 +366,7 @@ def plot(comparison: Comparison, titles: Sequence[str], path: Path) -> None:
         axes = figure.add_subplot(1, len(panels), index)
         for title in titles:
             points = [
-                (share * measured.whole, _p50(rounds[title]))
+                (share * measured.rate, _p50(rounds[title]))
                 for share, rounds in sorted(measured.outcomes.items())
                 if rounds.get(title)
             ]
@@ -391,7 +391,7 @@ def _described(measured: Measured) -> str:
         f"{kind.weight / total:.0%} with {kind.steps} steps, n = {kind.n}" for kind in kinds
     )
     return (
-        f"{shares}. Loads are shares of {measured.whole:.2f} requests/s; "
+        f"{shares}. Loads are shares of {measured.rate:.2f} requests/s; "
         "*alone* is one request at a time. Latencies count from the planned arrival to the last "
         "byte; a request that failed took for ever. Medians of all rounds, the least and the most."
     )

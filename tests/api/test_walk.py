@@ -90,10 +90,11 @@ async def test_json_and_events_have_one_image(client: httpx.AsyncClient) -> None
     assert (await client.get(image["url"])).content == file
 
     accept = {"Accept": "text/event-stream"}
-    long = WALK | {"walk": 24}
+    long = WALK | {"walk": 24, "steps": 100}
     answer = await client.post("/v1/images", json=long, headers=accept)
     happened = list(events(answer.text))
     progress = [data for name, data in happened if name == "progress"]
+    assert {data["index"] for data in progress} == set(range(24))
     ended = [data["index"] for data in progress if data["step"] == data["steps"]]
     assert sorted(ended) == list(range(24))  # however fast they were drawn
     [sent] = [data for name, data in happened if name == "image"]

@@ -267,7 +267,7 @@ def test_the_report_has_every_figure_ratio_and_target() -> None:
 
     measured = Measured(
         MIXED,
-        whole=2.5,
+        rate=2.5,
         saturations={
             "Tessera": [Saturation(6.0, ()), Saturation(7.0, ())],
             "A": [Saturation(5.0, ()), Saturation(5.0, ())],

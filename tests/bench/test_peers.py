@@ -76,8 +76,13 @@ def test_the_users_own_settings_do_not_reach_a_system(monkeypatch: pytest.Monkey
     assert "TESSERA_TILE" not in str(caught.value)
 
 
-ANSWERS = """
+_FILE = BytesIO()
+Image.new("RGB", (2, 2)).save(_FILE, "PNG")
+
+ANSWERS = f"""
 import http.server, os
+
+PNG = {_FILE.getvalue()!r}
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -95,14 +100,11 @@ http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
 
 
 def test_a_comparison_goes_on_when_one_fails_and_says_each_figure(tmp_path: Path) -> None:
-    file = BytesIO()
-    Image.new("RGB", (2, 2)).save(file, "PNG")
-    whole = f"PNG = {file.getvalue()!r}\n{ANSWERS}"
     # Starts once, and never again: all that it has answered by then is kept.
     mark = str(tmp_path / "started")
-    once = f"import pathlib; pathlib.Path({mark!r}).touch(exist_ok=False)\n{whole}"
+    once = f"import pathlib; pathlib.Path({mark!r}).touch(exist_ok=False)\n{ANSWERS}"
     systems = [
-        System("one", "Tessera", "app", ("-c", whole)),
+        System("one", "Tessera", "app", ("-c", ANSWERS)),
         System("two", "Once", "app", ("-c", once)),
         System("three", "Never", "app", ("-c", "raise SystemExit('no such model')")),
     ]
@@ -123,13 +125,11 @@ def test_a_comparison_goes_on_when_one_fails_and_says_each_figure(tmp_path: Path
 
 
 def test_an_earlier_runs_loads_can_be_asked_for_again() -> None:
-    file = BytesIO()
-    Image.new("RGB", (2, 2)).save(file, "PNG")
-    systems = [System("one", "Tessera", "app", ("-c", f"PNG = {file.getvalue()!r}\n{ANSWERS}"))]
+    systems = [System("one", "Tessera", "app", ("-c", ANSWERS))]
     mix = Mix("equal", (Kind(4, 1),))
     plan = Plan((mix,), 4, seconds=2.0, saturation_seconds=0.2, rounds=1, rates=(40.0,))
     (measured,) = compare(systems, SETTINGS, plan, lambda stage: None).measured
-    assert measured.whole == 40.0
+    assert measured.rate == 40.0
     planned = {
         share: [one.request for one in rounds["Tessera"][0]]
         for share, rounds in measured.outcomes.items()

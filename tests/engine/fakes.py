@@ -203,6 +203,11 @@ class FakeModel:
         row.released = True
 
 
+def settings(model: str) -> WorkerSettings:
+    """Of a worker with a `FakeDevice`."""
+    return WorkerSettings(OPENER, "cpu", EngineSettings(models=(Path(model),), threads=1))
+
+
 class FakeDevice:
     def __init__(self, settings: WorkerSettings) -> None:
         self.settings = settings

@@ -9,13 +9,12 @@ import subprocess
 import threading
 import time
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any, NoReturn
 
 import psutil
 import pytest
 
-from app.engine import EngineSettings, process
+from app.engine import process
 from app.engine.messages import (
     Admit,
     Cancel,
@@ -25,16 +24,10 @@ from app.engine.messages import (
     Ready,
     Stepped,
     Stop,
-    WorkerSettings,
 )
 from app.engine.process import WorkerProcess, describe_end
 from model.runtime.waiting import SETTLED_BY
-from tests.engine.fakes import OPENER, request, until
-
-
-def settings(model: str) -> WorkerSettings:
-    return WorkerSettings(OPENER, "cpu", EngineSettings(models=(Path(model),), threads=1))
-
+from tests.engine.fakes import request, settings, until
 
 SETTINGS = settings("fast")
 

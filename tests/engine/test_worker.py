@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
-from app.engine import EngineSettings
-from app.engine.messages import Admit, FromWorker, NewRow, Stepped, Stop, ToWorker, WorkerSettings
+from app.engine.messages import Admit, FromWorker, NewRow, Stepped, Stop, ToWorker
 from app.engine.process import Pipe
 from app.engine.runner import Runner
 from app.engine.worker import Loop
-from tests.engine.fakes import OPENER, FakeDevice, FakeModel, request
+from tests.engine.fakes import FakeDevice, FakeModel, request, settings
 
 TILE = 4
 
@@ -35,9 +33,8 @@ class Script(Pipe):
 def test_rows_that_came_while_others_ended_together_start_at_once() -> None:
     rows = [NewRow(id_, request("fast", id_, steps=3), False, 0) for id_ in range(3 * TILE)]
     pipe = Script(Admit(tuple(rows)))
-    settings = WorkerSettings(OPENER, "cpu", EngineSettings(models=(Path("fast"),), threads=1))
     runners = {"fast": Runner(FakeModel("fast", TILE), previews=0)}
-    Loop(pipe, FakeDevice(settings), runners).run()
+    Loop(pipe, FakeDevice(settings("fast")), runners).run()
     reports = [message for message in pipe.sent if isinstance(message, Stepped)]
     finished = [row.id for report in reports for row in report.finished]
     assert sorted(finished) == list(range(3 * TILE))
