@@ -19,10 +19,11 @@ def to_picture(values: Tensor) -> Picture:
     """
     unit = (values.detach().float().cpu() + 1).mul_(0.5).clamp_(0, 1)
     if unit.shape[0] == 4:
-        alpha = unit[3:]
-        colour = torch.where(alpha > 1 / 255, unit[:3] / alpha.clamp(min=1 / 255), 0.0)
-        unit = torch.cat((colour.clamp_(max=1), torch.where(alpha > 1 / 255, alpha, 0.0)))
-    pixels = unit.mul(255).round_().to(torch.uint8).permute(1, 2, 0).contiguous()
+        colour, alpha = unit[:3], unit[3:]
+        unseen = ~(alpha > 1 / 255)
+        colour.div_(alpha.clamp(min=1 / 255)).clamp_(max=1)
+        unit.masked_fill_(unseen, 0.0)
+    pixels = unit.mul_(255).round_().to(torch.uint8).permute(1, 2, 0).contiguous()
     height, width, channels = pixels.shape
     return Picture(width=width, height=height, channels=channels, pixels=pixels.numpy().tobytes())
 
