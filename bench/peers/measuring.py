@@ -74,19 +74,24 @@ class Plan:
     rounds: int
     rates: tuple[float, ...] = ()
     """Requests a second of which loads are shares, for each mix; without them, the lowest
-    saturation."""
+    saturation, which has to be found first."""
+
+    @property
+    def first(self) -> tuple[Mix, ...]:
+        """In which rates are to be found."""
+        return () if self.rates else self.mixes
 
     def stages(self, systems: int) -> int:
         """How many `compare` reports."""
-        first = 1 + len(self.mixes)
-        return systems * (
-            first + self.rounds * (first + sum(len(SHARES[mix.name]) for mix in self.mixes))
-        )
+        first = 1 + len(self.first)
+        saturated = sum(map(is_of_equals, self.mixes))
+        loads = sum(len(SHARES[mix.name]) for mix in self.mixes)
+        return systems * (first + self.rounds * (1 + saturated + loads))
 
     def duration(self, systems: int) -> float:
         """Seconds that it takes, about: starts and warming up are not known beforehand."""
         loads = sum(len(SHARES[mix.name]) * self.lasting(mix) for mix in self.mixes)
-        first = self.saturation_seconds * len(self.mixes)
+        first = self.saturation_seconds * len(self.first)
         saturated = self.saturation_seconds * sum(map(is_of_equals, self.mixes))
         return systems * (first + self.rounds * (saturated + loads))
 
@@ -125,7 +130,7 @@ def compare(
     each figure in words."""
     stand = _Stand(settings, plan, on_stage, on_figure)
     for system in systems:
-        stand.run(system, "to find the rates", stand.first)
+        stand.run(system, "for the first time", stand.first)
     known = [system for system in systems if system.title in stand.fingerprints]
     rates = plan.rates or tuple(stand.lowest(mix) for mix in plan.mixes if known)
     for number, system in itertools.product(range(1, plan.rounds + 1), known):
@@ -172,9 +177,12 @@ class _Stand:
         return min(found) / mix.pictures_per_request
 
     async def first(self, title: str, send: Send) -> None:
-        """What it draws, and delivers in every mix. Raises `UserError` where it answers nothing."""
+        """What it draws, and delivers where rates are to be found.
+
+        Raises `UserError` where it answers nothing.
+        """
         drawn = await fingerprint(send, self.plan.steps)
-        for mix in self.plan.mixes:
+        for mix in self.plan.first:
             found = await self._saturated(title, mix, send)
             self.firsts[mix.name, title] = found.images_per_second
         self.fingerprints[title] = drawn

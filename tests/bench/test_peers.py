@@ -116,7 +116,7 @@ def test_a_comparison_goes_on_when_one_fails_and_says_each_figure(tmp_path: Path
     assert {title: len(rounds) for title, rounds in measured.saturations.items()} == {"Tessera": 1}
     assert [*measured.outcomes] == [0.0, 0.3, 0.7]
     assert [problem.partition(" ended")[0] for problem in found.problems] == [
-        "to find the rates: Never",
+        "for the first time: Never",
         "round 1: Once",
     ]
     assert sum("Tessera, equal, 30%: p50 " in line for line in said) == 1
@@ -128,8 +128,11 @@ def test_an_earlier_runs_loads_can_be_asked_for_again() -> None:
     systems = [System("one", "Tessera", "app", ("-c", ANSWERS))]
     mix = Mix("equal", (Kind(4, 1),))
     plan = Plan((mix,), 4, seconds=2.0, saturation_seconds=0.2, rounds=1, rates=(40.0,))
-    (measured,) = compare(systems, SETTINGS, plan, lambda stage: None).measured
+    stages: list[str] = []
+    (measured,) = compare(systems, SETTINGS, plan, stages.append).measured
     assert measured.rate == 40.0
+    assert stages.count("Tessera: equal, saturated") == 1  # no rate had to be found
+    assert len(stages) == plan.stages(1)
     planned = {
         share: [one.request for one in rounds["Tessera"][0]]
         for share, rounds in measured.outcomes.items()
