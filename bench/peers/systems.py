@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import os
+import random
 import secrets
 import socket
 import subprocess
@@ -135,10 +136,15 @@ def running(system: System, settings: PeerSettings, first: LoadRequest) -> Itera
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+    """A port that nobody listens on now.
+
+    Below those that Linux gives to whoever asks for any, 32768 to 60999: a system may ask for many
+    before it listens on this one.
+    """
+    for port in random.sample(range(20_000, 32_000), 100):
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise UserError("no port between 20000 and 32000 is free")
 
 
 def members(session: int, mark: str) -> list[psutil.Process]:
