@@ -7,6 +7,7 @@ Torch is imported when a device is opened, in the worker's process. Tests name a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -40,6 +41,9 @@ class Device(Protocol):
 
     def memory(self) -> int:
         """Bytes held on the device; 0 where it does not tell."""
+
+    def after_a_pause(self) -> AbstractContextManager[None]:
+        """What the first step is done in, after there was nothing to do."""
 
 
 class TorchDevice:
@@ -134,6 +138,12 @@ class TorchDevice:
         import torch
 
         return torch.cuda.memory_allocated() if self._name.startswith("cuda") else 0
+
+    def after_a_pause(self) -> AbstractContextManager[None]:
+        """See `Device.after_a_pause`."""
+        from model.runtime.placement import apart
+
+        return apart() if self._name == "cpu" else nullcontext()
 
 
 def no_memory(

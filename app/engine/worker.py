@@ -14,9 +14,10 @@ import importlib
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,10 @@ REPORT = 0.1
 core from the next step for a moment, and on a CPU the threads of that wait for each other."""
 
 
+PAUSE = 0.005
+"""Seconds without work after which threads of libraries are taken to sleep."""
+
+
 class Loop:
     """Admit, step, emit. The models alternate, step by step, so that none blocks another."""
 
@@ -57,6 +62,7 @@ class Loop:
         self._device = device
         self._runners = runners
         self._last: str | None = None
+        self._paused = False  # just before the next step
         self._unreported: Stepped | None = None
 
     def run(self) -> None:
@@ -89,6 +95,7 @@ class Loop:
         self._pipe.send(message)
 
     def _admit(self) -> bool:
+        began = time.monotonic()
         idle = not any(runner.has_rows for runner in self._runners.values())
         for message in self._pipe.receive(timeout=BEAT if idle else 0):
             match message:
@@ -102,6 +109,7 @@ class Loop:
                     self._cancel(message.ids)
                 case Stop():
                     return False
+        self._paused = idle and time.monotonic() - began >= PAUSE
         for runner in self._runners.values():
             for refused in runner.admit():
                 self._send(refused)
@@ -119,7 +127,8 @@ class Loop:
         if not models:
             return None
         self._last = next_model(models, self._last)
-        return self._runners[self._last].step(self._device.memory())
+        with self._device.after_a_pause() if self._paused else nullcontext():
+            return self._runners[self._last].step(self._device.memory())
 
 
 def run_worker(connection: Connection) -> int:

@@ -18,7 +18,7 @@ import struct
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -243,6 +243,9 @@ class FakeDevice:
 
     def memory(self) -> int:
         return 0
+
+    def after_a_pause(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
 
 _before: set[int] = set()  # processes of this one when a test's engine was made

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -81,6 +82,9 @@ class FragileDevice:
 
     def memory(self) -> int:
         return self._device.memory()
+
+    def after_a_pause(self) -> AbstractContextManager[None]:
+        return self._device.after_a_pause()
 
 
 def create_app(settings: Settings) -> FastAPI:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -52,6 +53,9 @@ class CountingDevice:
         gc.collect()
         counted = (greenlet, PipelineRow, FlowRow)
         return sum(issubclass(type(each), counted) for each in gc.get_objects())
+
+    def after_a_pause(self) -> AbstractContextManager[None]:
+        return self._device.after_a_pause()
 
 
 def create_app(settings: Settings) -> FastAPI:
