@@ -169,12 +169,15 @@ async def open_loop(send: Send, plan: Iterable[Arrival]) -> list[Outcome]:
 
 
 async def one_by_one(
-    send: Send, requests: Iterator[LoadRequest], *, seconds: float
+    send: Send, requests: Iterator[LoadRequest], *, seconds: float, pause: float = 0.0
 ) -> list[Outcome]:
-    """Sends each request when the one before is answered, until so many seconds have passed."""
+    """Sends each request when the one before is answered and a ``pause`` is over, until ``seconds``
+    have passed."""
     clock = asyncio.get_running_loop().time
     start, outcomes = clock(), list[Outcome]()
-    while (began := clock()) < start + seconds:
+    while clock() < start + seconds:
+        await asyncio.sleep(pause)
+        began = clock()
         request = next(requests)
         error = await _error(send, request)
         outcomes.append(Outcome(request, began - start, clock() - start, error))

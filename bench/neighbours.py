@@ -2,10 +2,12 @@
 
     python -m bench.neighbours [--spins 300000 3000 300] [--seconds 15] [--rounds 3]
 
-For each way of waiting (rounds of libgomp's loop, GOMP_SPINCOUNT): a service is started and
-saturated alone; a second one is started beside it, while it is busy; then both are saturated.
-Images a second of one, and of both together, and seconds from the command to the first image:
-medians of all rounds, in which the ways take turns. "As it is" is what the service sets by itself.
+For each way of waiting (rounds of libgomp's loop, GOMP_SPINCOUNT): a service is started, asked for
+one image at a time with a pause before each, and saturated alone; a second one is started beside
+it, while it is busy; then both are saturated. Milliseconds of an image after a pause (the median,
+and the slowest tenth take longer than), images a second of one, and of both together, and seconds
+from the command to the first image: medians of all rounds, in which the ways take turns. "As it is"
+is what the service sets by itself.
 """
 
 from __future__ import annotations
@@ -24,7 +26,16 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from bench.load import Kind, LoadRequest, Mix, closed_loop, load_client, sender
+from bench.load import (
+    Kind,
+    LoadRequest,
+    Mix,
+    closed_loop,
+    load_client,
+    one_by_one,
+    percentile,
+    sender,
+)
 from bench.peers.drawing import PeerSettings
 from bench.peers.systems import SYSTEMS, running
 from model.cores import cores
@@ -33,6 +44,7 @@ from model.registry import SHIPPED
 TESSERA = SYSTEMS[0]
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 WARM_UP = 8  # answers
+PAUSE = 0.1  # seconds, in which threads fall asleep whatever they were told
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +61,13 @@ class Load:
     async def saturate(self, urls: Sequence[str]) -> float:
         """Images a second of all of them."""
         return sum(await asyncio.gather(*map(self._saturate, urls)))
+
+    async def after_pauses(self, url: str) -> list[float]:
+        """Seconds that each image takes, drawn alone."""
+        async with load_client(url) as client:
+            send, requests = sender(client, TESSERA.path, TESSERA.body), self.requests(2)
+            found = await one_by_one(send, requests, seconds=self.seconds, pause=PAUSE)
+        return [outcome.latency for outcome in found]
 
     async def _saturate(self, url: str) -> float:
         async with load_client(url) as client:
@@ -79,8 +98,9 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Images a second, and seconds of a start."""
+    """Seconds of an image and of a start, and images a second."""
 
+    after_pauses: list[float]
     one: float
     two: float
     start: float
@@ -99,10 +119,11 @@ async def measure(settings: PeerSettings, load: Load, waiting: dict[str, str]) -
             return url, time.monotonic() - began
 
         url, alone = start()
+        after_pauses = await load.after_pauses(url)
         one = await load.saturate([url])
         async with load.on([url]):
             second, beside = await asyncio.to_thread(start)
-        return Measured(one, await load.saturate([url, second]), alone, beside)
+        return Measured(after_pauses, one, await load.saturate([url, second]), alone, beside)
 
 
 def main() -> None:
@@ -125,8 +146,10 @@ def main() -> None:
     found: dict[str, list[Measured]] = {way: [] for way in ways}
     for way in track(list(ways) * given.rounds, description="measuring"):
         found[way].append(asyncio.run(measure(settings, load, ways[way])))
-    table = Table("awake for", "one", "two", "two ÷ one", "start, s", "beside a busy one, s")
+    images = ("after a pause, ms", "tenth", "one", "two", "two ÷ one")
+    table = Table("awake for", *images, "start, s", "beside a busy one, s")
     for way, rounds in found.items():
+        paused = [1000 * seconds for r in rounds for seconds in r.after_pauses]
         one, two, ratio, start, beside = (
             statistics.median(column)
             for column in zip(
@@ -135,7 +158,9 @@ def main() -> None:
             )
         )
         table.add_row(
-            way, f"{one:.2f}", f"{two:.2f}", f"{ratio:.2f}", f"{start:.1f}", f"{beside:.1f}"
+            way,
+            *(f"{percentile(paused, share):.0f}" for share in (0.5, 0.9)),
+            *(f"{one:.2f}", f"{two:.2f}", f"{ratio:.2f}", f"{start:.1f}", f"{beside:.1f}"),
         )
     Console().print(table)
 

@@ -31,9 +31,10 @@ AHEAD = 256  # messages that wait for the worker, far more than a live one leave
 BEHIND = 32  # messages read and not yet seen by the parent's loop
 BACKLOG = 64  # messages that wait for the parent; more, and the worker waits too
 
-SHORT_OF_TIME = 3000
+SHORT_OF_TIME = 10_000
 """Rounds of libgomp's loop for which a thread waits awake where a quota allows less CPU time than
-the threads could use. Sleeping leaves that to nobody, and costs more of it than so short a wait."""
+the threads could use. Sleeping leaves that to nobody, and costs more of it than so short a wait;
+and a thread that sleeps between kernels may be woken on the core of the one that waits for it."""
 
 log = logging.getLogger(__name__)
 

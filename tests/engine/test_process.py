@@ -91,7 +91,7 @@ async def test_how_a_workers_threads_wait(
     await started.ready()
     environment = psutil.Process(started.process.pid).environ()
     found = {name: environment[name] for name in WAITING if name in environment}
-    short = {"GOMP_SPINCOUNT": "3000"} if allowed == 0.5 else {}
+    short = {"GOMP_SPINCOUNT": "10000"} if allowed == 0.5 else {}
     settled = given.keys() & set(SETTLED_BY)
     assert found == ({} if settled else {"KMP_BLOCKTIME": "1", **short}) | given
     assert environment["OMP_NUM_THREADS"] == "1"
