@@ -49,9 +49,8 @@ REPORT = 0.1
 """Seconds of steps that are reported together where nobody waits for one of them. A report takes a
 core from the next step for a moment, and on a CPU the threads of that wait for each other."""
 
-
 PAUSE = 0.005
-"""Seconds without work after which threads of libraries are taken to sleep."""
+"""Seconds without a step after which threads of libraries are taken to sleep."""
 
 
 class Loop:
@@ -62,7 +61,7 @@ class Loop:
         self._device = device
         self._runners = runners
         self._last: str | None = None
-        self._paused = False  # just before the next step
+        self._stepped = time.monotonic()  # when the last step ended
         self._unreported: Stepped | None = None
 
     def run(self) -> None:
@@ -95,7 +94,6 @@ class Loop:
         self._pipe.send(message)
 
     def _admit(self) -> bool:
-        began = time.monotonic()
         idle = not any(runner.has_rows for runner in self._runners.values())
         for message in self._pipe.receive(timeout=BEAT if idle else 0):
             match message:
@@ -109,7 +107,6 @@ class Loop:
                     self._cancel(message.ids)
                 case Stop():
                     return False
-        self._paused = idle and time.monotonic() - began >= PAUSE
         for runner in self._runners.values():
             for refused in runner.admit():
                 self._send(refused)
@@ -127,8 +124,11 @@ class Loop:
         if not models:
             return None
         self._last = next_model(models, self._last)
-        with self._device.after_a_pause() if self._paused else nullcontext():
-            return self._runners[self._last].step(self._device.memory())
+        paused = time.monotonic() - self._stepped >= PAUSE
+        with self._device.after_a_pause() if paused else nullcontext():
+            stepped = self._runners[self._last].step(self._device.memory())
+        self._stepped = time.monotonic()
+        return stepped
 
 
 def run_worker(connection: Connection) -> int:

@@ -14,9 +14,8 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
-_TASKS = Path("/proc/self/task")
+from model.runtime.waiting import TASKS
 
 
 @contextmanager
@@ -42,7 +41,7 @@ def apart() -> Iterator[None]:
 def _of_libraries() -> list[int]:
     """Threads of this process that Python did not start, by their ids."""
     ours = {thread.native_id for thread in threading.enumerate()}
-    return [id_ for task in _TASKS.iterdir() if (id_ := int(task.name)) not in ours]
+    return [id_ for task in TASKS.iterdir() if (id_ := int(task.name)) not in ours]
 
 
 def _is_on(thread: int, cores: set[int]) -> bool:

@@ -33,7 +33,9 @@ process, with images of 20 ms or 10 ms, for 0.2 or 0.35 of it, and sleep would c
 SHORTEST, LONGEST = 0.5, 30.0
 """Seconds asleep until waiting awake is tried again; twice as long each time it was too soon."""
 
-_TASKS = Path("/proc/self/task")
+TASKS = Path("/proc/self/task")
+"""Has a folder for each thread of this process."""
+
 _MAPS = Path("/proc/self/maps")
 
 
@@ -116,7 +118,7 @@ class CoreTime:
     @classmethod
     def now(cls) -> CoreTime:
         ran = waited = 0
-        for task in _TASKS.iterdir():
+        for task in TASKS.iterdir():
             try:
                 fields = (task / "schedstat").read_text().split()
             except OSError:  # it has ended

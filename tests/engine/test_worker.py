@@ -8,28 +8,31 @@ from contextlib import contextmanager
 
 import pytest
 
+from app.engine import worker
 from app.engine.messages import Admit, FromWorker, NewRow, Stepped, Stop, ToWorker
 from app.engine.process import Pipe
 from app.engine.runner import Runner
-from app.engine.worker import PAUSE, Loop
+from app.engine.worker import Loop
 from tests.engine.fakes import FakeDevice, FakeModel, request, settings
 
 TILE = 4
 
 
 class Script(Pipe):
-    """A pipe with messages, of which a worker gets one whenever it has nothing to do, after a pause
-    of so many seconds. At the end it is told to stop."""
+    """A pipe with messages, of which a worker gets one whenever it has nothing to do, or none for
+    so many seconds. At the end it is told to stop."""
 
-    def __init__(self, *messages: ToWorker, pause: float = 0.0) -> None:  # no threads
+    def __init__(self, *messages: ToWorker | float) -> None:  # no threads
         self.unread = [*messages, Stop()]
-        self.pause = pause
         self.sent: list[FromWorker] = []
 
     def receive(self, timeout: float) -> Iterator[ToWorker]:
         if timeout:
-            time.sleep(self.pause)
-            yield self.unread.pop(0)
+            message = self.unread.pop(0)
+            if isinstance(message, float):
+                time.sleep(message)
+            else:
+                yield message
 
     def send(self, message: FromWorker) -> None:
         self.sent.append(message)
@@ -62,12 +65,15 @@ def test_rows_that_came_while_others_ended_together_start_at_once() -> None:
     assert sorted(finished) == list(range(3 * TILE))
 
 
-@pytest.mark.parametrize(("pause", "first_steps"), [(PAUSE, 2), (0.0, 0)])
-def test_the_first_step_after_a_pause_is_told_to_the_device(pause: float, first_steps: int) -> None:
-    """Not those that follow it."""
+@pytest.mark.parametrize(("least", "first_steps"), [(0.5, 2), (60.0, 0)])
+def test_the_first_step_after_a_pause_is_told_to_the_device(
+    monkeypatch: pytest.MonkeyPatch, least: float, first_steps: int
+) -> None:
+    """Not those that follow it; and though a sign of life comes between the pause and the row."""
+    monkeypatch.setattr(worker, "PAUSE", least)
     rows = [NewRow(id_, request("fast", id_, steps=3), False, 0) for id_ in range(2)]
     device = Watched(settings("fast"))
-    pipe = Script(*(Admit((row,)) for row in rows), pause=pause)
+    pipe = Script(*(message for row in rows for message in (0.5, Admit((row,)))))
     Loop(pipe, device, {"fast": Runner(FakeModel("fast", TILE), previews=0)}).run()
     assert device.first_steps == first_steps
     assert device.steps >= 6
