@@ -241,7 +241,7 @@ class FlowTransformer(Trunk):
         patches = self.patch_embed(to_patches(noisy, self.config.patch_size)) + layout
         condition = self.time_embed(time_features(time, 256).to(vector.dtype)) + vector
         x = self.run_trunk(prefix, patches, condition)
-        noisy = noisy.to(x.dtype)
+        noisy = noisy.to(x.dtype, memory_format=torch.channels_last)  # as x is
         refined: Tensor = x + self.refine(torch.cat((x, noisy), dim=1))
         return refined if self.polish is None else refined + self.polish(refined, noisy, condition)
 

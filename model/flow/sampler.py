@@ -222,7 +222,7 @@ class FlowSampler:
         """A pass: the clean images, fp32 [tile, C, H, W]."""
         noisy = inputs.noisy.to(self._dtype)
         prompts = PromptEncoding(*(part[: len(noisy)] for part in self._prompts))
-        return (self._network.denoise(noisy, inputs.time, prompts).float(),)
+        return (self._network.denoise(noisy, inputs.time, prompts).float().contiguous(),)
 
     def _denoise(self, rows: Sequence[FlowRow]) -> Pass:
         inputs = self._denoising.inputs()

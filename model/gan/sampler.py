@@ -180,4 +180,4 @@ class GanSampler:
         towards = self._towards[: len(share)]
         summary = torch.where(share == 0, summary, torch.lerp(summary, towards, share))
         drawn = self._network.draw(inputs.latents.to(self._dtype), summary)
-        return (drawn.float(),)
+        return (drawn.float().contiguous(),)

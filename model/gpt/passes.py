@@ -133,7 +133,7 @@ class GptPasses:
 
     def _decode(self, inputs: DecodeInputs) -> tuple[Tensor]:
         """→ fp32 [1, C, H, W]."""
-        return (self._codec.decode(inputs.codes).float(),)
+        return (self._codec.decode(inputs.codes).float().contiguous(),)
 
     def _prefill(self, inputs: PrefillInputs) -> tuple[Tensor]:
         """Fills the cache. The states that it gives are there to be compared."""
