@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import statistics
 import time
 from collections import Counter, defaultdict
@@ -34,6 +35,7 @@ import psutil
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch import nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -49,7 +51,8 @@ from model.protocol import ImageModel, Pass, in_turn
 from model.registry import SHIPPED, open_checkpoint, shipped
 from model.request import ImageRequest
 from model.runtime.generate import fitting, generate
-from model.runtime.numerics import configure_determinism
+from model.runtime.numerics import DTYPES, configure_determinism
+from model.runtime.packing import pack
 
 SIDE = 2048  # of the matrices whose product is the roof
 STEPS = (1, 2, 4, 8, 20, 50)
@@ -57,7 +60,6 @@ SIZES = (64, 128, 256, 512, 1024)
 QUEUE = (0, 1000, 4000)  # rows
 SETTLED = 5.0  # seconds until all of them wait
 FIRST = LoadRequest("red apple", 7, 1, 1)
-DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 MIB = 2**20
 MOST_KERNELS = 8
 PARTS = ("passes", "kernels", "steps", "sizes", "models", "queue")
@@ -80,9 +82,11 @@ class PassCost:
 
 
 def roof_of(dtype: torch.dtype, rounds: int, clock: Clock) -> float:
-    """Floating-point operations a second of a large product: the best of some."""
-    a, b = (torch.randn(SIDE, SIDE).to(dtype) for _ in range(2))
-    return 2 * SIDE**3 / min(_times(partial(torch.mm, a, b), rounds, clock))
+    """Floating-point operations a second of a large layer: the best of some."""
+    layer, x = nn.Linear(SIDE, SIDE, bias=False, dtype=dtype), torch.randn(SIDE, SIDE).to(dtype)
+    pack(layer)
+    with torch.inference_mode():
+        return 2 * SIDE**3 / min(_times(partial(layer, x), rounds, clock))
 
 
 def pass_costs(model: ImageModel[Any], rounds: int, clock: Clock) -> Iterator[PassCost]:
@@ -136,11 +140,16 @@ def _of_one_kind(passes: Sequence[Pass]) -> bool:
 
 def _operations(model: ImageModel[Any], asked: Sequence[ImageRequest], kind: str) -> float:
     """Of one pass of the kind: the median, as a gpt's grows with what it has drawn."""
-    counter, counted = FlopCounterMode(display=False), []
+    packed = {torch.ops.mkldnn._linear_pointwise: _operations_of_packed}
+    counter, counted = FlopCounterMode(display=False, custom_mapping=packed), []
     for passes, _ in _steps(model, asked, counter, time.perf_counter):
         if _of_one_kind(passes) and passes[0].kind == kind:
             counted.append(counter.get_total_flops())
     return statistics.median(counted)
+
+
+def _operations_of_packed(x: Sequence[int], *_: Any, out_shape: Sequence[int], **__: Any) -> int:
+    return 2 * math.prod(out_shape) * x[-1]
 
 
 def seconds_by_steps(

@@ -24,6 +24,8 @@ from model.files import write_aside
 from model.pipelines.settings import PipelineSettings
 from model.protocol import ImageModel
 from model.runtime.fixed_pass import Mode, mode_on
+from model.runtime.numerics import DTYPES
+from model.runtime.packing import pack
 from model.tokenizer import PromptTokenizer
 
 Dtype = Literal["auto", "fp32", "bf16"]
@@ -64,13 +66,14 @@ def resolve_dtype(dtype: Dtype, device: str) -> Literal["fp32", "bf16"]:
 
 
 def place(network: N, folder: Path, placement: Placement) -> N:
-    """The network with the folder's weights, on its device and in its dtype.
+    """The network with the folder's weights, on its device and in its dtype, for inference alone.
 
     Raises `CheckpointError`.
     """
     network.load_state_dict(read_weights(folder / WEIGHTS, network.state_dict()))
-    dtype = torch.bfloat16 if placement.dtype == "bf16" else torch.float32
-    return network.to(device=placement.device, dtype=dtype)
+    network.to(device=placement.device, dtype=DTYPES[placement.dtype])
+    pack(network)
+    return network
 
 
 def read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -18,13 +18,14 @@ from safetensors import safe_open
 
 from model.checkpoint import CheckpointError, Placement
 from model.loading import GIB, DeviceMemory, is_shortage
+from model.pipelines.adapters import read_by_adapters
 from model.pipelines.components import Component
 from model.pipelines.networks import in_a_line
 from model.pipelines.settings import PACKAGES, PipelineSettings
+from model.runtime.numerics import DTYPES
+from model.runtime.packing import pack
 
 library: Any = diffusers  # most of it is not typed
-
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 SIZES = {"fp32": 4.0, "bf16": 2.0, "int8": 1.0, "fp8": 1.0, "nf4": 0.56}
 """Bytes of a weight, with its share of scales."""
@@ -67,6 +68,9 @@ def place(
         match settings.offload:
             case "none":
                 pipeline.to(device)
+                for component in pipeline.components.values():
+                    if isinstance(component, torch.nn.Module):
+                        pack(component, keep=read_by_adapters(component))
             case "model":
                 pipeline.enable_model_cpu_offload(device=device)
                 _one_at_a_time(pipeline._all_hooks)

@@ -14,13 +14,14 @@ from model.checkpoint import CheckpointError, Placement
 from model.loading import DeviceMemory, is_shortage
 from model.pipelines.adapters import Adapters
 from model.pipelines.checkpoint import ATTENTION, PipelineCheckpoint
-from model.pipelines.fitting import DTYPES, check_room, place, quantization_of
+from model.pipelines.fitting import check_room, place, quantization_of
 from model.pipelines.inspection import pipeline_class
 from model.pipelines.linear_decoder import LinearDecoder
 from model.pipelines.networks import in_a_line, load_networks
 from model.pipelines.processors import without_torchvision
 from model.pipelines.prompts import EncodedPrompts
 from model.pipelines.sampler import PipelineModel
+from model.runtime.numerics import DTYPES
 
 library: Any = diffusers  # most of it is not typed
 

@@ -15,8 +15,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from model.runtime.packing import packs
+
 if TYPE_CHECKING:
     from model.runtime.fixed_pass import Mode
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+"""What networks are served in, by the names that settings have for it."""
 
 SAMPLER_VERSION = 1
 """Raised whenever Tessera's own arithmetic (noise, solver, guidance, pixels) changes bits."""
@@ -82,6 +87,7 @@ def numerics(
             "capability": torch.backends.cpu.get_cpu_capability(),
             "threads": torch.get_num_threads(),
             "mkldnn": torch.backends.mkldnn.is_available(),
+            "packed": packs(DTYPES[dtype]),
         }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 

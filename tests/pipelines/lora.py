@@ -28,6 +28,7 @@ def make_adapter(
     targets: tuple[str, ...] = ATTENTION,
     rank: int = 2,
     gain: float = 1.0,
+    dora: bool = False,
 ) -> Path:
     """For the pipeline of a folder; ``parts`` are its network and text encoders."""
     own = library.DiffusionPipeline.from_pretrained(folder, local_files_only=True)
@@ -36,13 +37,16 @@ def make_adapter(
     for part in parts:
         name = network if part == "network" else part
         config = LoraConfig(
-            r=rank, lora_alpha=rank, target_modules=[*(targets if part == "network" else CLIP)]
+            r=rank,
+            lora_alpha=rank,
+            target_modules=[*(targets if part == "network" else CLIP)],
+            use_dora=dora,
         )
         getattr(own, name).add_adapter(config)
         state = get_peft_model_state_dict(getattr(own, name))
         generator = torch.Generator().manual_seed(seed)
         filled = {
-            key: gain * torch.randn(value.shape, generator=generator) / value.shape[1] ** 0.5
+            key: gain * torch.randn(value.shape, generator=generator) / value.shape[-1] ** 0.5
             for key, value in state.items()
         }
         older = name != "transformer"

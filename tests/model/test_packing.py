@@ -1,0 +1,89 @@
+"""Linear layers with weights that are laid out once.
+
+If these fail, a layer computes something else than its weights say, a network that reads weights
+itself draws noise, or weights take their memory twice.
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from model.runtime import packing
+from model.runtime.numerics import DTYPES
+from model.runtime.packing import PackedLinear, pack, packs
+
+PACKED = [dtype for dtype in DTYPES.values() if packs(dtype)]
+
+pytestmark = pytest.mark.skipif(not PACKED, reason="this CPU packs nothing")
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("dtype", PACKED)
+@pytest.mark.parametrize("shape", [(40,), (1, 40), (0, 40), (3, 5, 40), (2, 3, 5, 40)])
+@torch.no_grad()
+def test_products(shape: tuple[int, ...], dtype: torch.dtype, bias: bool) -> None:
+    tolerance = 1e-5 if dtype == torch.float32 else 1e-2
+    layer = nn.Linear(40, 24, bias=bias, dtype=dtype)
+    x = torch.randn(*shape[:-1], 2 * shape[-1], dtype=dtype)
+    inputs = x[..., :40].contiguous(), x[..., ::2]
+    expected = [layer(one) for one in inputs]
+    pack(layer)
+    assert type(layer) is PackedLinear
+    for one, wanted in zip(inputs, expected, strict=True):
+        torch.testing.assert_close(layer(one), wanted, rtol=tolerance, atol=tolerance)
+
+
+def test_weights_are_held_once() -> None:
+    """What reads them all the same gets no numbers, rather than wrong ones."""
+    layer = nn.Linear(40, 24)
+    pack(layer)
+    assert layer.weight.shape == (24, 40)
+    assert layer.weight.dtype == torch.float32
+    assert layer.weight.isnan().all()
+    assert layer.weight.untyped_storage().nbytes() == 4
+
+
+def test_weights_that_are_kept() -> None:
+    first, second = nn.Linear(40, 24), nn.Linear(24, 8)
+    weight = first.weight
+    pack(nn.Sequential(first, second), keep={first})
+    assert type(first) is type(second) is PackedLinear
+    assert first.weight is weight
+    assert second.weight.isnan().all()
+
+
+def test_what_is_left_as_it_is() -> None:
+    embedding, tied = nn.Embedding(24, 40), nn.Linear(40, 24, bias=False)
+    tied.weight = embedding.weight
+    other_class = nn.MultiheadAttention(8, 2)
+    quantized = nn.Linear(40, 24)
+
+    class Codes(nn.Parameter):
+        """Stands for weights that the library of a quantization multiplies in its own way."""
+
+    quantized.weight = Codes(quantized.weight.detach())
+    network = nn.ModuleList(
+        [embedding, tied, other_class, quantized, nn.Linear(8, 8, dtype=torch.float64)]
+    )
+    before = {name: type(module) for name, module in network.named_modules()}
+    pack(network)
+    assert {name: type(module) for name, module in network.named_modules()} == before
+    assert all(weight.isfinite().all() for weight in network.parameters())
+
+
+@torch.no_grad()
+def test_where_the_library_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "_library", SimpleNamespace())
+    packs.cache_clear()
+    layer, x = nn.Linear(40, 24), torch.randn(3, 40)
+    expected = layer(x)
+    try:
+        pack(layer)
+    finally:
+        packs.cache_clear()
+    assert type(layer) is nn.Linear
+    assert torch.equal(layer(x), expected)
