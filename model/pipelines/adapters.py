@@ -55,12 +55,6 @@ class Adapters:
         self._selected = lane
 
 
-def read_by_adapters(network: nn.Module) -> set[nn.Module]:
-    """Layers whose weights an adapter computes with, not only their outputs: those of DoRA."""
-    wrapped = (layer for layer in network.modules() if getattr(layer, "lora_variant", None))
-    return {layer.get_submodule("base_layer") for layer in wrapped}
-
-
 def _load(pipeline: Any, network: str, path: Path, name: str) -> None:
     """Raises whatever the library does, and ``ValueError`` for what it only warns of."""
     given = {"weight_name": path.name, "use_safetensors": True, "local_files_only": True}

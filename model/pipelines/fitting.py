@@ -18,7 +18,6 @@ from safetensors import safe_open
 
 from model.checkpoint import CheckpointError, Placement
 from model.loading import GIB, DeviceMemory, is_shortage
-from model.pipelines.adapters import read_by_adapters
 from model.pipelines.components import Component
 from model.pipelines.networks import in_a_line
 from model.pipelines.settings import PACKAGES, PipelineSettings
@@ -70,7 +69,7 @@ def place(
                 pipeline.to(device)
                 for component in pipeline.components.values():
                     if isinstance(component, torch.nn.Module):
-                        pack(component, keep=read_by_adapters(component))
+                        pack(component)
             case "model":
                 pipeline.enable_model_cpu_offload(device=device)
                 _one_at_a_time(pipeline._all_hooks)

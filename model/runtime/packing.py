@@ -9,25 +9,56 @@ frozen, products take less time: in fp32 on such a CPU less than half.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container
 from functools import cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 _library: Any = torch.ops.mkldnn  # what `torch.compile` calls for frozen weights; not typed
 
 
-class PackedLinear(nn.Linear):
-    """A layer that was packed. Unless its ``weight`` was kept, all values of it are NaN."""
+class PackedWeight(Tensor):
+    """A weight [out_features, in_features] in oneDNN's own order.
 
-    packed: Tensor  # opaque: in oneDNN's own order
+    Whatever is computed with it, but for a product by `PackedLinear`, is computed with a plain copy
+    that is made for it. Raises ``RuntimeError`` where it is to be changed.
+    """
+
+    packed: Tensor  # opaque
+
+    @staticmethod
+    def __new__(cls, packed: Tensor) -> PackedWeight:
+        made: PackedWeight = Tensor._make_wrapper_subclass(cls, packed.shape, dtype=packed.dtype)
+        made.packed = packed
+        return made
+
+    @classmethod
+    def __torch_dispatch__(  # type: ignore[override] # torch's own stub forgets the class
+        cls, function: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if function is torch.ops.aten.detach.default:
+            return cls(args[0].packed)
+        if function._schema.is_mutable:
+            raise RuntimeError(f"{function}: the weights of this layer are laid out for inference")
+        plain_args, plain_kwargs = tree_map_only(cls, cls.plain, (args, kwargs or {}))
+        return function(*plain_args, **plain_kwargs)
+
+    def plain(self) -> Tensor:
+        """A copy in the usual order."""
+        return self.packed.to_dense()
+
+
+class PackedLinear(nn.Linear):
+    """A layer with a `PackedWeight`."""
+
+    weight: Any
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., in_features] → [..., out_features]."""
-        return _multiply(x, self.packed, self.bias)
+        return _multiply(x, self.weight.packed, self.bias)
 
 
 @cache
@@ -46,23 +77,18 @@ def packs(dtype: torch.dtype) -> bool:
     return torch.allclose(product, F.linear(x, weight, bias), rtol=0.02, atol=0.02)
 
 
-def pack(network: nn.Module, keep: Container[nn.Module] = ()) -> None:
+def pack(network: nn.Module) -> None:
     """Packs linear layers of a network in place, one after the other, for inference alone.
 
-    Layers to ``keep`` have their weights still, which takes their memory twice. Left as they are:
-    layers on other devices, quantized ones, those whose weights are another layer's too; and all
-    where the library or the CPU cannot.
+    Left as they are: layers on other devices, quantized ones, those whose weights are another
+    layer's too; and all where the library or the CPU cannot.
     """
     layers = [*network.modules()]
     users = Counter(id(weight) for one in layers for weight in one.parameters(recurse=False))
     for layer in layers:
         if type(layer) is nn.Linear and users[id(layer.weight)] == 1 and _packable(layer.weight):
-            weight, packed = layer.weight, _lay_out(layer.weight)
-            if layer not in keep:
-                blank = torch.full((1, 1), torch.nan, dtype=weight.dtype).expand(weight.shape)
-                layer.weight = nn.Parameter(blank, requires_grad=False)
+            layer.weight = nn.Parameter(PackedWeight(_lay_out(layer.weight)), requires_grad=False)
             layer.__class__ = PackedLinear
-            layer.packed = packed
 
 
 def _packable(weight: Tensor) -> bool:

@@ -37,23 +37,40 @@ def test_products(shape: tuple[int, ...], dtype: torch.dtype, bias: bool) -> Non
         torch.testing.assert_close(layer(one), wanted, rtol=tolerance, atol=tolerance)
 
 
-def test_weights_are_held_once() -> None:
-    """What reads them all the same gets no numbers, rather than wrong ones."""
+@pytest.mark.parametrize("dtype", PACKED)
+@torch.no_grad()
+def test_who_computes_with_weights_gets_them(dtype: torch.dtype) -> None:
+    layer = nn.Linear(40, 24, dtype=dtype)
+    weight = layer.weight.clone()
+    pack(layer)
+    assert isinstance(layer.weight, nn.Parameter)
+    assert (layer.weight.shape, layer.weight.dtype) == (weight.shape, dtype)
+    assert torch.equal(layer.weight.norm(dim=1), weight.norm(dim=1))
+    assert torch.equal(2 * layer.weight, 2 * weight)
+    assert torch.equal(layer.weight.to(torch.float64), weight.to(torch.float64))
+    assert torch.equal(layer.state_dict()["weight"].clone(), weight)
+
+
+def test_layers_that_compute_with_the_weights_of_others() -> None:
+    """Torch's own encoder multiplies those of its linear layers without calling them."""
+    network, x = (
+        nn.TransformerEncoderLayer(16, 2, 32, batch_first=True).eval(),
+        torch.randn(2, 5, 16),
+    )
+    with torch.inference_mode():
+        expected = network(x)
+        pack(network)
+        torch.testing.assert_close(network(x), expected)
+
+
+def test_weights_are_not_changed() -> None:
+    """Or the layer would multiply others than it shows."""
     layer = nn.Linear(40, 24)
     pack(layer)
-    assert layer.weight.shape == (24, 40)
-    assert layer.weight.dtype == torch.float32
-    assert layer.weight.isnan().all()
-    assert layer.weight.untyped_storage().nbytes() == 4
-
-
-def test_weights_that_are_kept() -> None:
-    first, second = nn.Linear(40, 24), nn.Linear(24, 8)
-    weight = first.weight
-    pack(nn.Sequential(first, second), keep={first})
-    assert type(first) is type(second) is PackedLinear
-    assert first.weight is weight
-    assert second.weight.isnan().all()
+    with torch.no_grad(), pytest.raises(RuntimeError, match="laid out for inference"):
+        layer.weight.zero_()
+    with pytest.raises(RuntimeError, match="laid out for inference"):
+        layer.load_state_dict(nn.Linear(40, 24).state_dict())
 
 
 def test_what_is_left_as_it_is() -> None:
