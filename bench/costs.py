@@ -44,7 +44,7 @@ from app.generation.output import Framing, Metadata, Output, encode
 from bench.load import LoadRequest
 from bench.peers.drawing import PeerSettings
 from bench.peers.systems import running
-from bench.served import TESSERA, lean_sender, listener, waiting_as_a_worker
+from bench.served import TESSERA, computing_as_a_worker, lean_sender, listener
 from model.cores import cores
 from model.loading import load_model, resolve_dtype
 from model.protocol import ImageModel, Pass, in_turn
@@ -251,7 +251,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--cpu-time", action="store_true")
     given = parser.parse_args()
-    waiting_as_a_worker("bench.costs", given.threads)
+    computing_as_a_worker("bench.costs", given.threads)
     configure_determinism("cpu", given.threads)
     clock: Clock = time.process_time if given.cpu_time else time.perf_counter
     console, folders = Console(), [SHIPPED / name for name in given.model]

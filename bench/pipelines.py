@@ -32,6 +32,7 @@ from rich.table import Table
 
 from app.engine.messages import NewRow
 from app.engine.runner import Runner
+from app.memory import keep_freed_memory
 from model.loading import Dtype, load_model
 from model.pipelines import fitting
 from model.pipelines.arguments import call_arguments
@@ -99,6 +100,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, nargs="+", default=[])
     given = parser.parse_args()
     configure_determinism("cpu", given.threads)
+    keep_freed_memory()
     tiles = [f"Tessera, tile {tile}" for tile in given.tile]
     table = Table("pipeline", "network", "one at a time, s", "threads and a lock", *tiles)
     console = Console()

@@ -36,6 +36,7 @@ from rich.progress import track
 from rich.table import Table
 
 from app.engine.process import wait_variables
+from app.memory import keep_freed_memory
 from bench.load import LoadRequest, Mix, Saturation, Send, closed_loop, mixes
 from bench.peers.drawing import PeerSettings
 from bench.peers.systems import SYSTEMS, running
@@ -195,8 +196,9 @@ def row(name: str, rounds: Sequence[Round]) -> list[str]:
     ]
 
 
-def waiting_as_a_worker(module: str, threads: int) -> None:
-    """Has this process's OpenMP threads wait as a worker's do, see `model.runtime.waiting`.
+def computing_as_a_worker(module: str, threads: int) -> None:
+    """Has this process keep memory, and its OpenMP threads wait, as a worker does: see `app.memory`
+    and `model.runtime.waiting`.
 
     Runs the module again where they are told so by variables, which OpenMP reads as torch is
     imported. And has SIGTERM end what the module starts.
@@ -204,6 +206,7 @@ def waiting_as_a_worker(module: str, threads: int) -> None:
     if missing := wait_variables(threads, os.environ):
         again = [sys.executable, "-m", module, *sys.argv[1:]]
         os.execve(sys.executable, again, os.environ | missing)  # noqa: S606 - no shell is meant
+    keep_freed_memory()
     waiting.adapt(threads)
     signal.signal(signal.SIGTERM, _leave)  # so that a service that runs is ended
 
@@ -221,7 +224,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
-    waiting_as_a_worker("bench.served", given.threads)
+    computing_as_a_worker("bench.served", given.threads)
     head = ("model", "bare, images/s", "served", "served ÷ bare")
     table = Table(*head, *(f"{part}, CPU ms" for part in PARTS))
     for name in given.model:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from app.engine.messages import WorkerSettings
+from app.memory import keep_freed_memory
 from model.protocol import ImageModel, LoadedModel
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class TorchDevice:
         try:
             configure_determinism(self._name, self._settings.threads)
             if self._name == "cpu":
+                keep_freed_memory()
                 waiting.adapt(self._settings.threads or 1)
             self._dtype = resolve_dtype(self._dtype, self._name)
         except RuntimeError as error:  # a driver needs memory of its own to begin with
