@@ -22,6 +22,7 @@ from model.pipelines.sampler import PipelineModel
 from model.pipelines.settings import PipelineSettings
 from model.protocol import RowFailed
 from model.request import ImageRequest, Picture
+from tests.free_batch import library_products
 from tests.pipelines import made_up
 from tests.pipelines.questions import SIZES
 
@@ -204,7 +205,8 @@ def test_a_pass_has_one_size_and_without_that_bits_differ(
     folders: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second half is the inverse: small passes that nobody compared before."""
-    model = load(folders["sd3"])
+    with library_products():
+        model = load(folders["sd3"])
     requests = [ask(model, seed, guidance=1.0, steps=6) for seed in (1, 2, 3, 4)]
     together = finish(model, [model.start(request) for request in requests])
     assert finish(model, [model.start(requests[0])]) == together[:1]
