@@ -27,9 +27,10 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from app.engine.settings import MIB, EngineSettings, Seconds, split
+from app.engine.settings import EngineSettings, Seconds, split
 from app.generation.resolve import Limits
 from app.logs import LogFormat
+from app.memory import MIB
 from model.registry import shipped
 
 PREFIX = "TESSERA_"

@@ -41,6 +41,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from app.engine.selftest import examine
 from app.generation.output import Framing, Metadata, Output, encode
+from app.memory import MIB
 from bench.load import LoadRequest
 from bench.peers.drawing import PeerSettings
 from bench.peers.systems import running
@@ -60,7 +61,6 @@ SIZES = (64, 128, 256, 512, 1024)
 QUEUE = (0, 1000, 4000)  # rows
 SETTLED = 5.0  # seconds until all of them wait
 FIRST = LoadRequest("red apple", 7, 1, 1)
-MIB = 2**20
 MOST_KERNELS = 8
 PARTS = ("passes", "kernels", "steps", "sizes", "models", "queue")
 

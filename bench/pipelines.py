@@ -34,13 +34,13 @@ from app.engine.messages import NewRow
 from app.engine.runner import Runner
 from app.memory import keep_freed_memory
 from model.loading import Dtype, load_model
-from model.pipelines import fitting
 from model.pipelines.arguments import call_arguments
 from model.pipelines.checkpoint import PipelineCheckpoint
 from model.pipelines.row import own_copy
 from model.pipelines.sampler import PipelineModel
 from model.protocol import ModelSpec
 from model.request import ImageRequest
+from model.runtime import packing
 from model.runtime.numerics import configure_determinism
 
 REQUESTS = 16
@@ -115,7 +115,8 @@ def measured(
     folder: Path, dtype: Dtype, tiles: Sequence[int], rounds: int, steps: tuple[int, int] = (2, 6)
 ) -> list[str]:
     """A row of the table. ``steps``: the fewest and the most that a request takes."""
-    with patch.object(fitting, "pack"):  # the library's products, as others call it
+    # The library as others call it, with its own products.
+    with patch.object(packing, "packs", return_value=False):
         bare = _load(folder, dtype, tiles[0])
     ways: dict[str, Callable[[list[ImageRequest]], None]] = {
         "one": lambda requests: _one_at_a_time(bare, requests),

@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from unittest import mock
@@ -25,16 +25,15 @@ from app.settings import Settings
 from model.flow.network import PromptEncoding
 from model.flow.sampler import DenoiseInputs, FlowRow, FlowSampler
 from model.protocol import Pass
+from model.runtime import packing
 
 OPENER = "tests.free_batch:FreeBatchDevice"
 
 
-@contextmanager
-def library_products() -> Iterator[None]:
+def library_products() -> AbstractContextManager[object]:
     """Models that are loaded meanwhile multiply as torch does by itself. Its bits depend on the
     size of a pass on CPUs where those of weights that are laid out do not."""
-    with mock.patch("model.loading.pack"), mock.patch("model.pipelines.fitting.pack"):
-        yield
+    return mock.patch.object(packing, "packs", return_value=False)
 
 
 class FreeBatch(FlowSampler):

@@ -8,10 +8,9 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic_settings import NoDecode
 
+from app.memory import MIB
 from model.cores import cores
 from model.pipelines.settings import PipelineSettings
-
-MIB = 2**20
 
 
 def parse_devices(text: str) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from model.checkpoint import CheckpointError
-from model.pipelines.networks import in_a_line
+from model.pipelines.networks import in_a_line, networks_of
 from model.request import ImageRequest
 
 _LAYER = re.compile(r"(\w+)\.(.+)\.(?:lora_A|lora\.down)\.weight")
@@ -76,5 +76,5 @@ def _load(pipeline: Any, network: str, path: Path, name: str) -> None:
 
 def _versions(pipeline: Any) -> dict[nn.Parameter, int]:
     """All weights, each with the number of changes that were made to it."""
-    networks = [one for one in pipeline.components.values() if isinstance(one, nn.Module)]
+    networks = networks_of(pipeline).values()
     return {weight: weight._version for one in networks for weight in one.parameters()}

@@ -19,7 +19,7 @@ from safetensors import safe_open
 from model.checkpoint import CheckpointError, Placement
 from model.loading import GIB, DeviceMemory, is_shortage
 from model.pipelines.components import Component
-from model.pipelines.networks import in_a_line
+from model.pipelines.networks import in_a_line, networks_of
 from model.pipelines.settings import PACKAGES, PipelineSettings
 from model.runtime.numerics import DTYPES
 from model.runtime.packing import pack
@@ -67,9 +67,8 @@ def place(
         match settings.offload:
             case "none":
                 pipeline.to(device)
-                for component in pipeline.components.values():
-                    if isinstance(component, torch.nn.Module):
-                        pack(component)
+                for one in networks_of(pipeline).values():
+                    pack(one)
             case "model":
                 pipeline.enable_model_cpu_offload(device=device)
                 _one_at_a_time(pipeline._all_hooks)
@@ -200,10 +199,10 @@ def _in_groups(pipeline: Any, network: str, device: torch.device) -> None:
     Not so those of text encoders, which leave out some layers, and by that the order that the
     library goes by. The VAE stays on the device: its own ``forward`` is never called.
     """
-    for name, component in pipeline.components.items():
+    for name, component in networks_of(pipeline).items():
         if name == "vae":
             component.to(device)
-        elif isinstance(component, torch.nn.Module):
+        else:
             library.hooks.apply_group_offloading(
                 component,
                 onload_device=device,

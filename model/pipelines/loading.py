@@ -17,7 +17,7 @@ from model.pipelines.checkpoint import ATTENTION, PipelineCheckpoint
 from model.pipelines.fitting import check_room, place, quantization_of
 from model.pipelines.inspection import pipeline_class
 from model.pipelines.linear_decoder import LinearDecoder
-from model.pipelines.networks import in_a_line, load_networks
+from model.pipelines.networks import in_a_line, load_networks, networks_of
 from model.pipelines.processors import without_torchvision
 from model.pipelines.prompts import EncodedPrompts
 from model.pipelines.sampler import PipelineModel
@@ -85,9 +85,8 @@ def _load(checkpoint: PipelineCheckpoint, placement: Placement) -> Any:
         if is_shortage(error):
             raise
         raise CheckpointError(f"{folder}: {name} cannot be loaded: {in_a_line(error)}") from error
-    for component in pipeline.components.values():
-        if isinstance(component, torch.nn.Module):
-            component.eval().requires_grad_(False)
+    for network in networks_of(pipeline).values():
+        network.eval().requires_grad_(False)
     return pipeline
 
 

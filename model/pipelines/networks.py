@@ -48,6 +48,12 @@ def load_networks(
     return found
 
 
+def networks_of(pipeline: Any) -> dict[str, torch.nn.Module]:
+    """The components of a pipeline that are networks, by name."""
+    components = pipeline.components.items()
+    return {name: one for name, one in components if isinstance(one, torch.nn.Module)}
+
+
 def in_a_line(error: Exception) -> str:
     """What went wrong, in one line, without advice for other callers."""
     text = " ".join(str(error).split()) or type(error).__name__

@@ -21,6 +21,7 @@ from model.pipelines.calls import Call, Layout
 from model.pipelines.catalogue import Entry
 from model.pipelines.checkpoint import PipelineCheckpoint
 from model.pipelines.gate import Gate, Stage
+from model.pipelines.networks import networks_of
 from model.pipelines.passes import Passes
 from model.pipelines.previews import PreviewRun
 from model.pipelines.prompts import EncodedPrompts
@@ -178,9 +179,7 @@ def _grey(request: ImageRequest) -> Picture:
 
 def _networks(pipeline: Any, entry: Entry) -> Iterator[tuple[torch.nn.Module, str, Stage]]:
     """What runs wait for: every network of the pipeline, its method, and what that is for."""
-    for name, component in pipeline.components.items():
-        if not isinstance(component, torch.nn.Module):
-            continue
+    for name, component in networks_of(pipeline).items():
         if name == entry.network:
             yield component, "forward", "denoise"
         elif name == "vae":
