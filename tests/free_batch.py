@@ -32,7 +32,7 @@ OPENER = "tests.free_batch:FreeBatchDevice"
 
 def library_products() -> AbstractContextManager[object]:
     """Models that are loaded meanwhile multiply as torch does by itself. Its bits depend on the
-    size of a pass on CPUs where those of weights that are laid out do not."""
+    size of a pass on CPUs where those of packed weights do not."""
     return mock.patch.object(packing, "packs", return_value=False)
 
 

@@ -1,8 +1,8 @@
-"""Linear layers of a served network on a CPU, whose weights oneDNN lays out once.
+"""Packed weights: linear layers of a served network on a CPU, laid out for oneDNN once.
 
 `torch.nn.functional.linear` takes weights as they were stored. In bf16 oneDNN lays them out anew in
 each call. In fp32 MKL multiplies them, which on AMD's CPUs does without AVX-512 and sums one row in
-another order than many. With weights laid out beforehand, as `torch.compile` does where they are
+another order than many. With weights packed beforehand, as `torch.compile` does where they are
 frozen, products take less time: in fp32 on such a CPU less than half.
 """
 

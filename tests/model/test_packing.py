@@ -1,4 +1,4 @@
-"""Linear layers with weights that are laid out once.
+"""Linear layers with packed weights.
 
 If these fail, a layer computes something else than its weights say, a network that reads weights
 itself draws noise, or weights take their memory twice.
