@@ -214,15 +214,16 @@ def memory_by_models(folders: Sequence[Path], threads: int) -> Iterator[Resident
     """Of a service with the first model, with the first two, and so on."""
     for count in range(1, len(folders) + 1):
         listed = Path(",".join(map(str, folders[:count])))  # as TESSERA_MODELS lists them
-        with running(TESSERA, PeerSettings(listed, threads, 1, 0), FIRST) as url:
-            api = listener(url)
+        with running(TESSERA, PeerSettings(listed, threads, 1, 0), FIRST) as service:
+            api = listener(service.url)
             workers = sum(one.memory_info().rss for one in api.children(recursive=True))
             yield Resident(count, api.memory_info().rss, workers)
 
 
 def memory_by_queue(folder: Path, threads: int) -> Iterator[tuple[int, float]]:
     """Bytes that the API process has more, with so many rows in its queue."""
-    with running(TESSERA, PeerSettings(folder, threads, 1, 0), FIRST) as url:
+    with running(TESSERA, PeerSettings(folder, threads, 1, 0), FIRST) as service:
+        url = service.url
         api = listener(url)
         asyncio.run(_in_line(url, api, QUEUE[0]))  # what a first crowd leaves is no row's
         before = api.memory_info().rss

@@ -115,8 +115,8 @@ async def measure(settings: PeerSettings, load: Load, waiting: dict[str, str]) -
 
         def start() -> tuple[str, float]:
             began = time.monotonic()
-            url = services.enter_context(running(TESSERA, settings, first))
-            return url, time.monotonic() - began
+            service = services.enter_context(running(TESSERA, settings, first))
+            return service.url, time.monotonic() - began
 
         url, alone = start()
         after_pauses = await load.after_pauses(url)

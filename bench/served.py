@@ -146,8 +146,8 @@ def measure(
     model = load_model(checkpoint, device=settings.device, dtype="auto")
     mix: Mix = mixes(checkpoint.spec)[0]
     requests, found = mix.requests(1), []
-    with running(TESSERA, settings, next(requests)) as url:
-        api, client = listener(url), psutil.Process()
+    with running(TESSERA, settings, next(requests)) as service:
+        api, client = listener(service.url), psutil.Process()
         workers = api.children(recursive=True)
         for _ in track(range(rounds), description=checkpoint.spec.id):
             before, began = _cpu(client), time.monotonic()
@@ -155,7 +155,7 @@ def measure(
             own = (_cpu(client) - before) / (alone * (time.monotonic() - began))
             parts = (workers, [api], [client])
             before_parts, began = [_cpu(*part) for part in parts], time.monotonic()
-            rate = asyncio.run(served(url, requests, in_flight, seconds)).images_per_second
+            rate = asyncio.run(served(service.url, requests, in_flight, seconds)).images_per_second
             images = rate * (time.monotonic() - began)  # about: the first ones are not counted
             used = [_cpu(*part) - cpu for part, cpu in zip(parts, before_parts, strict=True)]
             found.append(Round(alone, rate, (own, *(cpu / images for cpu in used))))

@@ -4,10 +4,10 @@
     python -m bench.peers [--model FOLDER] [--only tessera --only ray] [--rounds 3] [--seconds 10]
 
 Prints Markdown, and each figure as it is found on the error stream; --out and --plot write files.
-The systems are subprocesses, one at a time, with the same threads, dtype, tile and guidance; peers
-batch as their own documentation recommends. They take turns in each of the rounds, and one that
-fails is left out of that round. The machine must have nothing else to do: figures are worth as
-much as it is quiet.
+The systems are subprocesses with the same threads, dtype, tile and guidance; peers batch as their
+own documentation recommends. They take turns in each load of each round, while the others are
+stopped, and one that fails is left out of the rest of that round. The machine must have nothing
+else to do: figures are worth as much as it is quiet.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main(
             help=f"May be given many times: {', '.join(system.name for system in SYSTEMS)}."
         ),
     ] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="In which all systems take turns.")] = 3,
+    rounds: Annotated[int, typer.Option(min=1, help="Each with all loads.")] = 3,
     seconds: Annotated[
         float, typer.Option(min=1, help="Of each load in each round; of unequal requests 4 times.")
     ] = 10.0,

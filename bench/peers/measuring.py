@@ -1,23 +1,25 @@
 """The measurement: every system alone, at shares of the lowest saturation, and saturated, in rounds
 that interleave the systems; and its report in Markdown, with a plot.
 
-Only one system runs at a time. A first round finds what each delivers when it is saturated, as the
-rates of all depend on the slowest of them; unless they are given, as an earlier run had them: what
-the slowest delivers in some seconds differs by a third from hour to hour.
+They take turns in each load, as the speed of a machine may change within minutes, and only one runs
+at a time: the others are stopped meanwhile. A first round finds what each delivers when it is
+saturated, as the rates of all depend on the slowest of them; unless they are given, as an earlier
+run had them: what the slowest delivers in some seconds differs by a third from hour to hour.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import itertools
 import json
 import math
 import statistics
 from base64 import b64decode
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -42,7 +44,7 @@ from bench.load import (
     warm_up,
 )
 from bench.peers.drawing import PeerSettings
-from bench.peers.systems import System, running
+from bench.peers.systems import Running, System, running
 
 ALONE = 0.0
 SHARES = {"equal": (ALONE, 0.3, 0.7), "mixed": (0.7,)}
@@ -61,6 +63,8 @@ LONGER = 4
 
 OnStage = Callable[[str], None]
 OnFigure = Callable[[str], None]
+Work = Callable[[str, Send], Awaitable[None]]
+"""What is done with the system of this title."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +137,8 @@ def compare(
         stand.run(system, "for the first time", stand.first)
     known = [system for system in systems if system.title in stand.fingerprints]
     rates = plan.rates or tuple(stand.lowest(mix) for mix in plan.mixes if known)
-    for number, system in itertools.product(range(1, plan.rounds + 1), known):
-        stand.run(system, f"round {number}", lambda title, send: stand.measure(title, send, rates))
+    for number in range(1, plan.rounds + 1):
+        stand.take_turns(known, f"round {number}", rates)
     measured = tuple(
         Measured(mix, rate, stand.saturations[mix.name], stand.outcomes[mix.name])
         for mix, rate in zip(plan.mixes, rates, strict=bool(known))
@@ -144,7 +148,7 @@ def compare(
 
 @dataclass(slots=True)
 class _Stand:
-    """Runs one system after the other, and keeps what was found."""
+    """Runs systems, and keeps what was found."""
 
     settings: PeerSettings
     plan: Plan
@@ -160,16 +164,52 @@ class _Stand:
         default_factory=lambda: defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     )
 
-    def run(self, system: System, when: str, work: Callable[[str, Send], Awaitable[None]]) -> None:
+    def run(self, system: System, when: str, work: Work) -> None:
         """Starts the system, and does the work with it; a failure is a problem, and no end."""
+        with self._noted(system, when), self._started(system, when) as service:
+            asyncio.run(_with_client(system, service.url, work))
+
+    def take_turns(self, systems: Sequence[System], when: str, rates: Sequence[float]) -> None:
+        """All loads of every mix, each with one system after the other; one that fails is left out
+        of what follows."""
+        with ExitStack() as stack:
+            services: dict[System, Running] = {}
+            for system in systems:
+                with self._noted(system, when):
+                    services[system] = stack.enter_context(self._started(system, when))
+                    services[system].pause()
+            for work in self._loads(rates):
+                for system in tuple(services):
+                    service = services.pop(system)
+                    with self._noted(system, when):
+                        service.resume()
+                        try:
+                            asyncio.run(_with_client(system, service.url, work))
+                        finally:
+                            service.pause()
+                        services[system] = service
+
+    @contextmanager
+    def _started(self, system: System, when: str) -> Iterator[Running]:
         self.on_stage(f"{system.title}: starting, {when}")
+        with running(system, self.settings, samples(self.plan.steps)[0]) as service:
+            yield service
+
+    @contextmanager
+    def _noted(self, system: System, when: str) -> Iterator[None]:
         try:
-            with running(system, self.settings, samples(self.plan.steps)[0]) as url:
-                asyncio.run(_with_client(system, url, work))
+            yield
         except UserError as error:
             self._failed(f"{when}: {error}")
         except httpx.HTTPError as error:
             self._failed(f"{when}: {system.title}: {type(error).__name__}: {error}")
+
+    def _loads(self, rates: Sequence[float]) -> Iterator[Work]:
+        for mix, rate in zip(self.plan.mixes, rates, strict=True):
+            for share in SHARES[mix.name]:
+                yield partial(self._under_load, mix, rate, share)
+            if is_of_equals(mix):
+                yield partial(self._under_full_load, mix)
 
     def lowest(self, mix: Mix) -> float:
         """Requests a second of the slowest system, saturated."""
@@ -187,18 +227,18 @@ class _Stand:
             self.firsts[mix.name, title] = found.images_per_second
         self.fingerprints[title] = drawn
 
-    async def measure(self, title: str, send: Send, rates: Sequence[float]) -> None:
-        """All loads of every mix, once."""
-        for mix, rate in zip(self.plan.mixes, rates, strict=True):
-            await warm_up(send, mix.requests(SEED + 1), answers=WARM_UP)
-            for share in SHARES[mix.name]:
-                self.on_stage(f"{title}: {mix.name}, {_load(share)}")
-                found = await self._loaded(mix, rate, share, send)
-                self.outcomes[mix.name][share][title].append(found)
-                p50 = percentile((one.latency for one in found), 0.5)
-                self.on_figure(f"{title}, {mix.name}, {_load(share)}: p50 {_figure(p50)} s")
-            if is_of_equals(mix):
-                self.saturations[mix.name][title].append(await self._saturated(title, mix, send))
+    async def _under_load(
+        self, mix: Mix, rate: float, share: float, title: str, send: Send
+    ) -> None:
+        self.on_stage(f"{title}: {mix.name}, {_load(share)}")
+        await warm_up(send, mix.requests(SEED + 1), answers=WARM_UP)
+        found = await self._loaded(mix, rate, share, send)
+        self.outcomes[mix.name][share][title].append(found)
+        p50 = percentile((one.latency for one in found), 0.5)
+        self.on_figure(f"{title}, {mix.name}, {_load(share)}: p50 {_figure(p50)} s")
+
+    async def _under_full_load(self, mix: Mix, title: str, send: Send) -> None:
+        self.saturations[mix.name][title].append(await self._saturated(title, mix, send))
 
     async def _loaded(self, mix: Mix, rate: float, share: float, send: Send) -> list[Outcome]:
         if share == ALONE:
@@ -226,9 +266,7 @@ class _Stand:
         self.on_figure(problem)
 
 
-async def _with_client(
-    system: System, url: str, work: Callable[[str, Send], Awaitable[None]]
-) -> None:
+async def _with_client(system: System, url: str, work: Work) -> None:
     async with load_client(url) as client:
         await work(system.title, sender(client, system.path, system.body))
 

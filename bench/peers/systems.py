@@ -7,6 +7,7 @@ import importlib.util
 import os
 import random
 import secrets
+import signal
 import socket
 import subprocess
 import sys
@@ -111,9 +112,26 @@ LOG_LINES = 10  # the last ones, where a system has failed
 MARK = "PEER_MARK"
 
 
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A system that answers."""
+
+    url: str
+    session: int
+    mark: str
+
+    def pause(self) -> None:
+        """Stops all its processes, so that it takes no time from another one."""
+        _signal(self.session, self.mark, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Has them go on."""
+        _signal(self.session, self.mark, signal.SIGCONT)
+
+
 @contextmanager
-def running(system: System, settings: PeerSettings, first: LoadRequest) -> Iterator[str]:
-    """Its address, once it has answered ``first``. Raises `UserError` where it never does."""
+def running(system: System, settings: PeerSettings, first: LoadRequest) -> Iterator[Running]:
+    """The system, once it has answered ``first``. Raises `UserError` where it never does."""
     mark = secrets.token_hex(8)
     placed = replace(settings, port=free_port())
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
@@ -130,7 +148,7 @@ def running(system: System, settings: PeerSettings, first: LoadRequest) -> Itera
         try:
             url = f"http://127.0.0.1:{placed.port}"
             _await_answer(system, first, process, url, log)
-            yield url
+            yield Running(url, process.pid, mark)
         finally:
             _end(process, mark)
 
@@ -163,6 +181,12 @@ def members(session: int, mark: str) -> list[psutil.Process]:
     return found
 
 
+def _signal(session: int, mark: str, number: signal.Signals) -> None:
+    for one in members(session, mark):
+        with suppress(psutil.NoSuchProcess):
+            one.send_signal(number)
+
+
 def _await_answer(
     system: System, first: LoadRequest, process: subprocess.Popen[bytes], url: str, log: Path
 ) -> None:
@@ -191,6 +215,7 @@ def _end_of(log: Path) -> str:
 
 def _end(process: subprocess.Popen[bytes], mark: str) -> None:
     """Asks the first process to leave; what is then left of them is killed."""
+    _signal(process.pid, mark, signal.SIGCONT)
     try:
         process.terminate()
         process.wait(LEAVE)

@@ -58,6 +58,20 @@ def test_whatever_a_system_started_is_ended() -> None:
     assert not [one for one in started if one.is_running() and one.status() != "zombie"]
 
 
+def test_all_that_a_system_started_is_stopped_while_others_have_their_turn() -> None:
+    before = set(psutil.Process().children(recursive=True))
+    with running(system(SERVER), SETTINGS, ONE) as service:
+        time.sleep(0.5)  # for its children to begin
+        started = {*psutil.Process().children(recursive=True)} - before
+        assert len(started) == 3
+        service.pause()
+        assert {one.status() for one in started} == {"stopped"}
+        service.resume()
+        assert "stopped" not in {one.status() for one in started}
+        service.pause()
+    assert not [one for one in started if one.is_running() and one.status() != "zombie"]
+
+
 def test_a_system_that_ends_says_why() -> None:
     broken = system("print('no such model'); raise SystemExit(3)")
     with (
