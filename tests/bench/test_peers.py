@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
@@ -42,6 +43,14 @@ def system(program: str) -> System:
     return System("fake", "Fake", "app", ("-c", program))
 
 
+def wait_for(condition: Callable[[], bool]) -> None:
+    """A signal takes effect when the kernel has its process run next."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def test_whatever_a_system_started_is_ended() -> None:
     started: set[psutil.Process] = set()
     before = set(psutil.Process().children(recursive=True))  # of other tests
@@ -65,9 +74,9 @@ def test_all_that_a_system_started_is_stopped_while_others_have_their_turn() -> 
         started = {*psutil.Process().children(recursive=True)} - before
         assert len(started) == 3
         service.pause()
-        assert {one.status() for one in started} == {"stopped"}
+        wait_for(lambda: {one.status() for one in started} == {"stopped"})
         service.resume()
-        assert "stopped" not in {one.status() for one in started}
+        wait_for(lambda: "stopped" not in {one.status() for one in started})
         service.pause()
     assert not [one for one in started if one.is_running() and one.status() != "zombie"]
 
