@@ -185,7 +185,7 @@ class _Stand:
                         service.resume()
                         try:
                             asyncio.run(_with_client(system, service.url, work))
-                        finally:
+                        finally:  # one that failed takes no time from the others either
                             service.pause()
                         services[system] = service
 

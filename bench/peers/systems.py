@@ -215,7 +215,7 @@ def _end_of(log: Path) -> str:
 
 def _end(process: subprocess.Popen[bytes], mark: str) -> None:
     """Asks the first process to leave; what is then left of them is killed."""
-    _signal(process.pid, mark, signal.SIGCONT)
+    _signal(process.pid, mark, signal.SIGCONT)  # one that is stopped would not hear it
     try:
         process.terminate()
         process.wait(LEAVE)
