@@ -17,7 +17,7 @@ import statistics
 from base64 import b64decode
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from io import BytesIO
@@ -189,11 +189,9 @@ class _Stand:
                             service.pause()
                         services[system] = service
 
-    @contextmanager
-    def _started(self, system: System, when: str) -> Iterator[Running]:
+    def _started(self, system: System, when: str) -> AbstractContextManager[Running]:
         self.on_stage(f"{system.title}: starting, {when}")
-        with running(system, self.settings, samples(self.plan.steps)[0]) as service:
-            yield service
+        return running(system, self.settings, samples(self.plan.steps)[0])
 
     @contextmanager
     def _noted(self, system: System, when: str) -> Iterator[None]:

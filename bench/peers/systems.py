@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -114,19 +114,36 @@ MARK = "PEER_MARK"
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A system that answers."""
+    """A system that was started."""
 
     url: str
     session: int
     mark: str
 
+    @property
+    def processes(self) -> list[psutil.Process]:
+        """Those of its session, and those that left it with its mark.
+
+        One alone does not find them all: some start sessions of their own, some write their title
+        over their environment.
+        """
+        found = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error, OSError):  # it has ended, or is somebody else's
+                if process.status() != psutil.STATUS_ZOMBIE and (
+                    os.getsid(process.pid) == self.session
+                    or process.environ().get(MARK) == self.mark
+                ):
+                    found.append(process)
+        return found
+
     def pause(self) -> None:
         """Stops all its processes, so that it takes no time from another one."""
-        _signal(self.session, self.mark, signal.SIGSTOP)
+        _signal(self.processes, signal.SIGSTOP)
 
     def resume(self) -> None:
         """Has them go on."""
-        _signal(self.session, self.mark, signal.SIGCONT)
+        _signal(self.processes, signal.SIGCONT)
 
 
 @contextmanager
@@ -145,12 +162,12 @@ def running(system: System, settings: PeerSettings, first: LoadRequest) -> Itera
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is for us alone, who then end it
             )
+        service = Running(f"http://127.0.0.1:{placed.port}", process.pid, mark)
         try:
-            url = f"http://127.0.0.1:{placed.port}"
-            _await_answer(system, first, process, url, log)
-            yield Running(url, process.pid, mark)
+            _await_answer(system, first, process, service.url, log)
+            yield service
         finally:
-            _end(process, mark)
+            _end(process, service)
 
 
 def free_port() -> int:
@@ -165,24 +182,8 @@ def free_port() -> int:
     raise UserError("no port between 20000 and 32000 is free")
 
 
-def members(session: int, mark: str) -> list[psutil.Process]:
-    """The processes of a session, and those that left it with their mark.
-
-    One alone does not find them all: some start sessions of their own, some write their title over
-    their environment.
-    """
-    found = []
-    for process in psutil.process_iter():
-        with suppress(psutil.Error, OSError):  # it has ended, or is somebody else's
-            if process.status() != psutil.STATUS_ZOMBIE and (
-                os.getsid(process.pid) == session or process.environ().get(MARK) == mark
-            ):
-                found.append(process)
-    return found
-
-
-def _signal(session: int, mark: str, number: signal.Signals) -> None:
-    for one in members(session, mark):
+def _signal(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
+    for one in processes:
         with suppress(psutil.NoSuchProcess):
             one.send_signal(number)
 
@@ -213,9 +214,9 @@ def _end_of(log: Path) -> str:
     return "; its log ends" + "".join(f"\n  {line}" for line in lines) if lines else ""
 
 
-def _end(process: subprocess.Popen[bytes], mark: str) -> None:
+def _end(process: subprocess.Popen[bytes], service: Running) -> None:
     """Asks the first process to leave; what is then left of them is killed."""
-    _signal(process.pid, mark, signal.SIGCONT)  # one that is stopped would not hear it
+    service.resume()  # one that is stopped would not hear it
     try:
         process.terminate()
         process.wait(LEAVE)
@@ -223,9 +224,7 @@ def _end(process: subprocess.Popen[bytes], mark: str) -> None:
         pass
     finally:
         deadline = time.monotonic() + LEAVE
-        while (left := members(process.pid, mark)) and time.monotonic() < deadline:
-            for one in left:
-                with suppress(psutil.NoSuchProcess):
-                    one.kill()
+        while (left := service.processes) and time.monotonic() < deadline:
+            _signal(left, signal.SIGKILL)
             time.sleep(POLL)
         process.wait()

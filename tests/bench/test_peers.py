@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from bench.load import Kind, LoadRequest, Mix, arrivals
 from bench.peers.drawing import PeerSettings
 from bench.peers.measuring import SEED, Plan, compare, plot
 from bench.peers.systems import System, running
+from tests.waiting import await_that
 
 ONE = LoadRequest("red apple", 7, 20, 1)
 SETTINGS = PeerSettings(Path("nowhere"), threads=1, pictures=4, port=0)
@@ -43,14 +43,6 @@ def system(program: str) -> System:
     return System("fake", "Fake", "app", ("-c", program))
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    """A signal takes effect when the kernel has its process run next."""
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def test_whatever_a_system_started_is_ended() -> None:
     started: set[psutil.Process] = set()
     before = set(psutil.Process().children(recursive=True))  # of other tests
@@ -74,9 +66,10 @@ def test_all_that_a_system_started_is_stopped_while_others_have_their_turn() -> 
         started = {*psutil.Process().children(recursive=True)} - before
         assert len(started) == 3
         service.pause()
-        wait_for(lambda: {one.status() for one in started} == {"stopped"})
+        # A signal takes effect when the kernel has its process run next.
+        await_that(lambda: {one.status() for one in started} == {"stopped"}, seconds=30)
         service.resume()
-        wait_for(lambda: "stopped" not in {one.status() for one in started})
+        await_that(lambda: "stopped" not in {one.status() for one in started}, seconds=30)
         service.pause()
     assert not [one for one in started if one.is_running() and one.status() != "zombie"]
 

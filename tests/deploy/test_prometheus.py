@@ -22,6 +22,7 @@ import yaml
 from tests.deploy.fleet import ROOT, Replica, await_answer, fleet, free_ports
 from tests.faults.clients import metric, workers
 from tests.faults.clients import until as in_time
+from tests.waiting import await_that
 
 Program = Callable[[str], str]
 RULES = ROOT / "deploy/prometheus/rules.yml"
@@ -113,13 +114,6 @@ def ask(api: httpx.Client, query: str) -> list[Any]:
     return result
 
 
-def until(condition: Callable[[], object], seconds: float = 120.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.25)
-
-
 async def everything_that_is_counted(replica: Replica) -> None:
     """Repeats, sharing, leaving clients, refusals, a stream, and the death of a worker."""
     async with replica.service.client() as http:
@@ -175,7 +169,7 @@ def test_every_query_of_dashboard_and_alerts_returns_data(
         prometheus(path, tmp_path, ports) as api,  # first: it begins to scrape after five seconds
         fleet(tiny, tmp_path, ports, **settings) as replicas,
     ):
-        until(lambda: len(ask(api, "tessera_ready == 1")) == 2)
+        await_that(lambda: len(ask(api, "tessera_ready == 1")) == 2, seconds=120)
         for _ in range(2):  # a rate needs two values, after the first of each label
             asyncio.run(on_each(replicas, everything_that_is_counted))
             time.sleep(1.5)  # three times the scrape interval
@@ -206,4 +200,4 @@ def test_every_query_of_dashboard_and_alerts_returns_data(
         assert {"TesseraRefuses", "TesseraLimitsUnchecked"} <= pending
 
         replicas[0].stop()
-        until(lambda: ask(api, 'ALERTS{alertname="TesseraDown"}'))
+        await_that(lambda: ask(api, 'ALERTS{alertname="TesseraDown"}'), seconds=120)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
-from collections.abc import Callable
 
 import httpx
 import psutil
@@ -25,6 +24,7 @@ from tests.service.raw import (
     seconds_until_closed,
 )
 from tests.service.running import Service
+from tests.waiting import await_that
 
 MIB = 2**20
 POST = b"POST /v1/images HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
@@ -369,10 +369,3 @@ def test_an_expected_100_is_sent_when_the_body_is_wanted(service: Service) -> No
         assert client.recv(25) == b"HTTP/1.1 100 Continue\r\n\r\n"
         client.sendall(body)
         assert answer(client).status == 200
-
-
-def await_that(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
