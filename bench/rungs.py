@@ -1,6 +1,6 @@
 """How much sooner a few images are done where passes may be smaller than the tile.
 
-    python -m bench.rungs [--model emoji-flow] [--tile 8] [--images 1 2 4] [--rounds 5] [--steps 20]
+    python -m bench.rungs [--model emoji-flow] [--tile 8] [--images 1 2 3] [--rounds 5] [--steps 20]
 
 The same images, alternately with passes of any size that the self-test found to give the tile's
 bits, and with the tile alone: milliseconds an image, the median of all rounds, and how many times
@@ -46,7 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", nargs="+", default=[folder.name for folder in shipped()])
     parser.add_argument("--tile", type=int, help="without it, the family's own")
-    parser.add_argument("--images", type=int, nargs="+", default=[1, 2, 4], help="at once")
+    parser.add_argument("--images", type=int, nargs="+", default=[1, 2, 3, 4, 6], help="at once")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, help="without it, the model's own")
     parser.add_argument("--threads", type=int, default=2)

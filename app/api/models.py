@@ -68,7 +68,7 @@ class Model(BaseModel):
         description="Sizes of passes: each runs in the smallest that holds its evaluations. Only "
         "those in which the self-test found the tile's bits, for each kind of pass by itself: "
         "so they change no picture.",
-        examples=[[1, 2, 4, 8]],
+        examples=[[1, 2, 3, 4, 6, 8]],
     )
 
 

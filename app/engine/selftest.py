@@ -48,7 +48,8 @@ def examine(model: ImageModel[Any]) -> SelfTest:
         rungs.use(())  # nothing is remembered
         found += zip([*first, *later], _compute(model, test, first, later), strict=True)
     known = dict(found)
-    if more := [other for other in _others(model, model.tile // 2) if other not in known]:
+    enough = _others(model, max(rungs.smaller, default=1))
+    if more := [other for other in enough if other not in known]:
         known |= zip(more, _compute(model, test, more, most=FEW), strict=True)
     rungs.use([size for size in rungs.smaller if _holds(model, test, size, known)])
     found += [(probe, _compute(model, test, [probe])[0]) for probe in probes]

@@ -112,7 +112,7 @@ class FlowSampler:
         self.spec = spec
         self.tile = tile
         self.slots = 2 * tile  # a row is small
-        self.rungs = rungs = Rungs(tile)
+        self.rungs = rungs = Rungs(tile, halfway=mode == "eager")
         self._network = network.eval().requires_grad_(False)
         self._tokenizer = tokenizer
         self._sampling = sampling or SamplingConfig()

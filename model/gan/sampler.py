@@ -87,7 +87,7 @@ class GanSampler:
         self.spec = spec
         self.tile = tile
         self.slots = tile
-        self.rungs = rungs = Rungs(tile)
+        self.rungs = rungs = Rungs(tile, halfway=mode == "eager")
         self._network = network.eval().requires_grad_(False)
         self._tokenizer = tokenizer
         self._latent = network.config.latent

@@ -86,7 +86,7 @@ class GptPasses:
         self._transformer = transformer
         self._dtype = weight.dtype
         self._cache = transformer.new_cache(tile, config.length + 1)
-        self.rungs = rungs = Rungs(tile)
+        self.rungs = rungs = Rungs(tile, halfway=mode == "eager")
 
         def whole(*shape: int, value: int = 0) -> Tensor:
             return torch.full(shape, value)

@@ -14,7 +14,8 @@ MOST_KINDS = 4096
 
 
 class Rungs:
-    """The sizes that a model's passes run in: 1, 2, 4 … and the tile, which holds all its rows.
+    """The sizes that a model's passes run in: powers of two, what lies halfway between them (1, 2,
+    3, 4, 6, 8, 12 …), and the tile, which holds all its rows.
 
     Libraries choose other kernels, with other rounding, for other sizes. So a smaller one is used
     only where it was seen to give the tile's bits: whoever runs a pass asks which size is `holding`
@@ -23,11 +24,14 @@ class Rungs:
     numerics.
     """
 
-    def __init__(self, tile: int, *, smaller: bool = True) -> None:
-        """Without ``smaller`` every pass is as large as the tile. ``uses`` counts the calls of
-        `use`: what a model remembers of a pass, it remembers until the next one."""
+    def __init__(self, tile: int, *, smaller: bool = True, halfway: bool = True) -> None:
+        """Without ``smaller`` every pass is as large as the tile. Without ``halfway`` smaller ones
+        are powers of two: where each size takes memory, as CUDA graphs do. ``uses`` counts the
+        calls of `use`: what a model remembers of a pass, it remembers until the next one."""
         self.tile = tile
-        self.smaller = tuple(1 << bit for bit in range((tile - 1).bit_length())) if smaller else ()
+        powers = {1 << bit for bit in range(tile.bit_length())} if smaller else set()
+        between = {3 * power // 2 for power in powers if power > 1 and halfway}
+        self.smaller = tuple(sorted(size for size in powers | between if size < tile))
         self._used = self.smaller
         self.uses = 0
         self._equal: LRUCache[tuple[Hashable, int], bool] = LRUCache(MOST_KINDS)

@@ -49,17 +49,17 @@ def test_a_model_whose_small_passes_draw_the_same_uses_them(tile: int) -> None:
     model = Rounding(tile, wrong=())
     test = examine(model)
     assert test.seed_exact
-    assert test.rungs == (*(size for size in (1, 2, 4, 8, 16) if size < tile), tile)
+    assert test.rungs == (*(size for size in (1, 2, 3, 4, 6, 8, 12, 16, 24) if size < tile), tile)
     assert model.rungs.sizes == test.rungs
 
 
 @pytest.mark.parametrize("kind", ["", "encode", "draw"])
-@pytest.mark.parametrize("wrong", [(1,), (2, 4), (1, 2, 4, 8)])
+@pytest.mark.parametrize("wrong", [(1,), (2, 4), (12,), (1, 2, 3, 4, 6, 8, 12)])
 def test_sizes_that_draw_something_else_are_lost(wrong: tuple[int, ...], kind: str) -> None:
     # The inverse: all that is left is exact, so the promise holds.
     model = Rounding(16, wrong, kind)
     test = examine(model)
-    assert test.rungs == tuple(size for size in (1, 2, 4, 8, 16) if size not in wrong)
+    assert test.rungs == tuple(size for size in (1, 2, 3, 4, 6, 8, 12, 16) if size not in wrong)
     assert test.seed_exact
     assert {model.rungs.holding(kind, count) for count in range(1, 17)} == set(test.rungs)
 
