@@ -137,9 +137,10 @@ class PromptTokenizer:
             raise PromptTooLong(len(tokens), limit)
         return tokens
 
-    def usable(self, prompts: Iterable[str], limit: int) -> list[str]:
+    def usable(self, prompts: Sequence[str], limit: int) -> list[str]:
         """Those that have tokens, and at most ``limit``."""
-        return [prompt for prompt in prompts if 0 < len(self.tokens(prompt)) <= limit]
+        tokens = zip(prompts, self.tokens_of_all(prompts), strict=True)
+        return [prompt for prompt, its in tokens if 0 < len(its) <= limit]
 
     def padded(self, prompt: str, length: int) -> list[int]:
         """The prompt's tokens, filled up to ``length``. Raises `PromptTooLong`."""

@@ -169,7 +169,8 @@ class Captioning:
 
     def know(self, captions: Sequence[str]) -> None:
         """Sets what labels are chosen from where a request gives none."""
-        known = {tuple(self._tokenizer.tokens(caption)): caption for caption in captions}
+        tokens = map(tuple, self._tokenizer.tokens_of_all(captions))
+        known = dict(zip(tokens, captions, strict=True))
         self._captions = {text: known[text] for text in known if len(text) <= self._longest}
         self._trie = Trie.of(self._captions)
 

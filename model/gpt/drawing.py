@@ -91,7 +91,7 @@ class Drawing:
         self._tokenizer = tokenizer
         self._passes, self._layout, self._slots = passes, passes.layout, passes.slots
         self._patch_size = passes.patch_size
-        tokens = dict.fromkeys(tuple(tokenizer.tokens(text)) for text in texts)
+        tokens = dict.fromkeys(map(tuple, tokenizer.tokens_of_all(texts)))
         self._captions = [text for text in tokens if len(text) <= spec.max_prompt_tokens]
         # What is not drawn yet, or hidden: nothing, on white where there is no transparency.
         shape = (spec.channels, spec.sizes.height, spec.sizes.width)

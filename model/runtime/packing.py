@@ -28,11 +28,15 @@ class PackedWeight(Tensor):
     """
 
     packed: Tensor  # opaque
+    _is_param: bool
 
     @staticmethod
     def __new__(cls, packed: Tensor) -> PackedWeight:
         made: PackedWeight = Tensor._make_wrapper_subclass(cls, packed.shape, dtype=packed.dtype)
         made.packed = packed
+        # Makes it a parameter, as `nn.Parameter` does for tensors of other classes; which would
+        # detach it first, and then torch loads what it needs to ask for distributed tensors.
+        made._is_param = True
         return made
 
     @classmethod
@@ -87,7 +91,7 @@ def pack(network: nn.Module) -> None:
     users = Counter(id(weight) for one in layers for weight in one.parameters(recurse=False))
     for layer in layers:
         if type(layer) is nn.Linear and users[id(layer.weight)] == 1 and _packable(layer.weight):
-            layer.weight = nn.Parameter(PackedWeight(_lay_out(layer.weight)), requires_grad=False)
+            layer.weight = PackedWeight(_lay_out(layer.weight))
             layer.__class__ = PackedLinear
 
 
