@@ -25,10 +25,9 @@ from model.flow.network import FlowTransformer, PromptEncoding
 from model.flow.solver import Trajectory
 from model.protocol import ModelSpec, Pass
 from model.request import ImageRequest, Picture, Source
-from model.runtime.fixed_pass import FixedPass, Mode, by_kind
+from model.runtime.fixed_pass import FixedPass, Mode, by_kind, rungs_in
 from model.runtime.noise import choice_of, noise_of
 from model.runtime.pixels import paste, to_picture
-from model.runtime.rungs import Rungs
 from model.runtime.smoothing import without_grain
 from model.tokenizer import PromptTokenizer
 
@@ -112,7 +111,7 @@ class FlowSampler:
         self.spec = spec
         self.tile = tile
         self.slots = 2 * tile  # a row is small
-        self.rungs = rungs = Rungs(tile, halfway=mode == "eager")
+        self.rungs = rungs = rungs_in(mode, tile)
         self._network = network.eval().requires_grad_(False)
         self._tokenizer = tokenizer
         self._sampling = sampling or SamplingConfig()

@@ -20,10 +20,9 @@ from model.flow.sampler import PromptInputs
 from model.gan.network import Generator
 from model.protocol import ModelSpec, Pass
 from model.request import ImageRequest, Picture
-from model.runtime.fixed_pass import FixedPass, Mode, by_kind
+from model.runtime.fixed_pass import FixedPass, Mode, by_kind, rungs_in
 from model.runtime.noise import choice_of, noise_of
 from model.runtime.pixels import blank, to_picture
-from model.runtime.rungs import Rungs
 from model.runtime.smoothing import without_grain
 from model.tokenizer import PromptTokenizer
 
@@ -87,7 +86,7 @@ class GanSampler:
         self.spec = spec
         self.tile = tile
         self.slots = tile
-        self.rungs = rungs = Rungs(tile, halfway=mode == "eager")
+        self.rungs = rungs = rungs_in(mode, tile)
         self._network = network.eval().requires_grad_(False)
         self._tokenizer = tokenizer
         self._latent = network.config.latent

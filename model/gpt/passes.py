@@ -15,8 +15,7 @@ from torch import Tensor
 
 from model.gpt.network import Gpt
 from model.gpt.sequence import END, UNKNOWN
-from model.runtime.fixed_pass import FixedPass, Mode
-from model.runtime.rungs import Rungs
+from model.runtime.fixed_pass import FixedPass, Mode, rungs_in
 
 CHUNK = 16
 """Positions that are prefilled in one pass: most prompts take one. More would make rows that are
@@ -86,7 +85,7 @@ class GptPasses:
         self._transformer = transformer
         self._dtype = weight.dtype
         self._cache = transformer.new_cache(tile, config.length + 1)
-        self.rungs = rungs = Rungs(tile, halfway=mode == "eager")
+        self.rungs = rungs = rungs_in(mode, tile)
 
         def whole(*shape: int, value: int = 0) -> Tensor:
             return torch.full(shape, value)

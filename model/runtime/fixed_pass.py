@@ -41,6 +41,11 @@ def mode_on(device: torch.device | str) -> Mode:
     return "cuda graph" if torch.device(device).type == "cuda" else "eager"
 
 
+def rungs_in(mode: Mode, tile: int) -> Rungs:
+    """Which sizes passes have: fewer as graphs, as each is recorded before the model is served."""
+    return Rungs(tile, halfway=mode == "eager")
+
+
 @dataclass(frozen=True, slots=True)
 class Recording(Generic[T]):
     """Work that can be done again. ``replay`` queues it and leaves its results in ``outputs``."""

@@ -26,8 +26,8 @@ class Rungs:
 
     def __init__(self, tile: int, *, smaller: bool = True, halfway: bool = True) -> None:
         """Without ``smaller`` every pass is as large as the tile. Without ``halfway`` smaller ones
-        are powers of two: where each size takes memory, as CUDA graphs do. ``uses`` counts the
-        calls of `use`: what a model remembers of a pass, it remembers until the next one."""
+        are powers of two: where each has its price, as CUDA graphs do. ``uses`` counts the calls
+        of `use`: what a model remembers of a pass, it remembers until the next one."""
         self.tile = tile
         powers = {1 << bit for bit in range(tile.bit_length())} if smaller else set()
         between = {3 * power // 2 for power in powers if power > 1 and halfway}

@@ -24,7 +24,7 @@ from model.gpt.passes import GptPasses
 from model.loading import load_model
 from model.registry import open_checkpoint
 from model.runtime import fixed_pass
-from model.runtime.fixed_pass import FixedPass, Mode, Recording, T, mode_on
+from model.runtime.fixed_pass import FixedPass, Mode, Recording, T, mode_on, rungs_in
 from model.runtime.generate import generate
 from model.runtime.rungs import Rungs
 from tests.tiny import FLOW_SPEC, tiny_flow, tiny_gpt
@@ -126,6 +126,13 @@ def counting(sizes: list[int], *, wrong: int = 0) -> Callable[[Single], tuple[Te
 def launched(fixed: FixedPass[Single, tuple[Tensor]], count: int) -> list[float]:
     fixed.inputs().x[:count] = torch.arange(1.0, count + 1)
     return fixed.fetch(count)[0][:count].tolist()
+
+
+def test_graphs_have_fewer_sizes() -> None:
+    assert rungs_in("eager", 16).sizes == (1, 2, 3, 4, 6, 8, 12, 16)
+    assert rungs_in("cuda graph", 16).sizes == (1, 2, 4, 8, 16)
+    assert rungs_in("eager", 5).sizes == (1, 2, 3, 4, 5)
+    assert rungs_in("eager", 1).sizes == (1,)
 
 
 def test_a_pass_is_as_small_as_its_rows_allow(mode: Mode) -> None:
