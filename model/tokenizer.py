@@ -137,6 +137,12 @@ class PromptTokenizer:
             raise PromptTooLong(len(tokens), limit)
         return tokens
 
+    def by_tokens(self, prompts: Sequence[str], limit: int) -> dict[tuple[int, ...], str]:
+        """Those that have at most ``limit`` tokens, by them; of some with the same, the last."""
+        tokens = map(tuple, self.tokens_of_all(prompts))
+        found = dict(zip(tokens, prompts, strict=True))
+        return {its: prompt for its, prompt in found.items() if len(its) <= limit}
+
     def usable(self, prompts: Sequence[str], limit: int) -> list[str]:
         """Those that have tokens, and at most ``limit``."""
         tokens = zip(prompts, self.tokens_of_all(prompts), strict=True)

@@ -159,7 +159,7 @@ def _encodings(
 
 def _tokens(tokenizer: PromptTokenizer, prompts: Sequence[str], limit: int) -> Tensor:
     """[B, T]: as long as the longest prompt, but for what is beyond ``limit``."""
-    rows = [tokenizer.tokens(prompt)[:limit] for prompt in prompts]
+    rows = [tokens[:limit] for tokens in tokenizer.tokens_of_all(prompts)]
     length = max(map(len, rows))
     return torch.tensor(
         [row + [PADDING] * (length - len(row)) for row in rows], dtype=torch.long

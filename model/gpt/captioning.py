@@ -160,19 +160,22 @@ class Captioning:
     """Starts such rows and makes their passes."""
 
     def __init__(
-        self, spec: ModelSpec, tokenizer: PromptTokenizer, texts: Sequence[str], passes: GptPasses
+        self,
+        spec: ModelSpec,
+        tokenizer: PromptTokenizer,
+        captions: Mapping[Text, str],
+        passes: GptPasses,
     ) -> None:
+        """``captions`` as `know` takes them."""
         self._longest = spec.max_prompt_tokens
         self._tokenizer = tokenizer
         self._passes, self._layout, self._slots = passes, passes.layout, passes.slots
-        self.know(texts)
+        self.know(captions)
 
-    def know(self, captions: Sequence[str]) -> None:
-        """Sets what labels are chosen from where a request gives none."""
-        tokens = map(tuple, self._tokenizer.tokens_of_all(captions))
-        known = dict(zip(tokens, captions, strict=True))
-        self._captions = {text: known[text] for text in known if len(text) <= self._longest}
-        self._trie = Trie.of(self._captions)
+    def know(self, captions: Mapping[Text, str]) -> None:
+        """Sets what labels are chosen from where a request gives none, by their tokens."""
+        self._captions = captions
+        self._trie = Trie.of(captions)
 
     def start(self, request: ImageRequest) -> CaptioningRow:
         """A row; its KV slots are allocated. Raises ``PromptTooLong`` for a label."""

@@ -85,14 +85,18 @@ class Drawing:
     """Starts such rows and makes their passes."""
 
     def __init__(
-        self, spec: ModelSpec, tokenizer: PromptTokenizer, texts: Sequence[str], passes: GptPasses
+        self,
+        spec: ModelSpec,
+        tokenizer: PromptTokenizer,
+        captions: Sequence[tuple[int, ...]],
+        passes: GptPasses,
     ) -> None:
+        """``captions`` are the tokens of what a row without a prompt may be one of."""
         self._spec = spec
         self._tokenizer = tokenizer
         self._passes, self._layout, self._slots = passes, passes.layout, passes.slots
         self._patch_size = passes.patch_size
-        tokens = dict.fromkeys(map(tuple, tokenizer.tokens_of_all(texts)))
-        self._captions = [text for text in tokens if len(text) <= spec.max_prompt_tokens]
+        self._captions = captions
         # What is not drawn yet, or hidden: nothing, on white where there is no transparency.
         shape = (spec.channels, spec.sizes.height, spec.sizes.width)
         self._blank = torch.full(shape, blank(spec.channels))

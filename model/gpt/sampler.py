@@ -46,8 +46,10 @@ class GptSampler:
         self.slots = tile
         self._passes = GptPasses(network, tile, mode)
         self.rungs = self._passes.rungs
-        self._drawing = Drawing(spec, tokenizer, captions, self._passes)
-        self._captioning = Captioning(spec, tokenizer, captions, self._passes)
+        self._tokenizer = tokenizer
+        known = tokenizer.by_tokens(captions, spec.max_prompt_tokens)
+        self._drawing = Drawing(spec, tokenizer, [*known], self._passes)
+        self._captioning = Captioning(spec, tokenizer, known, self._passes)
 
     @property
     def free_slots(self) -> int:
@@ -57,7 +59,7 @@ class GptSampler:
     def know(self, captions: Sequence[str]) -> None:
         """Sets what labels are chosen from where a request gives none. Rows that started before
         keep what they have."""
-        self._captioning.know(captions)
+        self._captioning.know(self._tokenizer.by_tokens(captions, self.spec.max_prompt_tokens))
 
     def cost(self, request: ImageRequest) -> int:
         """See `ImageModel.cost`."""

@@ -557,7 +557,8 @@ def _plan(recipe: Recipe[Any], options: TrainingOptions, accelerator: Accelerato
 def _note_long_captions(
     data: PictureSet, tokenizer: PromptTokenizer, limit: int, progress: ProgressReport
 ) -> None:
-    long = [text for text in data.captions if len(tokenizer.tokens(text)) > limit]
+    tokens = zip(data.captions, tokenizer.tokens_of_all(data.captions), strict=True)
+    long = [text for text, its in tokens if len(its) > limit]
     if long:
         progress.note(
             f"{len(long)} captions have more than {limit} tokens and are cut; the first becomes "
