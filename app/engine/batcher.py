@@ -46,17 +46,20 @@ def choose(line: Iterable[S], capacity: Callable[[str], int]) -> list[S]:
     return rows
 
 
-def admissible(waiting: Sequence[int], used: int, tile: int) -> int:
-    """How many of the rows that wait may start, given what each takes of the tile.
+def admissible(waiting: Iterable[int], used: int, tile: int) -> int:
+    """How many of the rows that wait may start, given what each takes of the tile. Asks no more of
+    them than that, and one.
 
     Strictly in order: a row that does not fit holds back the ones behind it, or rows with guidance
     would never find room for two evaluations at once.
     """
-    for count, cost in enumerate(waiting):
+    count = 0
+    for cost in waiting:
         used += cost
         if used > tile:
-            return count
-    return len(waiting)
+            break
+        count += 1
+    return count
 
 
 def next_model(models: Sequence[str], last: str | None) -> str:

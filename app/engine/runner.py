@@ -117,14 +117,15 @@ class Runner:
 
     def admit(self) -> Iterator[Refused]:
         """Starts the rows that fit; yields those that the model does not take."""
-        costs = [self._model.cost(new.request) for new in self._waiting]
-        for cost in costs[: admissible(costs, self._used, self._model.slots)]:
+        costs = (self._model.cost(new.request) for new in self._waiting)
+        for _ in range(admissible(costs, self._used, self._model.slots)):
             new = self._waiting.pop(0)
             try:
                 row = self._model.start(new.request)
             except ValueError as error:
                 yield Refused(new.id, str(error))
             else:
+                cost = self._model.cost(new.request)
                 running = _Running(new, row, cost, time.monotonic(), new.watched)
                 insort(self._line, running, key=lambda one: one.new.due)
 
@@ -144,9 +145,13 @@ class Runner:
                 self._model.preview(running.row)
                 running.preview = running.row.step
         done = [running for running in rows if running.row.done]
-        going_on = [running for running in rows if not running.row.done]
-        self._line = [running for running in self._line if not running.row.done]
-        previewed = tuple(self._preview(running) for running in going_on if _is_decoded(running))
+        for running in done:
+            self._line.remove(running)
+        previewed = tuple(
+            self._preview(running)
+            for running in rows
+            if _is_decoded(running) and running not in done
+        )
         ended = [self._finish(running) for running in done]
         this = Step(
             model=self._model.spec.id,

@@ -124,7 +124,7 @@ class CaptioningRow:
     def kind(self) -> Literal["encode", "prefill", "score"]:
         if not self.encoded:
             return "encode"
-        return "prefill" if any(len(slot.waiting) for slot in self.slots) else "score"
+        return "score" if all(slot.filled for slot in self.slots) else "prefill"
 
     @property
     def evaluations(self) -> int:

@@ -30,7 +30,7 @@ class DrawingRow:
     slots: list[KvSlot]
     codes: Tensor
     values: Tensor  # fp32 [C, H, W]: the image as last decoded, blank before
-    given: Tensor  # [places], those whose codes are the source's
+    given: Sequence[bool]  # of each place: whether its codes are the source's
     uniform: Tensor  # [places, codes], float64: its own noise, from its own seed
     request: ImageRequest
     encoded: bool  # whether the codes of its source are known
@@ -41,7 +41,7 @@ class DrawingRow:
 
     @property
     def steps(self) -> int:
-        return len(self.codes)
+        return self.codes.shape[0]
 
     @property
     def done(self) -> bool:
@@ -53,7 +53,7 @@ class DrawingRow:
             return "decode"
         if not self.encoded:
             return "encode"
-        return "prefill" if any(len(slot.waiting) for slot in self.slots) else "token"
+        return "token" if all(slot.filled for slot in self.slots) else "prefill"
 
     @property
     def evaluations(self) -> int:
@@ -61,7 +61,7 @@ class DrawingRow:
             case "encode" | "decode":
                 return 1
             case "prefill":
-                return sum(len(slot.waiting) > 0 for slot in self.slots)
+                return sum(not slot.filled for slot in self.slots)
             case "token":
                 return len(self.slots)
 
@@ -76,7 +76,7 @@ class DrawingRow:
 
     def take(self, codes: Tensor) -> None:
         """The codes [codes] of the next place; those that are known already stay."""
-        if self.codes[self.step, 0] == UNKNOWN:
+        if not self.given[self.step]:
             self.codes[self.step] = codes
         self.step += 1
 
@@ -101,7 +101,11 @@ class Drawing:
         shape = (spec.channels, spec.sizes.height, spec.sizes.width)
         self._blank = torch.full(shape, blank(spec.channels))
         self._blank_codes = passes.codes_of(self._blank)
-        self._indices = torch.arange(passes.rungs.tile)
+        tile = passes.rungs.tile
+        self._indices = torch.arange(tile)
+        # The noise of each slot's row, at all places.
+        noise = (tile, self._layout.places, self._layout.codes)
+        self._uniform = torch.zeros(noise, dtype=torch.float64)
 
     def start(self, request: ImageRequest) -> DrawingRow:
         """A row; its KV slots are allocated. Raises ``PromptTooLong``."""
@@ -123,7 +127,7 @@ class Drawing:
             slots=[KvSlot.empty(index, begin - len(text), text) for index in indices],
             codes=torch.full(shape, UNKNOWN),
             values=self._blank,
-            given=torch.zeros(self._layout.places, dtype=torch.bool),
+            given=[False] * self._layout.places,
             uniform=uniform,
             request=request,
             encoded=request.source is None,
@@ -136,9 +140,10 @@ class Drawing:
         hidden = _hidden(source)
         values = torch.where(hidden, self._blank, to_values(source.picture))
         codes = self._passes.codes_of(values)
-        row.given = ~self._by_place(hidden)
-        row.codes = torch.where(row.given[:, None], codes, UNKNOWN)
-        row.step = int(row.given.long().cumprod(0).sum())
+        given = ~self._by_place(hidden)
+        row.given = given.tolist()
+        row.codes = torch.where(given[:, None], codes, UNKNOWN)
+        row.step = int(given.long().cumprod(0).sum())
         row.encoded = True
         if row.step < row.steps:
             begin = self._layout.image(row.codes[: row.step])[: row.step]
@@ -158,7 +163,7 @@ class Drawing:
         inputs.ids[index, 0] = self._layout.place(steps, shown)
         inputs.positions.fill_(self._passes.scratch)
         inputs.positions[index, 0] = torch.tensor([slot.position for _, slot in slots])
-        inputs.uniform[index] = torch.stack([row.uniform[row.step] for row, _ in slots])
+        inputs.uniform[index] = self._uniform[index, steps]
         # Every other slot is on its own: whom it belonged to before may lie outside the pass.
         inputs.undrawn.copy_(self._indices)
         inputs.undrawn[index] = torch.tensor([row.slots[-1].index for row, _ in slots])
@@ -177,6 +182,7 @@ class Drawing:
         temperature = request.value("temperature")
         for slot in row.slots:
             index = slot.index
+            self._uniform[index] = row.uniform
             inputs.first[index] = slot.first
             inputs.guidance[index] = request.value("guidance")
             inputs.temperature[index] = temperature or 1.0

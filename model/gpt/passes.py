@@ -221,6 +221,11 @@ class KvSlot:
     position: int  # the next one to be written
     waiting: Tensor  # [n, per_position]: embedding ids to be prefilled
 
+    @property
+    def filled(self) -> bool:
+        """Whether nothing waits. Asked several times a step: a tensor's length takes longer."""
+        return not self.waiting.numel()
+
     @classmethod
     def empty(cls, index: int, position: int, ids: Tensor) -> KvSlot:
         """An empty one, to be prefilled with ``ids`` from ``position`` on."""

@@ -120,7 +120,7 @@ class GptSampler:
     def _prefill(self, rows: Sequence[GptRow]) -> Pass:
         inputs = self._passes.prefill.inputs()
         inputs.positions.fill_(self._passes.scratch)
-        slots = [slot for row in rows for slot in row.slots if len(slot.waiting)]
+        slots = [slot for row in rows for slot in row.slots if not slot.filled]
         for slot in slots:
             ids, positions = slot.take(CHUNK)
             inputs.ids[slot.index, : len(ids)] = ids

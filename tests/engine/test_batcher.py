@@ -77,6 +77,13 @@ def test_a_row_that_does_not_fit_is_not_overtaken() -> None:
     assert admissible([2, 1, 1], used=TILE - 1, tile=TILE) == 0
 
 
+def test_no_more_is_asked_of_rows_that_wait_than_it_takes() -> None:
+    """A thousand may wait, at every step."""
+    waiting = iter([1] * 1000)
+    assert admissible(waiting, used=TILE - 2, tile=TILE) == 2
+    assert len(list(waiting)) == 997
+
+
 @given(st.sets(st.text(min_size=1), min_size=1, max_size=5))
 def test_every_model_steps_once_in_a_round(models: set[str]) -> None:
     order: list[str] = []
