@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 import httpx
 import numpy as np
 
-from model.protocol import ModelSpec
+from model.spec import ModelSpec
 
 PATIENCE = 900.0  # seconds until an answer is given up, and has failed
 

@@ -38,10 +38,10 @@ from model.pipelines.arguments import call_arguments
 from model.pipelines.checkpoint import PipelineCheckpoint
 from model.pipelines.row import own_copy
 from model.pipelines.sampler import PipelineModel
-from model.protocol import ModelSpec
 from model.request import ImageRequest
 from model.runtime import packing
 from model.runtime.numerics import configure_determinism
+from model.spec import ModelSpec
 
 REQUESTS = 16
 THREADS_OF_SERVER = 4

@@ -31,8 +31,9 @@ from safetensors import SafetensorError, safe_open
 
 from model.files import write_aside
 from model.pipelines.settings import PipelineSettings
-from model.protocol import ImageModel, ModelSpec, Style
+from model.protocol import ImageModel
 from model.request import ImageRequest, InvalidField
+from model.spec import ModelSpec, Style
 from model.tokenizer import PromptTokenizer
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """What is asked of a model: one frozen, hashable request for each image. Imports no torch.
 
-An `ImageRequest` has every default filled in (see `model.protocol.ModelSpec.request`). The engine
+An `ImageRequest` has every default filled in (see `model.spec.ModelSpec.request`). The engine
 queues it, the pipe carries it, the model starts a row from it, caches are keyed by it: nothing
 between copies it into a type of its own.
 """

@@ -33,8 +33,8 @@ MUST_NOT_IMPORT: dict[str, tuple[str, ...]] = {
 """Files or folders, and the modules (with all in them) that lie above them or beside them."""
 
 WITHOUT_TORCH = (
-    *("model/request.py", "model/protocol.py", "model/checkpoint.py", "model/registry.py"),
-    *("model/tokenizer.py", "model/runtime/rungs.py"),
+    *("model/request.py", "model/spec.py", "model/sizes.py", "model/protocol.py"),
+    *("model/checkpoint.py", "model/registry.py", "model/tokenizer.py", "model/runtime/rungs.py"),
     *(f"model/image_files/{name}.py" for name in ("colour", "decode", "gif", "jpeg", "png")),
     *("model/flow/config.py", "model/gpt/config.py", "model/gan/config.py"),
     *(

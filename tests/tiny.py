@@ -18,7 +18,7 @@ from model.gan.network import Generator
 from model.gpt.config import CodecConfig, GptCheckpointConfig, GptConfig
 from model.gpt.network import Gpt
 from model.loading import save_checkpoint
-from model.protocol import Style
+from model.spec import Style
 from model.tokenizer import PromptTokenizer
 
 PROMPTS = ["red apple, noto style", "blue square", "绿色圆形", "a grinning face with big eyes"]

@@ -12,7 +12,8 @@ from app.api.errors import ErrorAnswer
 from app.generation.editing.operations import EDITS, EditName, EditSpec, offered
 from app.settings import Settings
 from model.checkpoint import Checkpoint
-from model.protocol import Parameter, Sizes, Style
+from model.sizes import Sizes
+from model.spec import Parameter, Style
 
 router = APIRouter(tags=["models"])
 

@@ -12,8 +12,8 @@ from pydantic.json_schema import JsonSchemaMode
 
 from app.generation.editing.operations import EDITS
 from app.settings import Settings
-from model.protocol import ModelSpec, Parameter
 from model.request import Operation
+from model.spec import ModelSpec, Parameter
 
 Schema = dict[str, Any]
 

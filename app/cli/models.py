@@ -18,8 +18,8 @@ from model.pipelines.checkpoint import PipelineCheckpoint, in_catalogue
 from model.pipelines.components import listed
 from model.pipelines.download import size_text
 from model.pipelines.hub import cached_pipelines
-from model.protocol import Parameter
 from model.registry import open_checkpoint, shipped
+from model.spec import Parameter
 
 
 def models(

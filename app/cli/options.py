@@ -30,9 +30,10 @@ from model.image_files.decode import ImageFileError
 from model.pipelines.download import Plan, Report, locate, size_text
 from model.pipelines.hub import HubName, find_cached, is_hub_name
 from model.pipelines.settings import PipelineSettings
-from model.protocol import ImageModel, ModelSpec, Parameter
+from model.protocol import ImageModel
 from model.registry import SHIPPED, open_checkpoint, shipped
 from model.request import SEEDS, InvalidField, Operation
+from model.spec import ModelSpec, Parameter
 
 LIMITS = Limits(
     max_walk=1000,

@@ -28,8 +28,8 @@ from app.cli.options import (
 from app.generation.editing.operations import EDITS, EditName, EditRequest, can
 from app.generation.resolve import Wanted
 from model.image_files.decode import ImageFileError
-from model.protocol import ModelSpec, Parameter
 from model.request import InvalidField
+from model.spec import ModelSpec, Parameter
 
 Margin = Annotated[int | None, typer.Option(min=0, help="outpaint: per cent of that side.")]
 

@@ -21,8 +21,9 @@ from typing import Any
 
 from app.engine.messages import NewRow
 from app.engine.runner import Runner
-from model.protocol import ImageModel, ModelSpec, Result, in_turn
+from model.protocol import ImageModel, Result, in_turn
 from model.request import ImageRequest, Picture, Source
+from model.spec import ModelSpec
 
 STEPS = 2
 

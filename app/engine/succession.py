@@ -13,7 +13,8 @@ import logging
 from app.engine.engine import Engine
 from app.engine.job import NotReady
 from model.checkpoint import CheckpointError
-from model.protocol import LoadedModel, ModelSpec
+from model.protocol import LoadedModel
+from model.spec import ModelSpec
 
 GRACE = 5.0
 """Seconds in which an engine that was replaced still takes what was resolved for its models."""

@@ -32,8 +32,8 @@ from app.generation.output import (
     Output,
 )
 from model.checkpoint import Checkpoint
-from model.protocol import ModelSpec
 from model.request import SEEDS, ImageRequest, InvalidField, Operation
+from model.spec import ModelSpec
 
 SHORTEST_DIGEST = 8
 """Characters of a digest that pin a model."""

@@ -36,8 +36,9 @@ from app.generation.resolve import Generation
 from app.generation.unattended import Unattended
 from app.metrics import Metrics
 from app.settings import Settings
-from model.protocol import Description, ModelSpec
+from model.protocol import Description
 from model.request import ImageRequest, Picture
+from model.spec import ModelSpec
 
 T = TypeVar("T")
 

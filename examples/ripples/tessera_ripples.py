@@ -11,9 +11,11 @@ from typing import Self
 import numpy as np
 
 from model.checkpoint import CONFIG, Checkpoint, CheckpointConfig, Placement, digest, read_config
-from model.protocol import ModelSpec, Parameter, Pass, Sizes
+from model.protocol import Pass
 from model.request import ImageRequest, Picture
 from model.runtime.rungs import Rungs
+from model.sizes import Sizes
+from model.spec import ModelSpec, Parameter
 
 
 class RipplesCheckpoint(Checkpoint):

@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 from scipy.stats import binomtest
 
-from model.protocol import ModelSpec
+from model.spec import ModelSpec
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -13,10 +13,11 @@ from PIL import Image
 from model.data.emoji import Emoji, read_pictures
 from model.data.pictures import DataError, PictureFormat
 from model.evaluation.metrics import Floats
-from model.protocol import ImageModel, ModelSpec
+from model.protocol import ImageModel
 from model.request import ImageRequest, Operation, Picture, Source
 from model.runtime.generate import generate
 from model.runtime.pixels import to_picture
+from model.spec import ModelSpec
 from model.training.sheet import to_image
 
 

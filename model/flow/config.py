@@ -27,8 +27,9 @@ from model.checkpoint import (
     load_captions,
 )
 from model.flow.windows import Size, corners
-from model.protocol import ModelSpec, Parameter, Sizes
 from model.request import ImageRequest, Operation
+from model.sizes import Sizes
+from model.spec import ModelSpec, Parameter
 
 if TYPE_CHECKING:
     from model.flow.sampler import FlowSampler

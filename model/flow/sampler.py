@@ -23,12 +23,13 @@ from model.flow.config import IN_WINDOWS, SamplingConfig, cost, of_window
 from model.flow.inpainting import Beginning, Known, begin
 from model.flow.network import FlowTransformer, PromptEncoding
 from model.flow.solver import Trajectory
-from model.protocol import ModelSpec, Pass
+from model.protocol import Pass
 from model.request import ImageRequest, Picture, Source
 from model.runtime.fixed_pass import FixedPass, Mode, by_kind, rungs_in
 from model.runtime.noise import choice_of, noise_of
 from model.runtime.pixels import paste, to_picture
 from model.runtime.smoothing import without_grain
+from model.spec import ModelSpec
 from model.tokenizer import PromptTokenizer
 
 REMEMBERED = 256

@@ -18,7 +18,7 @@ from model.checkpoint import (
     load_captions,
 )
 from model.flow.config import FlowConfig, Grain, TextConfig, spec_of, without_added
-from model.protocol import ModelSpec, Parameter
+from model.spec import ModelSpec, Parameter
 
 if TYPE_CHECKING:
     from model.gan.sampler import GanSampler

@@ -18,12 +18,13 @@ from torch import Tensor
 
 from model.flow.sampler import PromptInputs
 from model.gan.network import Generator
-from model.protocol import ModelSpec, Pass
+from model.protocol import Pass
 from model.request import ImageRequest, Picture
 from model.runtime.fixed_pass import FixedPass, Mode, by_kind, rungs_in
 from model.runtime.noise import choice_of, noise_of
 from model.runtime.pixels import blank, to_picture
 from model.runtime.smoothing import without_grain
+from model.spec import ModelSpec
 from model.tokenizer import PromptTokenizer
 
 Text = Sequence[int]

@@ -14,9 +14,10 @@ from model.gpt.config import cost
 from model.gpt.passes import CHUNK, GptPasses, KvSlot, reach
 from model.gpt.search import Found, Query, Score, Search, Text, Trie, anything, best_of, score_all
 from model.gpt.sequence import END, UNKNOWN, Layout
-from model.protocol import Description, Label, ModelSpec, Pass
+from model.protocol import Description, Label, Pass
 from model.request import ImageRequest, Source
 from model.runtime.pixels import to_values
+from model.spec import ModelSpec
 from model.tokenizer import PromptTokenizer
 
 CAPTION_BEAM = 4

@@ -20,8 +20,9 @@ from model.checkpoint import (
     check_shape,
     load_captions,
 )
-from model.protocol import ModelSpec, Parameter, Sizes
 from model.request import ImageRequest, Operation
+from model.sizes import Sizes
+from model.spec import ModelSpec, Parameter
 
 if TYPE_CHECKING:
     from model.gpt.sampler import GptSampler

@@ -12,10 +12,11 @@ from torch import Tensor
 from model.gpt.passes import GptPasses, KvSlot, reach
 from model.gpt.sequence import UNKNOWN
 from model.layers import from_patches, to_patches
-from model.protocol import ModelSpec, Pass
+from model.protocol import Pass
 from model.request import ImageRequest, Picture, Source
 from model.runtime.noise import one_of
 from model.runtime.pixels import blank, paste, to_picture, to_values
+from model.spec import ModelSpec
 from model.tokenizer import PromptTokenizer
 
 

@@ -15,9 +15,10 @@ from model.gpt.config import cost
 from model.gpt.drawing import Drawing, DrawingRow
 from model.gpt.network import Gpt
 from model.gpt.passes import CHUNK, GptPasses, reach
-from model.protocol import ModelSpec, Pass, Result
+from model.protocol import Pass, Result
 from model.request import ImageRequest
 from model.runtime.fixed_pass import Mode, by_kind
+from model.spec import ModelSpec
 from model.tokenizer import PromptTokenizer
 
 GptRow = DrawingRow | CaptioningRow

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from model.protocol import Parameter
 from model.request import Operation
+from model.spec import Parameter
 
 Configs = Mapping[str, Mapping[str, Any]]
 """The JSON configurations of a folder by component, "" for ``model_index.json``."""

@@ -32,8 +32,8 @@ from model.pipelines.inspection import inspected
 from model.pipelines.settings import PACKAGES, PipelineSettings
 from model.pipelines.sizes import scale_of, sizes_of
 from model.pipelines.tokens import TokenCounter
-from model.protocol import ModelSpec
 from model.request import ImageRequest, InvalidField
+from model.spec import ModelSpec
 
 if TYPE_CHECKING:
     from model.pipelines.sampler import PipelineModel

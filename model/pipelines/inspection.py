@@ -43,7 +43,7 @@ from model.pipelines.components import (
     read_index,
 )
 from model.pipelines.sizes import scale_of
-from model.protocol import Parameter
+from model.spec import Parameter
 
 GROUP = "tessera.pipelines"
 PATIENCE = 600.0

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from model.checkpoint import PICKLES, CheckpointError
 from model.pipelines.components import diffusers_root
 from model.pipelines.hashing import sha256
-from model.protocol import Parameter
+from model.spec import Parameter
 
 SUFFIX = ".safetensors"
 WEIGHTS = f"pytorch_lora_weights{SUFFIX}"

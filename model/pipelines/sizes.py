@@ -7,7 +7,7 @@ from typing import Any
 
 from model.checkpoint import CheckpointError
 from model.pipelines.catalogue import Area, Configs
-from model.protocol import Sizes
+from model.sizes import Sizes
 
 SHORTEST = 0.25
 """The shortest side that is drawn, as a multiple of the native one."""

@@ -20,9 +20,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from model.checkpoint import CONFIG, Checkpoint, CheckpointConfig, Placement, digest, read_config
-from model.protocol import ModelSpec, Parameter, Pass, Sizes
+from model.protocol import Pass
 from model.request import ImageRequest, InvalidField, Picture
 from model.runtime.rungs import Rungs
+from model.sizes import Sizes
+from model.spec import ModelSpec, Parameter
 
 MOST_WORDS = 20
 MOST_PIXELS = 160 * 160

@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Locator, Page, Route, expect
 
-from model.protocol import Sizes
+from model.sizes import Sizes
 from tests.browser.actions import (
     SET,
     Pixels,

@@ -30,9 +30,11 @@ from app.engine.device import DeviceError
 from app.engine.messages import WorkerSettings
 from app.engine.selftest import SelfTest
 from model.checkpoint import Checkpoint, Placement
-from model.protocol import ImageModel, LoadedModel, ModelSpec, Parameter, Pass, Sizes
+from model.protocol import ImageModel, LoadedModel, Pass
 from model.request import SEEDS, ImageRequest, Picture
 from model.runtime.rungs import Rungs
+from model.sizes import Sizes
+from model.spec import ModelSpec, Parameter
 
 SIZE = 8
 OPENER = "tests.engine.fakes:FakeDevice"

@@ -16,9 +16,9 @@ from app.engine import Engine, EngineMetrics, EngineSettings
 from app.engine.selftest import examine
 from model.flow.sampler import FlowSampler
 from model.loading import Dtype, load_model
-from model.protocol import ModelSpec
 from model.registry import open_checkpoint, shipped
 from model.request import SEEDS, ImageRequest
+from model.spec import ModelSpec
 from tests.crowd import in_a_crowd_and_alone
 from tests.devices import DEVICES, configured
 from tests.engine.fakes import draw, started

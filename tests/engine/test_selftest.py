@@ -6,9 +6,10 @@ from dataclasses import replace
 import pytest
 
 from app.engine.selftest import examine
-from model.protocol import Parameter, Pass
+from model.protocol import Pass
 from model.request import ImageRequest, Picture
 from model.runtime.rungs import Rungs
+from model.spec import Parameter
 from tests.engine.fakes import FakeModel, FakeRow
 
 

@@ -14,7 +14,7 @@ import pytest
 from app.engine import Engine, NotReady, Succession
 from app.engine import succession as module
 from model.checkpoint import CheckpointError
-from model.protocol import ModelSpec
+from model.spec import ModelSpec
 
 
 def spec(digest: str, id_: str = "cats") -> ModelSpec:

@@ -15,8 +15,8 @@ from app.generation.editing.operations import EditRequest
 from app.generation.editing.prepare import enlarged, referred, retouched, whole
 from app.generation.editing.retouch import Margins, Retouch, fit_mask, marked
 from model.image_files.decode import ImageFileError
-from model.protocol import Sizes
 from model.request import InvalidField, Picture
+from model.sizes import Sizes
 from tests.generation import corpus
 from tests.generation.corpus import drawing, noise, written
 

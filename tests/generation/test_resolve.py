@@ -31,9 +31,11 @@ from app.generation.resolve import (
     seed_of,
 )
 from model.checkpoint import Checkpoint, Placement
-from model.protocol import DRAWING, ImageModel, ModelSpec, Parameter, Sizes
+from model.protocol import ImageModel
 from model.registry import open_checkpoint
 from model.request import SEEDS, InvalidField
+from model.sizes import Sizes
+from model.spec import DRAWING, ModelSpec, Parameter
 from tests.generation import corpus
 from tests.generation.corpus import box_mask, written
 

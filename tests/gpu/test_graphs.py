@@ -18,11 +18,12 @@ import torch
 
 from app.engine.selftest import examine
 from model.loading import Dtype, load_model
-from model.protocol import ImageModel, ModelSpec
+from model.protocol import ImageModel
 from model.registry import open_checkpoint, shipped
 from model.request import ImageRequest
 from model.runtime.fixed_pass import FixedPass, Mode
 from model.runtime.generate import generate
+from model.spec import ModelSpec
 from tests.devices import GPU, configured
 from tests.tiny import tiny_flow, tiny_gpt
 

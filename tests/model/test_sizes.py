@@ -8,8 +8,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from model.protocol import ModelSpec, Parameter, Sizes, aspect_of
 from model.request import InvalidField
+from model.sizes import Sizes, aspect_of
+from model.spec import ModelSpec, Parameter
 
 SQUARE = Sizes(64, 48, others=((48, 64), (96, 32)))
 FREE = Sizes(1024, 1024, multiple=16, low=256, high=2048, pixels=2 * 1024 * 1024)

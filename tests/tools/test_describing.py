@@ -18,10 +18,12 @@ from model.gpt.codec import Codec
 from model.gpt.codec_training import codec_of
 from model.gpt.config import CodecCheckpointConfig, CodecConfig
 from model.loading import load_model, save_checkpoint
-from model.protocol import Description, Label, ModelSpec, Pass, Sizes
+from model.protocol import Description, Label, Pass
 from model.registry import open_checkpoint
 from model.request import ImageRequest, Picture
 from model.runtime.rungs import Rungs
+from model.sizes import Sizes
+from model.spec import ModelSpec
 from tests.emoji_sets import make_set
 from tests.tiny import tiny_gpt
 from tools.evaluate import evaluation

@@ -19,8 +19,8 @@ from app.generation.editing.fit import Size as Pixels
 from app.generation.editing.operations import EditRequest
 from app.generation.output import TRANSPARENT, Detail, Format
 from app.generation.resolve import Wanted
-from model.protocol import ModelSpec
 from model.request import Operation
+from model.spec import ModelSpec
 
 MOST_PARTIALS = 3
 

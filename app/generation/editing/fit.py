@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image
 
 from model.image_files.decode import ImageFileError
-from model.protocol import Sizes
 from model.request import InvalidField, Picture
+from model.sizes import Sizes
 
 Size = tuple[int, int]
 """Width and height in pixels."""
