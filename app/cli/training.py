@@ -189,7 +189,7 @@ def train(
         try:
             from model.training.choices import Choices
             from model.training.recipe import TrainingOptions
-            from model.training.trainer import start_training
+            from model.training.start import start_training
         except ImportError as error:
             raise UserError(
                 f"training needs {error.name}: pip install 'tessera-serve[train]'"

@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 from app.cli import cli
 from model.training.choices import Choices
+from model.training.progress import ProgressReport
 from model.training.recipe import TrainingOptions
-from model.training.trainer import ProgressReport
 from tests.cli.conftest import Refusal
 
 
@@ -36,7 +36,7 @@ def test_what_the_options_say_reaches_the_run(
         progress.note("[left] as it is")
         return options.out / "checkpoint"
 
-    monkeypatch.setattr("model.training.trainer.start_training", start)
+    monkeypatch.setattr("model.training.start.start_training", start)
     options = "--init emoji-flow --vocabulary 8192 --average 0.999 --detail-width 512 --new-data"
     options += " --minutes 3 --size 32 --no-compile"
     line = f"train {tmp_path} {options} --polish-channels 16 -o {tmp_path}/runs/[mine]"
@@ -60,5 +60,5 @@ def test_an_interrupted_run_ends_with_the_signals_status(
         progress.interrupted(15)
         return options.out / "checkpoint"
 
-    monkeypatch.setattr("model.training.trainer.start_training", start)
+    monkeypatch.setattr("model.training.start.start_training", start)
     assert CliRunner().invoke(cli, f"train {tmp_path} -o {tmp_path}").exit_code == 143

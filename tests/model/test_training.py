@@ -23,7 +23,7 @@ from model.training.optimizer import OptimizerConfig
 from model.training.recipe import TrainingError, TrainingOptions
 from model.training.run_folder import RunFolder
 from model.training.schedule import Schedule, TrainConfig
-from model.training.trainer import start_training
+from model.training.start import start_training
 from tests.emoji_sets import make_set
 from tests.training import Listener, make_vectors, tiny_training
 

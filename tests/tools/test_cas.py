@@ -17,7 +17,7 @@ from model.loading import load_model
 from model.registry import open_checkpoint
 from model.request import Picture
 from model.training.optimizer import OptimizerConfig
-from model.training.trainer import start_training
+from model.training.start import start_training
 from tests.tiny import tiny_flow
 from tests.training import Listener, tiny_training
 from tools.cas import CasEvaluation, CasTraining, train_classifier

@@ -19,7 +19,7 @@ from model.loading import Dtype, load_model, load_weights
 from model.registry import open_checkpoint
 from model.request import Picture
 from model.runtime.generate import generate
-from model.training.trainer import start_training
+from model.training.start import start_training
 from tests.emoji_sets import make_set
 from tests.tiny import ABOUT, tiny_flow, tiny_knowing_flow
 from tests.training import Listener, tiny_training

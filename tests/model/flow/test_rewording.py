@@ -13,7 +13,7 @@ from model.flow.network import FlowTransformer
 from model.flow.rewording import Rewording, reword
 from model.loading import read_weights
 from model.training.optimizer import OptimizerConfig
-from model.training.trainer import start_training
+from model.training.start import start_training
 from tests.emoji_sets import make_set, make_words
 from tests.training import Listener, make_vectors, tiny_training
 

@@ -25,7 +25,7 @@ from model.runtime.pixels import to_values
 from model.tokenizer import PromptTokenizer
 from model.training.optimizer import OptimizerConfig
 from model.training.recipe import Start, TrainingOptions
-from model.training.trainer import start_training
+from model.training.start import start_training
 from tests.emoji_sets import make_set
 from tests.tiny import GAN_SPEC, tiny_flow
 from tests.training import Listener, tiny_training

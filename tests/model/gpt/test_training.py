@@ -28,7 +28,7 @@ from model.runtime.generate import generate, run
 from model.runtime.pixels import moved, to_picture, to_values
 from model.training.optimizer import OptimizerConfig
 from model.training.recipe import Start, TrainingError, TrainingOptions
-from model.training.trainer import start_training
+from model.training.start import start_training
 from tests.emoji_sets import make_set
 from tests.training import Listener, tiny_training
 

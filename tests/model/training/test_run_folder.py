@@ -24,7 +24,7 @@ from model.loading import load_weights, save_checkpoint
 from model.registry import open_checkpoint
 from model.training.recipe import TrainingError, TrainingOptions
 from model.training.run_folder import RunFolder, changed
-from model.training.trainer import start_training
+from model.training.start import start_training
 from tests.emoji_sets import make_set
 from tests.tiny import TOKENIZER as TINY_TOKENIZER
 from tests.tiny import tiny_flow
@@ -95,7 +95,7 @@ def test_killed_processes_go_on(options: TrainingOptions, full: bool, tmp_path: 
     draw = random.Random(0)
     options = replace(options, steps=1_000_000)
     processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["model.flow.training", "model.training.trainer"])
+    processes.set_forkserver_preload(["model.flow.training", "model.training.start"])
     opens: list[str] = []
     over = threading.Event()
     with ThreadPoolExecutor(1) as thread:
