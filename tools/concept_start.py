@@ -94,7 +94,8 @@ def main(
         summaries = _read(checkpoint, list(prompts.values()))
         begin(memory, list(prompts), summaries)
         learn(memory, list(prompts), summaries, steps, batch)
-        config = checkpoint.config.model_copy(update={"network": after})
+        sampling = checkpoint.config.sampling.model_copy(update={"likeliest": True})
+        config = checkpoint.config.model_copy(update={"network": after, "sampling": sampling})
         save_knowing(out, config, network.state_dict(), tokenizer, concepts)
         output.print(str(out), highlight=False, markup=False, soft_wrap=True)
 

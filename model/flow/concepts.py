@@ -22,8 +22,10 @@ class ConceptMemory(nn.Module):
 
     The encoder's first token is compared with the keys of the first kind (symbols), its second one
     with those of the second, and so on. What is read is the mean of a kind's values, weighted by
-    the softmax. A value of the first kind is as many tokens as the summary has, one of another kind
-    is a single token; a block mixes them. Concept 0 of each kind is for prompts that name none.
+    the softmax, or the value of the likeliest alone: of two symbols that a prompt may mean, a mean
+    is drawn as neither. A value of the first kind is as many tokens as the summary has, one of
+    another kind is a single token; a block mixes them. Concept 0 of each kind is for prompts that
+    name none.
     """
 
     def __init__(self, counts: Sequence[int], text: TextConfig) -> None:
@@ -43,9 +45,15 @@ class ConceptMemory(nn.Module):
         table = rotary_table(positions, width // text.heads)
         self.register_buffer("table", table, persistent=False)
 
-    def forward(self, encoded: Tensor) -> Tensor:
-        """A `PromptEncoder`'s output [B, summary, W] → what it means: [B, summary, W]."""
-        first, *others = (logits.softmax(-1).to(encoded.dtype) for logits in self.logits(encoded))
+    def forward(self, encoded: Tensor, *, likeliest: bool = False) -> Tensor:
+        """A `PromptEncoder`'s output [B, summary, W] → what it means: [B, summary, W].
+
+        With ``likeliest``, one concept of each kind; no gradient reaches the encoder then.
+        """
+        meant = self.logits(encoded)
+        if likeliest:
+            return self.of_numbers(torch.stack([logits.argmax(-1) for logits in meant], dim=1))
+        first, *others = (logits.softmax(-1).to(encoded.dtype) for logits in meant)
         read = [weights @ values for weights, values in zip(others, self._others(), strict=True)]
         return self._mixed((first @ self.first.flatten(1)).view_as(encoded), read)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -16,6 +16,7 @@ from pydantic import (
     Field,
     SerializerFunctionWrapHandler,
     field_serializer,
+    model_validator,
 )
 
 from model.checkpoint import (
@@ -128,6 +129,10 @@ class SamplingConfig(BaseModel):
 
     grain: Grain = 0.0
 
+    likeliest: Annotated[bool, Field(exclude_if=lambda one: not one)] = False
+    """Of a network that knows concepts: whether a prompt is read as the likeliest of each kind,
+    rather than as a mixture of what it may mean, see `model.flow.concepts.ConceptMemory`."""
+
 
 ADDED = ("detail_width", "polish_channels", "enlarged", "concepts", "frozen_channels")
 """What older checkpoints are without."""
@@ -139,6 +144,12 @@ class FlowCheckpointConfig(CheckpointConfig):
     family: Literal["flow"] = "flow"
     network: FlowConfig
     sampling: SamplingConfig = SamplingConfig()
+
+    @model_validator(mode="after")
+    def _has_concepts_to_choose_from(self) -> Self:
+        if self.sampling.likeliest and not self.network.concepts:
+            raise ValueError("sampling.likeliest is for networks with concepts, this has none")
+        return self
 
     @field_serializer("network", mode="wrap")
     def _without_added(

@@ -100,10 +100,12 @@ class PromptReader(nn.Module):
         patch = config.layout_channels * self.layout_patch**2
         self.layout_embed = nn.Linear(patch, config.width, bias=False)
 
-    def forward(self, tokens: Tensor) -> PromptEncoding:
-        """tokens [B, T ≤ max_tokens], padded."""
+    def forward(self, tokens: Tensor, *, likeliest: bool = False) -> PromptEncoding:
+        """tokens [B, T ≤ max_tokens], padded; ``likeliest`` as in `ConceptMemory.forward`."""
         summary = self.encoder(tokens)
-        return self.prepared(summary if self.concepts is None else self.concepts(summary))
+        if self.concepts is not None:
+            summary = self.concepts(summary, likeliest=likeliest)
+        return self.prepared(summary)
 
     def prepared(self, summary: Tensor) -> PromptEncoding:
         """What follows from the summary tokens [B, summary, text width]."""
@@ -220,9 +222,10 @@ class FlowTransformer(Trunk):
             assert layer.bias is not None
             nn.init.zeros_(layer.bias)
 
-    def read(self, tokens: Tensor) -> PromptEncoding:
-        """tokens [B, T ≤ max_tokens], padded → what `denoise` needs of the prompts."""
-        encoding: PromptEncoding = self.reader(tokens)
+    def read(self, tokens: Tensor, *, likeliest: bool = False) -> PromptEncoding:
+        """tokens [B, T ≤ max_tokens], padded → what `denoise` needs of the prompts; ``likeliest``
+        as in `ConceptMemory.forward`."""
+        encoding: PromptEncoding = self.reader(tokens, likeliest=likeliest)
         return encoding
 
     def denoise(self, noisy: Tensor, time: Tensor, prompt: PromptEncoding) -> Tensor:

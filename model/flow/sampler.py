@@ -216,7 +216,7 @@ class FlowSampler:
 
     def _read(self, inputs: PromptInputs) -> PromptEncoding:
         """A pass: the encodings of prompts."""
-        return self._network.read(inputs.tokens)
+        return self._network.read(inputs.tokens, likeliest=self._sampling.likeliest)
 
     def _predict(self, inputs: DenoiseInputs) -> tuple[Tensor]:
         """A pass: the clean images, fp32 [tile, C, H, W]."""

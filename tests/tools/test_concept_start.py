@@ -149,6 +149,7 @@ def test_one_command_writes_a_flow_that_knows_the_sets(
     checkpoint, concepts = open_knowing(out)
     assert concepts == Concepts.of(select(read_records(sets), "train"))
     assert checkpoint.config.network.depth == 3
+    assert checkpoint.config.sampling.likeliest
     codes = load_weights(out / "model.safetensors")["reader.encoder.embedding.codes"]
     assert torch.equal(codes, vectors["codes"])
     for begun, options, message in (

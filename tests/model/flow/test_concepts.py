@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +12,16 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from app.engine.selftest import examine
+from model.checkpoint import CONFIG
 from model.data.concepts import Concepts
 from model.flow.concepts import ConceptMemory
-from model.flow.config import FlowCheckpoint, FlowCheckpointConfig, FlowConfig, TextConfig
+from model.flow.config import (
+    FlowCheckpoint,
+    FlowCheckpointConfig,
+    FlowConfig,
+    SamplingConfig,
+    TextConfig,
+)
 from model.gan.config import GanCheckpoint
 from model.loading import Dtype, load_model, load_weights
 from model.registry import open_checkpoint
@@ -66,6 +74,17 @@ def test_a_prompt_in_doubt_reads_the_mean_of_values(memory: ConceptMemory) -> No
     torch.testing.assert_close(memory(encoded), memory.first.mean(0, keepdim=True))
 
 
+@torch.no_grad()
+def test_a_prompt_in_doubt_reads_the_likeliest_where_it_is_told_to(memory: ConceptMemory) -> None:
+    """One of each kind; what the others are makes no difference then."""
+    encoded = meaning(memory, torch.tensor([(1, 2, 3), (6, 0, 1)])) / 1000
+    expected = memory.of_numbers(torch.tensor([(1, 2, 3), (6, 0, 1)]))
+    assert torch.equal(memory(encoded, likeliest=True), expected)
+    assert not torch.isclose(memory(encoded), expected).all()
+    memory.first[[0, 2, 3, 4, 5]] += 1
+    assert torch.equal(memory(encoded, likeliest=True), expected)
+
+
 @pytest.mark.parametrize("counts", [(0,), (3, -1), (1, 2, 3, 4, 5)])
 def test_counts_that_cannot_be_are_refused(counts: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="at most 4 numbers above 0 are accepted"):
@@ -79,6 +98,11 @@ def test_a_config_keeps_its_concepts_and_is_as_it_was_without() -> None:
     text = plain.model_copy(update={"network": network}).model_dump_json()
     assert '"concepts":[7,3,4]' in text
     assert FlowCheckpointConfig.model_validate_json(text).network == network
+
+
+def test_the_likeliest_can_only_be_read_where_there_are_concepts() -> None:
+    with pytest.raises(ValueError, match="likeliest is for networks with concepts"):
+        FlowCheckpointConfig(network=FlowConfig(), sampling=SamplingConfig(likeliest=True), **ABOUT)
 
 
 def drawn(folder: Path, dtype: Dtype, prompts: list[str]) -> list[Picture]:
@@ -96,12 +120,36 @@ def test_prompts_are_read_through_the_memory(tmp_path: Path) -> None:
     assert drawn(folder, "fp32", ["red apple"]) != [before]
 
 
-@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
-def test_it_is_served_seed_exact(tmp_path: Path, dtype: Dtype) -> None:
+def reading_the_likeliest(folder: Path) -> Path:
+    """The checkpoint, told to."""
+    path = folder / CONFIG
+    config = json.loads(path.read_text("utf-8"))
+    config["sampling"] |= {"likeliest": True}
+    path.write_text(json.dumps(config), encoding="utf-8")
+    return folder
+
+
+def test_a_checkpoint_draws_the_likeliest_concepts(tmp_path: Path) -> None:
+    """Weights of the memory that differ, but not which key is nearest, draw the same."""
     folder = tiny_knowing_flow(tmp_path / "knowing", KNOWN)
+    [mixed] = drawn(folder, "fp32", ["red apple"])
+    [before] = drawn(reading_the_likeliest(folder), "fp32", ["red apple"])
+    assert before != mixed
+    weights = load_file(folder / "model.safetensors")
+    weights["reader.concepts.keys"] *= 0.5
+    save_file(weights, folder / "model.safetensors")
+    assert drawn(folder, "fp32", ["red apple"]) == [before]
+
+
+@pytest.mark.parametrize("likeliest", [False, True])
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_it_is_served_seed_exact(tmp_path: Path, dtype: Dtype, likeliest: bool) -> None:
+    folder = tiny_knowing_flow(tmp_path / "knowing", KNOWN)
+    if likeliest:
+        reading_the_likeliest(folder)
     prompts = ["red apple", "", "绿色圆形", "a grinning face with big eyes"]
     alone = [drawn(folder, dtype, [text])[0] for text in prompts]
-    assert len(set(alone)) == len(alone)
+    assert len(set(alone)) >= (2 if likeliest else 4)  # untrained, it means the same by some
     for order in itertools.islice(itertools.permutations(range(4)), 0, None, 7):
         assert drawn(folder, dtype, [prompts[i] for i in order]) == [alone[i] for i in order]
     model = load_model(open_checkpoint(folder), device="cpu", dtype=dtype, tile=4)
