@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from model.gpt.passes import GptPasses, KvSlot, reach
+from model.gpt.passes import ONE_BY_ONE, GptPasses, KvSlot, reach
 from model.gpt.sequence import UNKNOWN
 from model.layers import from_patches, to_patches
 from model.protocol import Pass
@@ -54,17 +54,11 @@ class DrawingRow:
             return "decode"
         if not self.encoded:
             return "encode"
-        return "token" if all(slot.filled for slot in self.slots) else "prefill"
+        return "token" if self.slots[0].filled else "prefill"  # all slots are filled alike
 
     @property
     def evaluations(self) -> int:
-        match self.kind:
-            case "encode" | "decode":
-                return 1
-            case "prefill":
-                return sum(not slot.filled for slot in self.slots)
-            case "token":
-                return len(self.slots)
+        return 1 if self.kind in ONE_BY_ONE else len(self.slots)
 
     @property
     def shown(self) -> list[Tensor]:

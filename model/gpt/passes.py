@@ -21,6 +21,9 @@ CHUNK = 16
 """Positions that are prefilled in one pass: most prompts take one. More would make rows that are
 under way wait longer for those that begin."""
 
+ONE_BY_ONE = ("encode", "decode")
+"""Kinds of passes that take one image: the codec's."""
+
 
 @dataclass(frozen=True, slots=True)
 class EncodeInputs:

@@ -14,7 +14,7 @@ from model.gpt.captioning import Captioning, CaptioningRow
 from model.gpt.config import cost
 from model.gpt.drawing import Drawing, DrawingRow
 from model.gpt.network import Gpt
-from model.gpt.passes import CHUNK, GptPasses, reach
+from model.gpt.passes import CHUNK, ONE_BY_ONE, GptPasses, reach
 from model.protocol import Pass, Result
 from model.request import ImageRequest
 from model.runtime.fixed_pass import Mode, by_kind
@@ -22,9 +22,6 @@ from model.spec import ModelSpec
 from model.tokenizer import PromptTokenizer
 
 GptRow = DrawingRow | CaptioningRow
-
-ONE_BY_ONE = ("encode", "decode")
-"""Kinds of passes that take one image: the codec's."""
 
 
 class GptSampler:
