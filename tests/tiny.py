@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -9,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from model.checkpoint import CheckpointConfig, save_captions
+from model.checkpoint import CONFIG, CheckpointConfig, save_captions
 from model.data.concepts import Concepts
 from model.flow.config import FlowCheckpointConfig, FlowConfig, SamplingConfig, TextConfig
 from model.flow.network import FlowTransformer
@@ -50,6 +51,15 @@ def tiny_knowing_flow(folder: Path, concepts: Concepts) -> Path:
     )
     concepts.save(folder)
     return _save(folder, config, lambda: FlowTransformer(config.network), seed=0)
+
+
+def with_sampling(folder: Path, **given: object) -> Path:
+    """The checkpoint in the folder, now with these values under ``sampling``."""
+    path = folder / CONFIG
+    config = json.loads(path.read_text("utf-8"))
+    config["sampling"] |= given
+    path.write_text(json.dumps(config), encoding="utf-8")
+    return folder
 
 
 def tiny_gpt(folder: Path, seed: int = 0, channels: Channels = 4) -> Path:

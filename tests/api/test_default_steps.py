@@ -3,7 +3,6 @@ said of the model means other steps than those that are taken."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 
 import httpx
@@ -20,12 +19,12 @@ from app.generation.resolve import Limits, Wanted, resolve
 from app.main import create_app
 from app.metrics import Metrics
 from app.settings import Settings
-from model.checkpoint import CONFIG, Checkpoint
+from model.checkpoint import Checkpoint
 from model.registry import open_checkpoint
 from model.request import ImageRequest
 from tests.api.application import asking, png
 from tests.engine.fakes import started
-from tests.tiny import tiny_flow
+from tests.tiny import tiny_flow, with_sampling
 
 STEPS_FOR = {"walk": 3, "inpaint": 5, "upscale": 6, "colorize": 6}
 
@@ -33,11 +32,7 @@ STEPS_FOR = {"walk": 3, "inpaint": 5, "upscale": 6, "colorize": 6}
 @pytest.fixture(scope="module")
 def flow(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     folder = tiny_flow(tmp_path_factory.mktemp("models") / "tiny-flow")
-    path = folder / CONFIG
-    config = json.loads(path.read_text("utf-8"))
-    config["sampling"] |= {"steps": 4, "steps_for": STEPS_FOR}
-    path.write_text(json.dumps(config), encoding="utf-8")
-    return open_checkpoint(folder)
+    return open_checkpoint(with_sampling(folder, steps=4, steps_for=STEPS_FOR))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

@@ -19,7 +19,7 @@ from model.request import ImageRequest, Picture, Source
 from model.runtime.generate import generate
 from model.runtime.smoothing import without_grain
 from model.tokenizer import PromptTooLong
-from tests.tiny import FLOW_SPEC, tiny_flow
+from tests.tiny import FLOW_SPEC, tiny_flow, with_sampling
 
 REQUESTS = [
     FLOW_SPEC.request("red apple", 1, steps=4, guidance=2.0),
@@ -169,12 +169,10 @@ def test_generate_reports_every_step(tmp_path: Path) -> None:
 
 
 def _with_sampling(folder: Path, **given: float) -> FlowSampler:
-    path = tiny_flow(folder) / CONFIG
-    config = json.loads(path.read_text("utf-8"))
-    assert not set(given) & set(config["sampling"])  # left out where it changes nothing
-    config["sampling"] |= given
-    path.write_text(json.dumps(config), encoding="utf-8")
-    model = load_model(open_checkpoint(folder), device="cpu", dtype="fp32", tile=4)
+    before = json.loads((tiny_flow(folder) / CONFIG).read_text("utf-8"))["sampling"]
+    assert not set(given) & set(before)  # left out where it changes nothing
+    checkpoint = open_checkpoint(with_sampling(folder, **given))
+    model = load_model(checkpoint, device="cpu", dtype="fp32", tile=4)
     assert isinstance(model, FlowSampler)
     return model
 

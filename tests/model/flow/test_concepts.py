@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from app.engine.selftest import examine
-from model.checkpoint import CONFIG
 from model.data.concepts import Concepts
 from model.flow.concepts import ConceptMemory
 from model.flow.config import (
@@ -29,7 +27,7 @@ from model.request import Picture
 from model.runtime.generate import generate
 from model.training.start import start_training
 from tests.emoji_sets import make_set
-from tests.tiny import ABOUT, tiny_flow, tiny_knowing_flow
+from tests.tiny import ABOUT, tiny_flow, tiny_knowing_flow, with_sampling
 from tests.training import Listener, tiny_training
 
 TEXT = TextConfig(vocabulary=300, width=32, depth=1, heads=2)
@@ -120,20 +118,11 @@ def test_prompts_are_read_through_the_memory(tmp_path: Path) -> None:
     assert drawn(folder, "fp32", ["red apple"]) != [before]
 
 
-def reading_the_likeliest(folder: Path) -> Path:
-    """The checkpoint, told to."""
-    path = folder / CONFIG
-    config = json.loads(path.read_text("utf-8"))
-    config["sampling"] |= {"likeliest": True}
-    path.write_text(json.dumps(config), encoding="utf-8")
-    return folder
-
-
 def test_a_checkpoint_draws_the_likeliest_concepts(tmp_path: Path) -> None:
     """Weights of the memory that differ, but not which key is nearest, draw the same."""
     folder = tiny_knowing_flow(tmp_path / "knowing", KNOWN)
     [mixed] = drawn(folder, "fp32", ["red apple"])
-    [before] = drawn(reading_the_likeliest(folder), "fp32", ["red apple"])
+    [before] = drawn(with_sampling(folder, likeliest=True), "fp32", ["red apple"])
     assert before != mixed
     weights = load_file(folder / "model.safetensors")
     weights["reader.concepts.keys"] *= 0.5
@@ -146,7 +135,7 @@ def test_a_checkpoint_draws_the_likeliest_concepts(tmp_path: Path) -> None:
 def test_it_is_served_seed_exact(tmp_path: Path, dtype: Dtype, likeliest: bool) -> None:
     folder = tiny_knowing_flow(tmp_path / "knowing", KNOWN)
     if likeliest:
-        reading_the_likeliest(folder)
+        with_sampling(folder, likeliest=True)
     prompts = ["red apple", "", "绿色圆形", "a grinning face with big eyes"]
     alone = [drawn(folder, dtype, [text])[0] for text in prompts]
     assert len(set(alone)) >= (2 if likeliest else 4)  # untrained, it means the same by some
