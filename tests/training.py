@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from model.checkpoint import TOKENIZER
 from model.tokenizer import PromptTokenizer
+from model.training.progress import ProgressReport
 from model.training.recipe import VECTORS, TrainingOptions
 
 
@@ -56,7 +57,7 @@ def make_vectors(folder: Path, words: Sequence[str]) -> dict[str, torch.Tensor]:
     return vectors
 
 
-class Listener:
+class Listener(ProgressReport):
     """Counts steps; sends this process a signal after one of them."""
 
     def __init__(self, interrupt_after: int | None = None) -> None:
@@ -73,9 +74,6 @@ class Listener:
 
     def expect(self, steps: int, seconds: float) -> None:
         self.expected = (steps, seconds)
-
-    def page(self, path: Path) -> None:
-        """Needs nothing."""
 
     def reading(self, done: int, total: int) -> None:
         self.read.append((done, total))

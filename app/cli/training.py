@@ -13,6 +13,7 @@ from rich.progress import Progress, TaskID
 
 from app.cli.console import UserError, one_line_errors, output, problems, progress_bar
 from model.registry import RECIPES
+from model.training.progress import ProgressReport
 
 TRAINED = tuple(RECIPES)
 
@@ -23,7 +24,7 @@ SPOKEN = 30.0
 """Seconds between two lines of a run that is not shown on a terminal."""
 
 
-class _TrainingBar:
+class _TrainingBar(ProgressReport):
     """Shows a run on the terminal; where there is none, a line now and then."""
 
     def __init__(self, bar: Progress, watch: bool) -> None:

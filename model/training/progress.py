@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
 
 
-class ProgressReport(Protocol):
-    """Is called as a run goes on."""
+class ProgressReport:
+    """Is called as a run goes on. What a subclass leaves out is told to nobody."""
 
     def update(self, step: int, loss: float, images_per_second: float) -> None:
         """Step ``step`` is done."""
@@ -28,26 +27,11 @@ class ProgressReport(Protocol):
         """The run ends before its last step."""
 
 
-class Quiet:
+class Quiet(ProgressReport):
     """Of a process that is not the first: what it would say, that one says."""
 
     def __init__(self, progress: ProgressReport) -> None:
         self._progress = progress
-
-    def update(self, step: int, loss: float, images_per_second: float) -> None:
-        """Is said by the first."""
-
-    def expect(self, steps: int, seconds: float) -> None:
-        """Is said by the first."""
-
-    def page(self, path: Path) -> None:
-        """Is said by the first."""
-
-    def reading(self, done: int, total: int) -> None:
-        """Is said by the first."""
-
-    def note(self, text: str) -> None:
-        """Is said by the first."""
 
     def interrupted(self, signal: int) -> None:
         self._progress.interrupted(signal)
