@@ -19,7 +19,7 @@ help: ## Show this list
 
 # HOST and PORT only where they are given: the defaults, 127.0.0.1:8000, are app/settings.py's.
 serve: $(VENV)/.serve ## Serve the models of model/checkpoints on HOST:PORT (127.0.0.1:8000)
-	@exec env $(if $(HOST),TESSERA_HOST='$(HOST)') $(if $(PORT),TESSERA_PORT='$(PORT)') $(BIN)/tessera serve
+	@exec $(BIN)/tessera serve $(if $(HOST),--host '$(HOST)') $(if $(PORT),--port '$(PORT)')
 
 test: $(VENV)/.dev ## Run the tests, JOBS files at a time (2); ARGS='-k seed' goes to pytest
 	$(BIN)/python -m pytest -n $(or $(JOBS),2) --dist loadfile $(ARGS)

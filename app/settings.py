@@ -353,11 +353,17 @@ def _dotenv_names() -> list[str]:
         return [binding.key for binding in parse_stream(lines) if binding.key]
 
 
-def load_settings() -> Settings:
-    """The settings of this process. Raises ``SystemExit`` with a line for each that is wrong."""
+def load_settings(**options: str | int | None) -> Settings:
+    """The settings of this process; ``options`` of its command that are given come first.
+
+    Raises ``SystemExit`` with a line for each that is wrong.
+    """
     lines = Settings.misnamed()
+    given: dict[str, Any] = {
+        name: value for name, value in options.items() if value not in (None, "")
+    }
     try:
-        settings = Settings()
+        settings = Settings(**given)
     except ValidationError as error:
         lines += [
             f"{PREFIX}{'.'.join(str(part) for part in each['loc'][:1])}".upper()

@@ -104,6 +104,16 @@ def test_a_wrong_value_is_named(
         read(monkeypatch, **{name: value})
 
 
+def test_options_come_before_settings_and_empty_ones_do_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in {"PORT": "8306", "HOST": "::1", "MODELS": "a"}.items():
+        monkeypatch.setenv(f"TESSERA_{name}", value)
+    settings = load_settings(port=0, host="", models="b,c")
+    assert (settings.port, settings.host) == (0, "::1")
+    assert settings.models == (Path("b"), Path("c"))
+
+
 def test_a_misspelt_setting_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TESSERA_TIEL", "8")
     assert refused() == ["TESSERA_TIEL: is in the environment, and is no setting of Tessera"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -122,7 +123,7 @@ def _explain(name: str, checkpoint: Checkpoint) -> None:
     facts = Table.grid(padding=(0, 2))
     rows = {
         "model": spec.id,
-        "served by": f"TESSERA_MODELS={name} tessera serve",
+        "served by": f"tessera serve {shlex.quote(name)}",
         "family": spec.family,
         **_of_pipeline(checkpoint),
         "description": spec.description,

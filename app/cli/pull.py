@@ -35,4 +35,4 @@ def pull(
             open_checkpoint(folder).with_loras(pipeline_settings().loras)
         except CheckpointError as error:
             raise HubError(f"{name} is here now, but cannot be served: {error}") from error
-        output.print(f"TESSERA_MODELS={name} tessera serve", highlight=False, soft_wrap=True)
+        output.print(f"tessera serve {name}", highlight=False, soft_wrap=True)

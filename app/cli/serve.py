@@ -12,12 +12,35 @@ import typer
 from app.cli.console import UserError, one_line_errors, say
 
 
-def serve() -> None:
-    """Serve the models over HTTP. Settings come from TESSERA_… variables or .env."""
+def serve(
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Folders of models or of training runs, names of models that ship, or "
+            "hf:owner/name; name=folder names one. The first is the default model. [default: "
+            "TESSERA_MODELS, or all that ship]",
+            show_default=False,
+        ),
+    ] = None,
+    host: Annotated[
+        str | None,
+        typer.Option(
+            help="Address to listen on; 0.0.0.0 lets other machines in.", metavar="ADDRESS"
+        ),
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)
+    ] = None,
+) -> None:
+    """Serve models over HTTP, on 127.0.0.1:8000 where nothing else is said.
+
+    All other settings are TESSERA_… variables, or lines of .env: README.md lists them. What is
+    given here comes before TESSERA_MODELS, TESSERA_HOST and TESSERA_PORT.
+    """
     from app.engine.process import spawn_ahead
     from app.settings import load_settings
 
-    settings = load_settings()
+    settings = load_settings(models=",".join(models or ()), host=host, port=port)
     with suppress(OSError):  # said where it is needed
         spawn_ahead(settings.engine.threads_each)
     from app.server import serve as run_server

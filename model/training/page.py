@@ -204,7 +204,7 @@ def _embedded(path: Path, changed: int) -> str:
 
 def serving_line(run: Path) -> str:
     """The command that serves what was trained there."""
-    return f"TESSERA_MODELS={shlex.quote(str(run))} tessera serve"
+    return f"tessera serve {shlex.quote(str(run))}"
 
 
 def _serving(run: Path, view: View) -> str:

@@ -62,7 +62,7 @@ def test_one_folder_is_explained(run: Run, tmp_path: Path, monkeypatch: pytest.M
     write_weights(tmp_path / "loras" / "ink.safetensors", x=(1,))
     monkeypatch.setenv("TESSERA_LORAS", str(tmp_path / "loras"))
     said = words(run(["models", str(folder)]).stdout)
-    assert f"served by TESSERA_MODELS={folder} tessera serve" in said
+    assert f"served by tessera serve {folder}" in said
     assert "pipeline FluxPipeline (FLUX.1 [dev])" in said
     assert "tokenizer_2 T5TokenizerFast" in said
     assert "sizes 256x256, or multiples of 4 from 64 to 1024" in said
@@ -74,7 +74,7 @@ def test_one_folder_is_explained(run: Run, tmp_path: Path, monkeypatch: pytest.M
     assert "prompt the name of one of 8 classes, such as goldfish, " in classes
     assert "styles fluent 3d, noto digest" in words(run("models emoji-gpt").stdout)
     shipped = words(run("models emoji-flow").stdout)
-    assert "served by TESSERA_MODELS=emoji-flow tessera serve family flow description" in shipped
+    assert "served by tessera serve emoji-flow family flow description" in shipped
     assert "noise 0 to 1 denoise" in shipped
     assert "steps 1 to 100 2, or 6 to inpaint, upscale or colorize generate" in shipped
 

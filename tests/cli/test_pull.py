@@ -69,7 +69,7 @@ def test_a_model_arrives_and_is_served_without_a_network(
     served.add(NAME, folder)
     done = tessera("pull", NAME)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "TESSERA_MODELS=hf:owner/flux tessera serve\n"
+    assert done.stdout == "tessera serve hf:owner/flux\n"
     said = done.stderr.splitlines()[0]
     assert said.startswith("hf:owner/flux: 15 files, 12.0 MB; ")
     assert said.endswith(f"free in {tmp_path / 'home' / 'hub'}")
@@ -134,7 +134,7 @@ def test_a_connection_that_breaks_is_taken_up_again(
 def test_a_commit_can_be_named(served: Hub, tessera: Pull, folder: Path) -> None:
     served.add(NAME, folder)
     done = tessera("pull", f"{NAME}@{COMMIT}")
-    assert done.stdout == f"TESSERA_MODELS=hf:owner/flux@{COMMIT} tessera serve\n", done.stderr
+    assert done.stdout == f"tessera serve hf:owner/flux@{COMMIT}\n", done.stderr
     assert tessera("models", f"hf:{NAME}@{COMMIT}", HF_HUB_OFFLINE="1").returncode == 0
 
 

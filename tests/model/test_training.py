@@ -69,7 +69,7 @@ def test_a_run_leaves_a_checkpoint_samples_and_a_curve(options: TrainingOptions)
     page = (options.out / "progress.html").read_text()
     assert page.count("<polyline") == 1
     assert "data:image/webp;base64," in page
-    assert f"TESSERA_MODELS={options.out} tessera serve" in page
+    assert f"tessera serve {options.out}" in page
 
 
 def test_it_learns(options: TrainingOptions) -> None:

@@ -141,6 +141,18 @@ def test_it_starts_where_there_is_another_package_of_its_name(start: Start, tmp_
         service.await_ready()
 
 
+def test_what_the_command_says_comes_before_the_settings(
+    start: Start, tiny_models: dict[str, Path]
+) -> None:
+    gan, flow = tiny_models["gan"], tiny_models["flow"]
+    options = (f"mine={gan}", str(flow), "--host", "127.0.0.1", "--port", "0")
+    elsewhere = {"MODELS": "nothing", "HOST": "192.0.2.1", "PORT": "1"}
+    with start(("app.cli", "serve", *options), **elsewhere) as service:
+        service.await_ready()
+        listed = httpx.get(f"{service.url}/v1/models").json()["data"]
+        assert [model["id"] for model in listed] == ["mine", flow.name]
+
+
 def test_a_taken_port_is_said_in_one_line(start: Start) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
