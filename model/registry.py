@@ -16,7 +16,7 @@ from pathlib import Path
 
 from model.checkpoint import CONFIG, TRAINED, Checkpoint, CheckpointError
 from model.pipelines.download import locate
-from model.pipelines.hub import is_hub_name
+from model.pipelines.hub import as_hub_name, is_hub_name
 
 SHIPPED = Path(__file__).parent / "checkpoints"
 """Where the trained models that ship lie, one folder each."""
@@ -54,12 +54,18 @@ def find_folder(model: Path) -> Path:
     if not folder.is_dir() and (SHIPPED / folder).is_dir():
         folder = SHIPPED / folder
     if not folder.is_dir():
-        names = ", ".join(path.name for path in shipped())
-        known = "" if len(folder.parts) > 1 else f", and no model that ships ({names})"
-        raise CheckpointError(f"{folder}: no such folder{known}")
+        raise CheckpointError(f"{folder}: no such folder{_meant(folder)}")
     if not (folder / CONFIG).is_file() and (folder / TRAINED / CONFIG).is_file():
         folder = folder / TRAINED
     return folder
+
+
+def _meant(folder: Path) -> str:
+    """What else may have been meant by a folder that is not there."""
+    if len(folder.parts) == 1:
+        return f", and no model that ships ({', '.join(path.name for path in shipped())})"
+    on_hub = as_hub_name(str(folder))
+    return f"; if a model of the Hub is meant, it is {on_hub}" if on_hub else ""
 
 
 NAMED = re.compile(r"([A-Za-z0-9][\w.-]*)=(.+)", re.DOTALL)

@@ -31,6 +31,7 @@ MAIN = "main"
 CARD = "README.md"
 
 _NAME = re.compile(r"hf:(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>[^\s@]+))?")
+_COPIED = re.compile(r"(https?:/+huggingface\.co/)?(?P<repository>\w[\w.-]*/[\w.-]+)")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -61,6 +62,12 @@ class HubName:
 def is_hub_name(text: str) -> bool:
     """Whether this names a model of the Hub rather than a folder."""
     return text.startswith(PREFIX)
+
+
+def as_hub_name(text: str) -> HubName | None:
+    """Of ``owner/name`` or a page's address, as people copy them; a folder may look like it."""
+    found = _COPIED.fullmatch(text)
+    return HubName(found["repository"]) if found else None
 
 
 def find_cached(name: HubName) -> Path | None:

@@ -90,6 +90,18 @@ def test_a_folder_that_cannot_be_served_is_one_line(refused: Refusal, tmp_path: 
     assert said == "hf:nobody: expected hf:owner/name or hf:owner/name@revision"
 
 
+@pytest.mark.parametrize("copied", ["black-forest-labs/FLUX.1-dev", "https://huggingface.co/a/b-1"])
+def test_a_model_of_the_hub_without_hf_is_told_its_name(refused: Refusal, copied: str) -> None:
+    name = "/".join(copied.split("/")[-2:])
+    said = refused(["models", copied])
+    assert said.endswith(f": no such folder; if a model of the Hub is meant, it is hf:{name}")
+
+
+@pytest.mark.parametrize("path", ["/nowhere/model", "../model", "a/b/c"])
+def test_a_path_is_not_taken_for_a_model_of_the_hub(refused: Refusal, path: str) -> None:
+    assert refused(["models", path]) == f"{path}: no such folder"
+
+
 def test_adapters_are_those_that_the_service_has(
     refused: Refusal, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
