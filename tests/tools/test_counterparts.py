@@ -19,17 +19,13 @@ from model.flow.config import SamplingConfig
 from tests.commands import tool
 from tests.emoji_sets import MANY, make_set
 from tests.tiny import tiny_knowing_flow
-from tools import counterparts
 from tools.concept_flow import load_network, open_knowing
-from tools.counterparts import (
-    DISTORTIONS,
-    CounterpartNetwork,
-    CounterpartSteps,
-    Sources,
-    Symbols,
-    drawn,
-    redrawn,
-)
+from tools.counterparts import __main__ as counterparts
+from tools.counterparts.drawing import drawn, redrawn
+from tools.counterparts.learning import CounterpartSteps
+from tools.counterparts.network import CounterpartNetwork
+from tools.counterparts.sources import DISTORTIONS, Sources
+from tools.counterparts.symbols import Symbols
 
 TONES = {"1f44d": "thumbs up", "1f44d_1f3fb": "thumbs up: light", "1f44d_1f3ff": "thumbs up: dark"}
 
