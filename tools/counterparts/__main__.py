@@ -18,10 +18,11 @@ from model.data.emoji import read_records, select
 from model.data.pictures import PictureFormat
 from model.training.optimizer import OptimizerConfig
 from tools.concept_flow import load_network, open_knowing
-from tools.counterparts.drawing import drawn, redrawn, save_sets
+from tools.counterparts.drawing import SIZE, drawn, redrawn, save_sets
+from tools.counterparts.guess import guess
 from tools.counterparts.learning import CounterpartSteps, blocks
-from tools.counterparts.network import WIDTHS, CounterpartNetwork
-from tools.counterparts.sources import CHANNELS, SIZE, Sources
+from tools.counterparts.network import SHAPES, CounterpartNetwork
+from tools.counterparts.sources import CHANNELS, Sources, reduced
 from tools.counterparts.symbols import Symbols
 from tools.graphed import train
 
@@ -34,6 +35,9 @@ def main(
     steps: Annotated[int, typer.Option(min=1, help="The most that are done.")] = 10**9,
     batch: Annotated[int, typer.Option(min=1, help="Images a step.")] = 128,
     learning_rate: Annotated[float, typer.Option(min=0)] = 1e-3,
+    drawn_size: Annotated[
+        int, typer.Option("--size", help="Of what the network draws: 128, or 32 on a CPU.")
+    ] = 128,
     drawing_steps: Annotated[int, typer.Option(min=1, help="With which images are drawn.")] = 1,
     flow: Annotated[Path | None, typer.Option(help="A flow that draws it all again.")] = None,
     device: Annotated[str, typer.Option(help="cuda; cpu to try it.")] = "cuda",
@@ -42,6 +46,9 @@ def main(
     """Draw what styles lack from what other styles have."""
     began = time.monotonic()
     with one_line_errors(), evaluating():
+        if (shape := SHAPES.get(drawn_size)) is None:
+            sizes = " and ".join(map(str, SHAPES))
+            raise UserError(f"--size {drawn_size} was given, accepted are {sizes}")
         knowing = open_knowing(flow) if flow else None
         if knowing and (size := knowing[0].config.network.image_size) != SIZE:
             raise UserError(f"{flow}: draws {size} pixels along a side, {SIZE} are needed")
@@ -54,16 +61,22 @@ def main(
         if unknown := set(style) - set(symbols.styles):
             raise UserError(f"{unknown.pop()!r} is none of the styles: {', '.join(symbols.styles)}")
         pairs, lacking = symbols.pairs(), symbols.lacking(style)
-        network = CounterpartNetwork(len(symbols.styles), WIDTHS).to(device)
+        network = CounterpartNetwork(len(symbols.styles), shape).to(device)
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        sources = Sources(images, symbols)
+        guesses = guess(images, symbols, lacking)
+        sources = Sources(reduced(images, shape.size), symbols, guesses, shape.shown)
         config = OptimizerConfig(learning_rate, weight_decay=0.05, cooldown=0.5)
         learning = CounterpartSteps(
-            network, sources, batch=batch, weight_decay=config.weight_decay, compiled=compiled
+            network,
+            sources,
+            batch=batch,
+            drawing_steps=drawing_steps,
+            weight_decay=config.weight_decay,
+            compiled=compiled,
         )
         train(
             learning,
-            blocks(pairs.to(device), symbols.weights(pairs).to(device), batch),
+            blocks(pairs.to(device), symbols.weights(pairs, style).to(device), batch),
             learning.step,
             doing="learning styles",
             seconds=max(1.0, 60 * minutes - (time.monotonic() - began)),

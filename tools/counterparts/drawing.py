@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from model.data.emoji import ARCHIVE, CAPTIONS
@@ -21,8 +22,11 @@ from model.runtime.pixels import to_picture
 from model.runtime.smoothing import without_grain
 from model.training.sheet import to_image
 from tools.counterparts.network import CounterpartNetwork
-from tools.counterparts.sources import CHANNELS, SIZE, Sources
+from tools.counterparts.sources import CHANNELS, Sources
 from tools.counterparts.symbols import Symbols
+
+SIZE = 128
+"""Pixels along a side, of the images of emoji sets."""
 
 REDRAWN_FROM = 0.2
 """The time at which a flow begins with what was drawn."""
@@ -32,7 +36,7 @@ REDRAWN_FROM = 0.2
 def drawn(
     network: CounterpartNetwork, sources: Sources, pairs: Tensor, steps: int, batch: int
 ) -> Iterator[Tensor]:
-    """The images of pairs [N, 2], each fp32 [C, H, W] in −1…1, on the CPU.
+    """The images of pairs [N, 2], each fp32 [C, 128, 128] in −1…1, on the CPU.
 
     Each prediction is the mean of that of the images and that of the mirrored ones.
     """
@@ -44,7 +48,8 @@ def drawn(
         asked = sources.asked(some)
         mirrored = asked.distortion.clone()
         mirrored[:, 0] = 1
-        z = torch.randn(len(some), CHANNELS, SIZE, SIZE, generator=generator, device=device)
+        image = (CHANNELS, network.shape.size, network.shape.size)
+        z = torch.randn(len(some), *image, generator=generator, device=device)
         for now, then in pairwise(times):
             at = torch.full((len(some),), now, device=device)
             with torch.autocast(device.type, torch.bfloat16):
@@ -54,7 +59,8 @@ def drawn(
                 )
             mean = (x.float() + other.flip(-1).float()) / 2
             z = mean + (z - mean) * ((1 - then) / (1 - now))
-        yield from z.clamp(-1, 1).cpu()
+        whole = F.interpolate(z, size=(SIZE, SIZE), mode="bicubic") if image[1] < SIZE else z
+        yield from whole.clamp(-1, 1).cpu()
 
 
 @torch.inference_mode()

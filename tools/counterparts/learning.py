@@ -10,11 +10,12 @@ from torch import Tensor
 from model.flow.objective import FlowObjective
 from model.training.optimizer import Average
 from tools.counterparts.network import CounterpartNetwork
-from tools.counterparts.sources import SIZE, Sources
+from tools.counterparts.sources import Sources
 from tools.graphed import BLOCK, GraphedSteps
 
 FROM_NOTHING = 0.5
-"""Share of the images that are drawn from noise alone: what the first step does."""
+"""Share of the images that are drawn from noise alone, which is what the first step does, where
+there are more."""
 
 
 class CounterpartSteps(GraphedSteps):
@@ -26,6 +27,7 @@ class CounterpartSteps(GraphedSteps):
         sources: Sources,
         *,
         batch: int,
+        drawing_steps: int,
         weight_decay: float,
         compiled: bool,
     ) -> None:
@@ -37,7 +39,8 @@ class CounterpartSteps(GraphedSteps):
             filters, others, device, weight_decay=weight_decay, others_decay=weight_decay
         )
         self._network, self._sources = network, sources
-        self._objective = FlowObjective.for_size(SIZE)
+        self._objective = FlowObjective.for_size(network.shape.size)
+        self._from_nothing = FROM_NOTHING if drawing_steps > 1 else 1.0
         self._pairs = torch.zeros(batch, 2, dtype=torch.long, device=device)
         self.average = Average(network, 0.999)
         self._done = 0
@@ -57,7 +60,7 @@ class CounterpartSteps(GraphedSteps):
         asked, image = self._sources.lesson(self._pairs)
         count, device = len(image), image.device
         times = self._objective.times(count, self.generator)
-        times = times * (torch.rand(count, device=device) >= FROM_NOTHING)
+        times = times * (torch.rand(count, device=device) >= self._from_nothing)
         noisy = self._objective.noisy(image, torch.randn_like(image), times)
         with torch.autocast(device.type, torch.bfloat16):
             drawn = self._drawn(

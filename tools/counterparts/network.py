@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.flow.network import time_features
-from tools.counterparts.sources import CHANNELS, DISTORTIONS, SHOWN_SIZE, SIZE
+from tools.counterparts.sources import CHANNELS, DISTORTIONS
 
-PLACES = 32
-"""Along a side, of what the network sees as one place."""
 
-WIDTHS = (128, 256, 512)
-"""Channels at 32, 16 and 8 places along a side."""
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Of a network and of its images. Sizes are pixels along a side."""
+
+    size: int  # of what is drawn
+    shown: int  # of what is shown
+    places: int  # along a side, of what the network sees as one place
+    widths: Sequence[int]  # channels, at these places, at half as many, and so on
+
+
+SHAPES = {
+    shape.size: shape
+    for shape in (Shape(128, 64, 32, (128, 256, 512)), Shape(32, 32, 16, (64, 128, 256)))
+}
+"""By size. The small one learns on two cores in an hour."""
 
 
 class ResidualBlock(nn.Module):
@@ -46,16 +58,17 @@ class CounterpartNetwork(nn.Module):
     space", appendix F.2), so that what is not distorted looks as its style does.
     """
 
-    def __init__(self, styles: int, widths: Sequence[int] = WIDTHS) -> None:
+    def __init__(self, styles: int, shape: Shape) -> None:
         super().__init__()
+        self.shape, widths = shape, shape.widths
         condition = 256
         self.style = nn.Embedding(styles, condition)
         self.time = nn.Sequential(
             nn.Linear(256, condition), nn.SiLU(), nn.Linear(condition, condition)
         )
         self.distortion = nn.Linear(DISTORTIONS, condition)
-        shown = styles * (CHANNELS * (SHOWN_SIZE // PLACES) ** 2 + 1)
-        self.patch = SIZE // PLACES
+        shown = (styles + 1) * (CHANNELS * (shape.shown // shape.places) ** 2 + 1)
+        self.patch = shape.size // shape.places
         self.shown_in = nn.Conv2d(shown, widths[0], 3, padding=1)
         self.noisy_in = nn.Conv2d(CHANNELS * self.patch**2, widths[0], 3, padding=1)
         down = zip((widths[0], *widths), widths, strict=False)
@@ -80,8 +93,8 @@ class CounterpartNetwork(nn.Module):
         time: Tensor,
     ) -> Tensor:
         """The fields of an `Asked`, noisy [B, C, H, W] and its time [B] → an image [B, C, H, W]."""
-        places = F.pixel_unshuffle(shown.flatten(1, 2), SHOWN_SIZE // PLACES)
-        seen = mask[:, :, None, None].to(places.dtype).expand(-1, -1, PLACES, PLACES)
+        places = F.pixel_unshuffle(shown.flatten(1, 2), self.shape.shown // self.shape.places)
+        seen = mask[:, :, None, None].to(places.dtype).expand(-1, -1, *places.shape[2:])
         x = self.shown_in(torch.cat((places, seen), dim=1))
         noisy = noisy * (time > 0)[:, None, None, None]  # at first there is nothing in it
         x = x + self.noisy_in(F.pixel_unshuffle(noisy, self.patch))

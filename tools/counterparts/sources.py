@@ -9,11 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tools.counterparts.guess import Guesses
 from tools.counterparts.symbols import Symbols
-
-SIZE = 128
-SHOWN_SIZE = 64
-"""Pixels along a side, of what is drawn and of what is shown."""
 
 CHANNELS: Literal[4] = 4
 
@@ -23,7 +20,7 @@ FLUENT_HIDDEN = 0.8
 MOST_HIDDEN = 0.5
 """Of the other images each is hidden with a chance between none and this."""
 
-MOVED, RECOLOURED = 0.5, 0.35
+MOVED, RECOLOURED = 0.5, 0.2
 """Shares of the images that are distorted, and that have their colours exchanged."""
 
 DISTORTIONS = 6
@@ -34,48 +31,49 @@ DISTORTIONS = 6
 class Asked:
     """What the network is to draw, and what it is shown for it."""
 
-    shown: Tensor  # [B, styles, C, 64, 64] in 0…1, zeros where nothing is shown
-    mask: Tensor  # [B, styles]: what is shown
+    shown: Tensor  # [B, styles + 1, C, H, W] in 0…1, zeros where nothing is shown; last the guess
+    mask: Tensor  # [B, styles + 1]: what is shown
     style: Tensor  # [B]
     distortion: Tensor  # [B, 6], zeros for none
 
 
 class Sources:
-    """The images of symbols, on a device."""
+    """The images of symbols, on a device, and guesses at them."""
 
-    def __init__(self, images: Tensor, symbols: Symbols) -> None:
-        """``images`` are bytes [N, C, H, W], on the device."""
+    def __init__(self, images: Tensor, symbols: Symbols, guesses: Guesses, shown_size: int) -> None:
+        """``images`` are bytes [N, C, H, W], on the device, and shown in ``shown_size``."""
         device = images.device
-        self.images = images
-        self._small = torch.cat(
-            [
-                F.avg_pool2d(some.float(), SIZE // SHOWN_SIZE).round().byte()
-                for some in images.split(1024)
-            ]
-        )
+        self.images, self._guesses = images, guesses
+        self._small = reduced(images, shown_size)
         self._rows = symbols.rows.to(device)
         self._fluent = symbols.fluent.to(device)
 
     def asked(self, pairs: Tensor) -> Asked:
         """What there is to be shown for pairs [B, 2]."""
         rows = self._others(pairs)
-        return self._asked(rows, rows >= 0, pairs[:, 1])
+        return self._asked(pairs, rows, rows >= 0)
 
     def _others(self, pairs: Tensor) -> Tensor:
         """The rows of the symbols' images in all styles but those of the pairs: [B, styles]."""
         index, style = pairs.unbind(1)
         return self._rows[index].scatter(1, style[:, None], -1)
 
-    def _asked(self, rows: Tensor, mask: Tensor, style: Tensor) -> Asked:
+    def _asked(self, pairs: Tensor, rows: Tensor, mask: Tensor) -> Asked:
         shown = self._small[rows.clamp(min=0)].float() / 255 * mask[:, :, None, None, None]
-        return Asked(shown, mask, style, torch.zeros(len(rows), DISTORTIONS, device=rows.device))
+        guess = self._guesses.of(pairs, shown.shape[-1])
+        return Asked(
+            torch.cat((shown, guess[:, None]), dim=1),
+            F.pad(mask, (0, 1), value=True),
+            pairs[:, 1],
+            torch.zeros(len(rows), DISTORTIONS, device=rows.device),
+        )
 
     def lesson(self, pairs: Tensor) -> tuple[Asked, Tensor]:
         """Some of it, distorted, and what is to be drawn: [B, C, H, W] in −1…1."""
         index, style = pairs.unbind(1)
         target = self.images[self._rows[index, style]].float() / 255
         rows = self._others(pairs)
-        asked = self._asked(rows, self._hidden(rows >= 0, style), style)
+        asked = self._asked(pairs, rows, self._hidden(rows >= 0, style))
         recolouring, numbers = _recolouring(len(pairs), pairs.device)
         moves, more = _moves(len(pairs), pairs.device)
         shown = _moved(asked.shown.flatten(1, 2), moves).view_as(asked.shown)
@@ -95,6 +93,15 @@ class Sources:
         chance = torch.rand(count, 1, device=device) * MOST_HIDDEN
         fewer = left & (torch.rand(left.shape, device=device) >= chance)
         return torch.where(fewer.any(1, keepdim=True), fewer, left)
+
+
+def reduced(images: Tensor, size: int) -> Tensor:
+    """Bytes [N, C, H, W] → bytes [N, C, size, size]."""
+    factor = images.shape[-1] // size
+    if factor == 1:
+        return images
+    means = (F.avg_pool2d(some.float(), factor).round().byte() for some in images.split(1024))
+    return torch.cat(list(means))
 
 
 def _recolouring(count: int, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,9 @@ from torch import Tensor
 
 from model.data.emoji import FLUENT, Emoji
 
+OTHER_STYLES = 0.3
+"""How often an image is learned in a style that is not to be completed, of those that are."""
+
 
 @dataclass(frozen=True)
 class Symbols:
@@ -37,25 +40,41 @@ class Symbols:
         """[styles]: whether it is one of Fluent's looks."""
         return torch.tensor([style in FLUENT for style in self.styles])
 
+    @property
+    def bases(self) -> Sequence[str]:
+        """[codepoints]: each one's base, which its skin tones share."""
+        return [self._record(index).base for index in range(len(self.codepoints))]
+
+    def others(self, style: int) -> list[int]:
+        """The styles that are not the same drawings as one."""
+        same = self.fluent & self.fluent[style]
+        same[style] = True
+        return torch.nonzero(~same)[:, 0].tolist()
+
     def pairs(self) -> Tensor:
         """[N, 2]: symbols and styles that can be learned.
 
         Something of the symbol is to be seen in another style that is not the same drawing.
         """
-        known = self.rows >= 0
-        others = known.sum(1, keepdim=True) - known.long()
-        same = (known & self.fluent).sum(1, keepdim=True) - (known & self.fluent).long()
-        others = torch.where(self.fluent, others - same, others)
-        return torch.nonzero(known & (others > 0))
+        return torch.nonzero((self.rows >= 0) & self._seen_elsewhere)
 
-    def weights(self, pairs: Tensor) -> Tensor:
-        """[N]: how often each is learned. A symbol with six skin tones counts as two without."""
+    @property
+    def _seen_elsewhere(self) -> Tensor:
+        """[codepoints, styles]: whether another style that is not the same drawing shows it."""
+        known = self.rows >= 0
+        seen = [known[:, self.others(style)].any(1) for style in range(len(self.styles))]
+        return torch.stack(seen, dim=1)
+
+    def weights(self, pairs: Tensor, styles: Sequence[str]) -> Tensor:
+        """[N]: how often each is learned, in ``styles`` more often than in others. A symbol with
+        six skin tones counts as two without."""
         keys = [(self._record(index).base, style) for index, style in pairs.tolist()]
         counts = Counter(keys)
-        return torch.tensor([counts[key] ** -0.6 for key in keys])
+        shares = [1.0 if style in styles else OTHER_STYLES for style in self.styles]
+        return torch.tensor([shares[key[1]] * counts[key] ** -0.6 for key in keys])
 
     def lacking(self, styles: Sequence[str]) -> Tensor:
-        """[N, 2]: symbols and those of the styles that have no image of them.
+        """[N, 2]: symbols and those of the styles that have no image of them, but others have.
 
         Only of symbols that one of these styles has; and of a skin tone only where the style has
         no other of that symbol.
@@ -71,7 +90,7 @@ class Symbols:
         return torch.tensor(
             [
                 (index, place)
-                for index, place in torch.nonzero(self.rows < 0).tolist()
+                for index, place in torch.nonzero((self.rows < 0) & self._seen_elsewhere).tolist()
                 if place in places
                 and records[index].base in bases
                 and ((records[index].base, place) not in shown or not records[index].toned)
