@@ -89,6 +89,20 @@ def test_a_style_that_no_set_has_is_named(tmp_path: Path) -> None:
         command(f"{noto} -o {tmp_path / 'out'} --style blob --steps 1 --device cpu")
 
 
+def test_looks_of_one_drawing_teach_nothing(tmp_path: Path) -> None:
+    looks = ("fluent 3d", "fluent flat")
+    sets = [make_set(tmp_path / style.replace(" ", "_"), style, MANY) for style in looks]
+    given = " ".join(map(str, sets))
+    with pytest.raises(AssertionError, match="no symbol is in two styles of other drawings"):
+        command(f"{given} -o {tmp_path / 'out'} --style 'fluent 3d' --device cpu")
+
+
+def test_a_size_that_no_network_has_is_refused(tmp_path: Path) -> None:
+    noto = make_set(tmp_path / "noto", "noto", MANY)
+    with pytest.raises(AssertionError, match="--size 64 was given, accepted are 128 and 32"):
+        command(f"{noto} -o {tmp_path / 'out'} --style noto --size 64 --device cpu")
+
+
 def test_a_flow_of_another_size_is_refused(tmp_path: Path) -> None:
     noto = make_set(tmp_path / "noto", "noto", MANY)
     flow = tiny_knowing_flow(tmp_path / "flow", Concepts.of(read_records([noto])))

@@ -61,6 +61,8 @@ def main(
         if unknown := set(style) - set(symbols.styles):
             raise UserError(f"{unknown.pop()!r} is none of the styles: {', '.join(symbols.styles)}")
         pairs, lacking = symbols.pairs(), symbols.lacking(style)
+        if not len(pairs):
+            raise UserError("nothing to learn from: no symbol is in two styles of other drawings")
         network = CounterpartNetwork(len(symbols.styles), shape).to(device)
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         guesses = guess(images, symbols, lacking)

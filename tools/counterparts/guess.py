@@ -51,7 +51,7 @@ def guess(images: Tensor, symbols: Symbols, wanted: Tensor) -> Guesses:
     """Of what can be learned, and of pairs [N, 2] that are wanted.
 
     ``images`` are bytes [N, C, H, W] in the order of the symbols' records. Something of each symbol
-    is to be seen in another style.
+    is to be seen in another style, and something of each style that is wanted can be learned.
     """
     device = images.device
     small = torch.cat(
@@ -68,8 +68,10 @@ def guess(images: Tensor, symbols: Symbols, wanted: Tensor) -> Guesses:
     count = 0
     pairs = symbols.pairs()
     for style in range(len(symbols.styles)):
-        alike = _alike(kernels, symbols, style)
         learned, lacking = (every[every[:, 1] == style, 0].to(device) for every in (pairs, wanted))
+        if not len(learned):
+            continue
+        alike = _alike(kernels, symbols, style)
         truth = small[known[learned, style]].flatten(1)
         for shown, asked in _splits(learned, lacking, folds.to(device)):
             if not len(asked):
