@@ -22,7 +22,7 @@ from tools.counterparts.drawing import SIZE, drawn, redrawn, save_sets
 from tools.counterparts.guess import guess
 from tools.counterparts.learning import CounterpartSteps, blocks
 from tools.counterparts.network import SHAPES, CounterpartNetwork
-from tools.counterparts.sources import CHANNELS, Sources, reduced
+from tools.counterparts.sources import CHANNELS, GUESSED_SIZE, Sources, reduced
 from tools.counterparts.symbols import Symbols
 from tools.graphed import train
 
@@ -65,7 +65,7 @@ def main(
             raise UserError("nothing to learn from: no symbol is in two styles of other drawings")
         network = CounterpartNetwork(len(symbols.styles), shape).to(device)
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        guesses = guess(images, symbols, lacking)
+        guesses = guess(reduced(images, GUESSED_SIZE), symbols, lacking)
         sources = Sources(reduced(images, shape.size), symbols, guesses, shape.shown)
         config = OptimizerConfig(learning_rate, weight_decay=0.05, cooldown=0.5)
         learning = CounterpartSteps(

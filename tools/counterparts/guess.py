@@ -19,9 +19,6 @@ from torch import Tensor
 
 from tools.counterparts.symbols import Symbols
 
-GUESSED_SIZE = 32
-"""Pixels along a side."""
-
 FOLDS = 5
 
 WIDTH = 0.15
@@ -37,7 +34,7 @@ RIDGE = 0.05
 class Guesses:
     """Images of symbols in styles."""
 
-    images: Tensor  # bytes [M, C, 32, 32]
+    images: Tensor  # bytes [M, C, H, W]
     rows: Tensor  # [codepoints, styles]: the guess's row, or −1
 
     def of(self, pairs: Tensor, size: int) -> Tensor:
@@ -54,12 +51,7 @@ def guess(images: Tensor, symbols: Symbols, wanted: Tensor) -> Guesses:
     is to be seen in another style, and something of each style that is wanted can be learned.
     """
     device = images.device
-    small = torch.cat(
-        [
-            F.avg_pool2d(some.float(), some.shape[-1] // GUESSED_SIZE) / 255
-            for some in images.split(1024)
-        ]
-    )
+    small = images.float() / 255
     known = symbols.rows.to(device)
     kernels = [_kernel(small, rows) for rows in known.T]
     folds = torch.tensor([zlib.crc32(base.encode()) % FOLDS for base in symbols.bases])

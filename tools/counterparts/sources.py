@@ -14,6 +14,9 @@ from tools.counterparts.symbols import Symbols
 
 CHANNELS: Literal[4] = 4
 
+GUESSED_SIZE = 32
+"""Pixels along a side, of what is guessed."""
+
 FLUENT_HIDDEN = 0.8
 """How often other looks of the same drawing are not shown: where one is held out, all are."""
 
